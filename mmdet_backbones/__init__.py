@@ -1,0 +1,30 @@
+"""Backbones for MMDetection 3.x, checked before training starts.
+
+Importing the package is cheap: it prepares the host libraries and nothing else.
+Backbones are built by name, ``type='mmdet_backbones.Res2Net'``, and mmengine
+imports their modules the first time one is asked for.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from .compat.hooks import install
+
+__version__ = '0.1.0'
+
+_LAZY = {
+    'MODELS': 'registry',
+    'Level': 'backbones.contract',
+    'Res2Net': 'backbones.res2net',
+    'TIMMBackbone': 'adapters.timm_backbone',
+    'PretrainedWeightsError': 'weights.report',
+}
+__all__ = ['__version__', *_LAZY]
+
+install()
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f'{__name__}.{_LAZY[name]}'), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

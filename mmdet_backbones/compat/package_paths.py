@@ -1,0 +1,60 @@
+"""mmengine's package look-ups, which ``_base_ = 'package::...'`` goes through.
+
+mmengine 0.10.7 asks ``pkg_resources``. That does not know where an editable install
+keeps its files, and setuptools 82 removed it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+PACKAGE = 'mmdet_backbones'
+NO_PKG_RESOURCES = (
+    "mmengine looks up '{package}' (for a base such as 'mmdet::...') through "
+    'pkg_resources, which setuptools 82 removed. Install an older one: '
+    'pip install "setuptools<82"'
+)
+# Modules of mmengine that hold the functions under their own name.
+_HOLDERS = (
+    'mmengine.utils.package_utils',
+    'mmengine.utils',
+    'mmengine.config.config',
+    'mmengine.hub.hub',
+)
+
+
+def extend(package_utils: ModuleType) -> None:
+    """Answer for this package and explain a missing ``pkg_resources``.
+
+    Args:
+        package_utils: ``mmengine.utils.package_utils``, changed in place.
+    """
+    here = str(Path(__file__).parents[1])
+    for name, answer in (('is_installed', True), ('get_installed_path', here)):
+        host = getattr(package_utils, name)
+        ours = _answering(host, answer)
+        for holder in _HOLDERS:
+            module = sys.modules.get(holder)
+            if module is not None and getattr(module, name, None) is host:
+                setattr(module, name, ours)
+
+
+def _answering(host: Callable[[str], Any], answer: Any) -> Callable[[str], Any]:
+    def look_up(package: str) -> Any:
+        if package == PACKAGE:
+            return answer
+        try:
+            return host(package)
+        except ModuleNotFoundError as error:
+            if error.name != 'pkg_resources':
+                raise
+            message = NO_PKG_RESOURCES.format(package=package)
+            raise ModuleNotFoundError(message, name='pkg_resources') from error
+
+    look_up.__name__ = host.__name__
+    look_up.__doc__ = host.__doc__
+    return look_up

@@ -1,0 +1,16 @@
+"""The registry of this package, a child of mmengine's.
+
+mmengine imports this module by itself for ``type='mmdet_backbones.X'``, whether or
+not the config has ``custom_imports``. Nothing is put into mmdet's own registry, so
+mmdet's classes of the same name stay what they are.
+"""
+
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import Registry
+
+MODELS = Registry(
+    'model',
+    parent=MMENGINE_MODELS,
+    scope='mmdet_backbones',
+    locations=['mmdet_backbones.backbones', 'mmdet_backbones.adapters'],
+)
