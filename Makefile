@@ -1,0 +1,69 @@
+# make demo | make test | make lint, each sets up what it needs on first use.
+#   STACK=onedl       the second family of packages, in an environment of its own
+#   PYTHON=python3.12 another interpreter, in an environment of its own
+STACK ?= default
+candidates := python3.11 python3.12 python3.10 python3
+usable = import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
+venv := .venv
+ifneq ($(STACK),default)
+venv := $(venv)-$(STACK)
+endif
+ifeq ($(origin PYTHON),command line)
+venv := $(venv)-$(notdir $(PYTHON))
+candidates := $(PYTHON)
+endif
+python := $(venv)/bin/python
+ready := $(venv)/.ready
+
+ifeq ($(STACK),default)
+requirements := -r requirements.txt -c requirements/constraints.txt
+else ifeq ($(STACK),onedl)
+requirements := -r requirements/onedl.txt
+else
+$(error STACK must be default or onedl, got '$(STACK)')
+endif
+
+.PHONY: help demo demo-scratch test test-slow test-compiled lint clean
+help:
+	@echo "make demo          train YOLOX with a swapped backbone on real images"
+	@echo "make demo-scratch  the same without pretrained weights, to compare"
+	@echo "make test          the tests; STACK=onedl for the second family of packages"
+	@echo "make test-slow     the long tests"
+	@echo "make test-compiled compile mmcv and compare its operators with ours"
+	@echo "make lint          ruff and mypy"
+
+# A set-up that was interrupted starts again from nothing; pip's cache keeps it short.
+$(ready): requirements.txt requirements/constraints.txt requirements/onedl.txt requirements/dev.txt setup.cfg
+	@set -e; start=$$(date +%s); \
+	found=; for p in $(candidates); do \
+	    if $$p -c '$(usable)' >/dev/null 2>&1; then found=$$p; break; fi; done; \
+	if [ -z "$$found" ]; then \
+	    echo "Python 3.10, 3.11 or 3.12 with venv is needed; tried: $(candidates)." >&2; \
+	    echo "Name one with PYTHON=/path/to/python3.11" >&2; exit 1; fi; \
+	echo "[1/3] environment $(venv) with $$($$found --version)"; \
+	if [ ! -f $@ ]; then $$found -m venv --clear $(venv); fi; \
+	echo "[2/3] packages ($(STACK) family; about 2 minutes and 6 GB the first time)"; \
+	$(python) -m pip install --disable-pip-version-check $(requirements) -r requirements/dev.txt; \
+	echo "[3/3] this package"; \
+	$(python) -m pip install --disable-pip-version-check --quiet --no-deps --editable .; \
+	echo $$(($$(date +%s) - start)) > $@
+
+demo: $(ready)
+	$(python) tools/run_demo.py --setup-seconds $$(cat $(ready))
+
+demo-scratch: $(ready)
+	$(python) tools/run_demo.py --scratch --setup-seconds $$(cat $(ready))
+
+test: $(ready)
+	$(python) -m pytest
+
+test-slow: $(ready)
+	$(python) -m pytest -m slow
+
+lint: $(ready)
+	$(python) -m ruff check .
+	$(python) -m ruff format --check mmdet_backbones tools tests benchmarks
+	$(python) -m mypy
+
+clean:
+	rm -rf .venv .venv-* build *.egg-info

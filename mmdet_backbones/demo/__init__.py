@@ -1,0 +1,1 @@
+"""Data, weights and report of the demo; imported by nothing else in the package."""

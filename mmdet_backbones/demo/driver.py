@@ -1,0 +1,85 @@
+"""The demo from beginning to end: the commands a user would type, timed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.logging import print_log
+
+from .wheels import write_atomically
+
+CONFIG = 'configs/yolox/yolox_efficientnet-lite0_trees.py'
+_TIMINGS = 'timings.json'
+
+
+class DemoStopped(RuntimeError):
+    """A part of the demo failed; it has told why itself.
+
+    Attributes:
+        status: Exit status of the part.
+    """
+
+    def __init__(self, part: str, status: int) -> None:
+        super().__init__(f'the demo stopped: {part} ended with exit status {status}')
+        self.status = status
+
+
+def run_demo(root: Path, scratch: bool = False, setup_seconds: float = 0.0) -> None:
+    """Prepare, train, test and report; what an earlier run finished is kept.
+
+    Args:
+        root: The clone, where the commands run.
+        scratch: Whether to train without the pretrained weights.
+        setup_seconds: What the set-up took, for the report.
+
+    Raises:
+        DemoStopped: If a part fails.
+    """
+    work_dir = Path('work_dirs/demo-scratch' if scratch else 'work_dirs/demo')
+    log = root / work_dir / _TIMINGS
+    timings = json.loads(log.read_text()) if log.is_file() else {}
+    timings['set-up'] = setup_seconds
+
+    def run(part: str, command: Sequence[str]) -> None:
+        timings[part] = _run(root, part, command)
+        write_atomically(log, json.dumps(timings, indent=2).encode())
+
+    run('data and weights', ['tools/prepare_demo.py'])
+    # From the second start on the training goes on where the first one stopped.
+    train = ['tools/train.py', CONFIG, '--work-dir', str(work_dir), '--resume']
+    if scratch:
+        train += ['--cfg-options', 'model.backbone.init_cfg=None']
+    if 'training' in timings and _best(root / work_dir):
+        print_log(f'trained before; remove {work_dir} to train again', 'current')
+    else:
+        run('training', train)
+    best = _best(root / work_dir)
+    if best is None:
+        print_log(f'no checkpoint in {work_dir} found a tree', 'current', logging.ERROR)
+        raise DemoStopped('training', 1)
+    results = f'test_evaluator.outfile_prefix={work_dir}/test'
+    test = ['tools/test.py', CONFIG, str(work_dir / best.name)]
+    test += ['--work-dir', f'{work_dir}/test', '--cfg-options', results]
+    run('testing', test)
+    _run(root, 'report', ['tools/report_demo.py', str(work_dir)])
+
+
+def _run(root: Path, part: str, command: Sequence[str]) -> float:
+    print_log(f'{part}: python {shlex.join(command)}', 'current')
+    start = time.monotonic()
+    status = subprocess.run([sys.executable, *command], cwd=root, check=False).returncode
+    if status:
+        raise DemoStopped(part, status)
+    return round(time.monotonic() - start, 1)
+
+
+def _best(work_dir: Path) -> Path | None:
+    found = sorted(work_dir.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
+    return found[-1] if found else None

@@ -1,0 +1,281 @@
+"""What a training left to look at: metrics, curves and pictures of detections."""
+
+import contextlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image, ImageDraw, ImageFont
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from .wheels import write_atomically
+
+_METRICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')
+_TRUTH, _FOUND = (90, 255, 90), (255, 190, 60)
+_ZOOM = 2
+_GAP = 12
+_CAPTION = 30
+
+
+@dataclass
+class History:
+    """Training and validation over all runs in one work directory.
+
+    Args:
+        loss: Iteration and loss.
+        validation: Epoch, AP and AP50.
+    """
+
+    loss: list[tuple[int, float]] = field(default_factory=list)
+    validation: list[tuple[int, float, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What ``write_report`` found and wrote.
+
+    Args:
+        metrics: COCO metrics by name, between 0 and 1; None where no object of
+            that size exists.
+        timings: Seconds that each part took.
+        files: Where to look, by what is to be seen there.
+    """
+
+    metrics: dict[str, float | None]
+    timings: dict[str, float]
+    files: dict[str, Path]
+
+
+def write_report(
+    work_dir: Path,
+    ann_file: Path,
+    img_dir: Path,
+    results_json: Path,
+    timings: Mapping[str, float],
+    score: float = 0.3,
+) -> Report:
+    """Write metrics, curves and pictures of a finished training.
+
+    Args:
+        work_dir: Work directory of the training, with its logs; gets
+            ``metrics.json``, ``curves.png`` and ``detections/``.
+        ann_file: COCO JSON of the validation images.
+        img_dir: Folder of these images.
+        results_json: Detections in COCO's result format, as mmdet's ``CocoMetric``
+            writes them to ``<outfile_prefix>.bbox.json``.
+        timings: Seconds that each part took, kept in ``metrics.json``.
+        score: Lowest score of a detection that is drawn.
+
+    Returns:
+        Numbers and places.
+
+    Raises:
+        FileNotFoundError: If an input, or the log of a training, is missing.
+        ValueError: If the detections are not of these images.
+        OSError: If a file cannot be written.
+    """
+    truth = _load_truth(ann_file)
+    detections = json.loads(results_json.read_text())
+    history = read_history(work_dir)
+    metrics = coco_metrics(truth, detections)
+    files = {
+        'metrics': work_dir / 'metrics.json',
+        'curves': work_dir / 'curves.png',
+        'detections beside the truth': work_dir / 'detections',
+    }
+    content = {
+        **metrics,
+        'images': len(truth.imgs),
+        'boxes': len(truth.anns),
+        'seconds': dict(timings),
+    }
+    write_atomically(files['metrics'], json.dumps(content, indent=2).encode())
+    write_atomically(files['curves'], plot_curves(history))
+    for name, picture in draw_detections(truth, detections, img_dir, score).items():
+        write_atomically(work_dir / 'detections' / name, _png_of(picture))
+    return Report(metrics, dict(timings), files)
+
+
+def coco_metrics(truth: COCO, detections: list[dict]) -> dict[str, float | None]:
+    """Score detections as COCO does, with the limits that mmdet sets.
+
+    Args:
+        truth: The annotated images.
+        detections: Entries with ``image_id``, ``category_id``, ``bbox``, ``score``.
+
+    Returns:
+        AP, AP50, AP75 and AP of small, medium and large objects; None where there
+        are no objects of that size.
+
+    Raises:
+        ValueError: If a detection is of an image that ``truth`` does not have.
+    """
+    strangers = {entry['image_id'] for entry in detections} - set(truth.imgs)
+    if strangers:
+        raise ValueError(
+            f'the detections name image {min(strangers)}, the annotations have '
+            f'{len(truth.imgs)} images and not that one: test on the same data set'
+        )
+    if not detections:
+        return dict.fromkeys(_METRICS, 0.0)
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = truth.loadRes(detections)
+        scoring = COCOeval(truth, found, 'bbox')
+        scoring.params.maxDets = [100, 300, 1000]
+        scoring.evaluate()
+        scoring.accumulate()
+        scoring.summarize()
+    values = [None if v < 0 else round(float(v), 4) for v in scoring.stats]
+    return dict(zip(_METRICS, values, strict=False))
+
+
+def read_history(work_dir: Path) -> History:
+    """Join the logs of all runs in a work directory, oldest first.
+
+    A run that was resumed, or started anew, counts from where it began: what
+    earlier runs logged beyond that point is no part of the model at the end.
+
+    Args:
+        work_dir: Folder with a folder per run, as mmengine makes them.
+
+    Returns:
+        The joint history.
+
+    Raises:
+        FileNotFoundError: If no run logged a loss.
+    """
+    history = History()
+    for log in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        entries = _read_lines(log)
+        steps = [entry for entry in entries if 'loss' in entry]
+        if not steps:
+            continue
+        first, epoch = steps[0]['step'], steps[0].get('epoch', 1)
+        history.loss = [point for point in history.loss if point[0] < first]
+        history.validation = [v for v in history.validation if v[0] < epoch]
+        history.loss += [(entry['step'], entry['loss']) for entry in steps]
+        history.validation += [
+            (entry['step'], entry['coco/bbox_mAP'], entry['coco/bbox_mAP_50'])
+            for entry in entries
+            if 'coco/bbox_mAP' in entry
+        ]
+    if not history.loss:
+        raise FileNotFoundError(
+            f'{work_dir} holds no log of a training (*/vis_data/scalars.json): '
+            'train first'
+        )
+    return history
+
+
+def plot_curves(history: History) -> bytes:
+    """Draw the loss over iterations and AP and AP50 over epochs.
+
+    Args:
+        history: What to draw.
+
+    Returns:
+        A PNG.
+    """
+    # Figure without pyplot: no global state, no window, no other backend's turn.
+    figure = Figure(figsize=(10, 4), layout='constrained')
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    left.plot(*zip(*history.loss, strict=True), linewidth=1)
+    left.set(xlabel='iteration', ylabel='loss', title='training', ylim=(0, None))
+    if history.validation:
+        epochs, ap, ap50 = zip(*history.validation, strict=True)
+        right.plot(epochs, ap50, marker='o', label=f'AP50, best {max(ap50):.3f}')
+        right.plot(epochs, ap, marker='o', label=f'AP, best {max(ap):.3f}')
+        right.legend()
+    right.set(xlabel='epoch', title='validation', ylim=(0, None))
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format='png', dpi=120)
+    return buffer.getvalue()
+
+
+def draw_detections(
+    truth: COCO, detections: list[dict], img_dir: Path, score: float
+) -> dict[str, Image.Image]:
+    """Draw every image twice: left with the truth, right with what was found.
+
+    Args:
+        truth: The annotated images.
+        detections: Entries with ``image_id``, ``bbox``, ``score``.
+        img_dir: Folder of the images.
+        score: Lowest score of a detection that is drawn.
+
+    Returns:
+        Picture by file name.
+
+    Raises:
+        FileNotFoundError: If an image is missing.
+    """
+    pictures = {}
+    for image_id, info in truth.imgs.items():
+        with Image.open(img_dir / info['file_name']) as opened:
+            image = opened.convert('RGB')
+        known = truth.imgToAnns[image_id]
+        found = [
+            entry
+            for entry in detections
+            if entry['image_id'] == image_id and entry['score'] >= score
+        ]
+        left = _with_boxes(image, known, _TRUTH, f'truth: {len(known)}')
+        caption = f'found with score {score:g} or more: {len(found)}'
+        right = _with_boxes(image, found, _FOUND, caption)
+        both = Image.new('RGB', (2 * left.width + _GAP, left.height), 'white')
+        both.paste(left, (0, 0))
+        both.paste(right, (left.width + _GAP, 0))
+        pictures[f'{Path(info["file_name"]).stem}.png'] = both
+    return pictures
+
+
+def _with_boxes(
+    image: Image.Image, entries: list[dict], colour: tuple[int, int, int], caption: str
+) -> Image.Image:
+    size = (image.width * _ZOOM, image.height * _ZOOM)
+    picture = image.resize(size)
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(12)
+    # The surest last, so that its box and number lie on top.
+    for entry in sorted(entries, key=lambda entry: entry.get('score', 1.0)):
+        x, y, w, h = (_ZOOM * value for value in entry['bbox'])
+        draw.rectangle((x, y, x + w, y + h), outline=colour, width=2)
+        if 'score' in entry:
+            place, text = (x + 3, y + 1), f'{entry["score"]:.2f}'
+            draw.text(place, text, colour, font, stroke_width=1, stroke_fill='black')
+    canvas = Image.new('RGB', (size[0], size[1] + _CAPTION), 'white')
+    canvas.paste(picture, (0, _CAPTION))
+    large = ImageFont.load_default(18)
+    ImageDraw.Draw(canvas).text((6, 4), caption, 'black', large)
+    return canvas
+
+
+def _load_truth(ann_file: Path) -> COCO:
+    with contextlib.redirect_stdout(io.StringIO()):
+        return COCO(str(ann_file))
+
+
+def _read_lines(log: Path) -> list[dict[str, Any]]:
+    entries = []
+    for line in log.read_text().splitlines():
+        # A run that was killed may leave half a line.
+        with contextlib.suppress(json.JSONDecodeError):
+            entries.append(json.loads(line))
+    return entries
+
+
+def _png_of(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, 'PNG')
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""Starting mmengine's Runner from a config, with messages for people."""

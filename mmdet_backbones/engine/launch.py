@@ -1,0 +1,210 @@
+"""From a config file and a command line to a Runner that can start."""
+
+from __future__ import annotations
+
+import logging
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.config.utils import ConfigParsingError
+from mmengine.logging import print_log
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from .mistakes import UserMistake, explain
+
+
+def add_common_flags(parser: ArgumentParser) -> None:
+    """Add the flags that mmdet's train and test tools share."""
+    parser.add_argument('config', help='path of the config, or mmdet::folder/name.py')
+    parser.add_argument('--work-dir', help='folder for logs, metrics and checkpoints')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='settings that replace those of the config: key=value, with lists as '
+        'key="[a,b]" and no white space',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how the processes of a distributed run were started',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    parser.add_argument(
+        '--traceback',
+        action='store_true',
+        help='show where in the code a mistake was noticed',
+    )
+
+
+def read_config(args: Namespace) -> Config:
+    """Read the config of a command line and apply its common flags.
+
+    Args:
+        args: Flags of :func:`add_common_flags`, parsed.
+
+    Returns:
+        The config with ``work_dir``, ``launcher`` and ``cfg_options`` set.
+
+    Raises:
+        UserMistake: If the file is not there or cannot be parsed.
+    """
+    cfg = _from_file(args.config)
+    cfg.launcher = args.launcher
+    if args.cfg_options is not None:
+        try:
+            cfg.merge_from_dict(args.cfg_options)
+        except (KeyError, TypeError, AssertionError) as error:
+            raise UserMistake(f'--cfg-options: {explain(error)}') from error
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    if args.launcher != 'none' and not torch.cuda.is_available():
+        # mmdet's default is nccl, which needs a GPU.
+        cfg.setdefault('env_cfg', {}).setdefault('dist_cfg', {})['backend'] = 'gloo'
+    return cfg
+
+
+def _from_file(name: str) -> Config:
+    path = Path(name)
+    if '::' in name:
+        path = _packaged(name)
+    elif not path.is_file():
+        folder = path.parent if path.parent.is_dir() else Path('configs')
+        files = [str(file) for file in folder.rglob('*.py')]
+        near = get_close_matches(str(path), files, n=3, cutoff=0.4)
+        hint = f' Nearest: {", ".join(near)}' if near else ''
+        raise UserMistake(f"there is no config file '{name}'.{hint}")
+    try:
+        return Config.fromfile(path)
+    except (
+        OSError,
+        SyntaxError,
+        ImportError,
+        KeyError,
+        TypeError,
+        NameError,
+        AssertionError,
+        ConfigParsingError,
+    ) as error:
+        raise UserMistake(
+            f"the config '{name}' cannot be read: {type(error).__name__}: "
+            f'{explain(error)}'
+        ) from error
+
+
+def _packaged(name: str) -> Path:
+    try:
+        path, _ = Config._get_cfg_path(name, '')
+    except (OSError, ImportError, ValueError, AssertionError) as error:
+        raise UserMistake(f"there is no config '{name}': {explain(error)}") from error
+    return Path(path)
+
+
+def require_data(cfg: Config, *splits: str) -> None:
+    """Make sure that the annotation files and image folders of a config are there.
+
+    Args:
+        cfg: The whole config.
+        *splits: Which dataloaders: ``'train'``, ``'val'``, ``'test'``.
+
+    Raises:
+        UserMistake: Names every path that is missing and the key that says so.
+    """
+    missing = {}
+    for split in splits:
+        loader = cfg.get(f'{split}_dataloader') or {}
+        for key, path in _data_paths(loader, f'{split}_dataloader'):
+            if '://' not in path and not Path(path).exists():
+                missing.setdefault(path, key)
+    if missing:
+        lines = '\n'.join(f"  {key}: '{path}'" for path, key in missing.items())
+        raise UserMistake(
+            f'the data set is not there:\n{lines}\nPut it there, or name the right '
+            'place with --cfg-options KEY=PATH (data_root stands before ann_file '
+            'and data_prefix)'
+        )
+
+
+def _data_paths(node: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Yield the config key and full path of every data set below a node."""
+    if isinstance(node, Mapping):
+        root = Path(node.get('data_root') or '')
+        if node.get('ann_file'):
+            yield f'{key}.ann_file', str(_under(root, node['ann_file']))
+        prefixes = node.get('data_prefix')
+        if isinstance(prefixes, Mapping):
+            for name, prefix in prefixes.items():
+                yield f'{key}.data_prefix.{name}', str(_under(root, prefix))
+        for name in ('dataset', 'datasets'):
+            yield from _data_paths(node.get(name), f'{key}.{name}')
+    elif isinstance(node, (list, tuple)):
+        for index, entry in enumerate(node):
+            yield from _data_paths(entry, f'{key}.{index}')
+
+
+def _under(root: Path, part: str) -> str:
+    return part if '://' in part else str(root / part)
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the Runner, or say which part of the config cannot be built.
+
+    Args:
+        cfg: The whole config.
+
+    Raises:
+        UserMistake: With the message of the part that failed.
+    """
+    try:
+        if 'runner_type' in cfg:
+            return RUNNERS.build(cfg)
+        return Runner.from_cfg(cfg)
+    except (KeyError, ValueError, TypeError, ImportError, OSError) as error:
+        raise UserMistake(
+            f'the config cannot be built: {type(error).__name__}: {explain(error)}'
+        ) from error
+
+
+def enable_amp(cfg: Config) -> None:
+    """Train with automatic mixed precision and a dynamic loss scale."""
+    if cfg.optim_wrapper.type == 'AmpOptimWrapper':
+        print_log('AMP is on in the config already', 'current', logging.WARNING)
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.loss_scale = 'dynamic'
+
+
+def enable_lr_scaling(cfg: Config) -> None:
+    """Turn on ``auto_scale_lr``.
+
+    Raises:
+        UserMistake: If the config does not say what batch size its rate is for.
+    """
+    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        raise UserMistake(
+            '--auto-scale-lr needs the batch size that the learning rate of the config '
+            'was chosen for: write auto_scale_lr = dict(base_batch_size=16)'
+        )
+    cfg.auto_scale_lr.enable = True
+
+
+def set_resume(cfg: Config, resume: str | None) -> None:
+    """Go on from the newest checkpoint (``'auto'``) or from a given one.
+
+    Raises:
+        UserMistake: If the given checkpoint is not there.
+    """
+    if resume is None:
+        return
+    if resume != 'auto' and '://' not in resume and not Path(resume).is_file():
+        raise UserMistake(f"--resume: there is no checkpoint '{resume}'")
+    cfg.resume = True
+    cfg.load_from = None if resume == 'auto' else resume

@@ -1,0 +1,85 @@
+"""What testing a detector adds to a config, flag by flag."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner
+
+from .mistakes import UserMistake
+
+
+def set_checkpoint(cfg: Config, checkpoint: str) -> None:
+    """Name the detector's checkpoint.
+
+    Raises:
+        UserMistake: If it is a path and nothing is there.
+    """
+    if '://' not in checkpoint and not Path(checkpoint).is_file():
+        raise UserMistake(f"there is no checkpoint '{checkpoint}'")
+    cfg.load_from = checkpoint
+
+
+def set_visualization(
+    cfg: Config, show: bool, show_dir: str | None, wait_time: float
+) -> None:
+    """Draw the predictions in a window, into a folder, or both.
+
+    Raises:
+        UserMistake: If the config has no visualization hook to do it.
+    """
+    if not show and not show_dir:
+        return
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise UserMistake(
+            '--show and --show-dir need a hook: write default_hooks = '
+            "dict(visualization=dict(type='DetVisualizationHook'))"
+        )
+    hook.draw = True
+    if show:
+        hook.show = True
+        hook.wait_time = wait_time
+    if show_dir:
+        hook.test_out_dir = show_dir
+
+
+def set_flip_averaging(cfg: Config) -> None:
+    """Test with augmentation: as the config says, or the image and its mirror."""
+    cfg.setdefault(
+        'tta_model',
+        dict(
+            type='DetTTAModel',
+            tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
+        ),
+    )
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    if 'tta_pipeline' not in cfg:
+        pipeline = deepcopy(dataset.pipeline)
+        packing = dict(pipeline[-1])
+        keys = packing.get('meta_keys', ())
+        packing['meta_keys'] = (*keys, 'flip', 'flip_direction')
+        flips = [dict(type='RandomFlip', prob=prob) for prob in (1.0, 0.0)]
+        pipeline[-1] = dict(type='TestTimeAug', transforms=[flips, [packing]])
+        cfg.tta_pipeline = pipeline
+    dataset.pipeline = cfg.tta_pipeline
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+def dump_predictions(runner: Runner, path: str | None) -> None:
+    """Have the predictions written to a pickle file after the test.
+
+    Raises:
+        UserMistake: If the file name does not end in ``.pkl`` or ``.pickle``.
+    """
+    if path is None:
+        return
+    if not path.endswith(('.pkl', '.pickle')):
+        raise UserMistake(f"--out must end in .pkl or .pickle, got '{path}'")
+    from mmdet.evaluation import DumpDetResults
+
+    runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=path))

@@ -1,0 +1,48 @@
+"""Test a detector: mmdet's flags, and one message for each mistake."""
+
+import argparse
+import os
+import sys
+
+import mmdet_backbones  # noqa: F401
+from mmdet_backbones.engine import launch, testing
+from mmdet_backbones.engine.mistakes import run
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    launch.add_common_flags(parser)
+    parser.add_argument('checkpoint', help='checkpoint of the detector')
+    parser.add_argument('--out', help='file (.pkl) for the predictions')
+    parser.add_argument(
+        '--show', action='store_true', help='show the predictions in a window'
+    )
+    parser.add_argument(
+        '--show-dir', help='folder under the work folder for painted images'
+    )
+    parser.add_argument(
+        '--wait-time', type=float, default=2, help='seconds each image is shown'
+    )
+    parser.add_argument(
+        '--tta', action='store_true', help='average over flipped images'
+    )
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def test(args: argparse.Namespace) -> None:
+    cfg = launch.read_config(args)
+    testing.set_checkpoint(cfg, args.checkpoint)
+    testing.set_visualization(cfg, args.show, args.show_dir, args.wait_time)
+    if args.tta:
+        testing.set_flip_averaging(cfg)
+    launch.require_data(cfg, 'test')
+    runner = launch.build_runner(cfg)
+    testing.dump_predictions(runner, args.out)
+    runner.test()
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    sys.exit(run(lambda: test(arguments), arguments.traceback))

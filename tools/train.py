@@ -1,0 +1,47 @@
+"""Train a detector: mmdet's flags, and one message for each mistake."""
+
+import argparse
+import os
+import sys
+
+import mmdet_backbones  # noqa: F401
+from mmdet_backbones.engine import launch
+from mmdet_backbones.engine.mistakes import run
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    launch.add_common_flags(parser)
+    parser.add_argument(
+        '--amp', action='store_true', help='train with automatic mixed precision'
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate to the batch size of all processes',
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='go on from this checkpoint, or from the newest in the work folder',
+    )
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def train(args: argparse.Namespace) -> None:
+    cfg = launch.read_config(args)
+    if args.amp:
+        launch.enable_amp(cfg)
+    if args.auto_scale_lr:
+        launch.enable_lr_scaling(cfg)
+    launch.set_resume(cfg, args.resume)
+    launch.require_data(cfg, 'train', 'val')
+    launch.build_runner(cfg).train()
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    sys.exit(run(lambda: train(arguments), arguments.traceback))
