@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmdet_backbones.demo.driver import DemoStopped, run_demo
+from mmdet_backbones.demo.driver import DemoStoppedError, run_demo
 
 
 def main() -> int:
@@ -18,7 +18,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         run_demo(Path(__file__).parents[1], args.scratch, args.setup_seconds)
-    except DemoStopped as stop:
+    except DemoStoppedError as stop:
         return stop.status
     except KeyboardInterrupt:
         sys.stderr.write('stopped; the same command goes on from here\n')

@@ -36,7 +36,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
-        custom_keys=dict(backbone=dict(lr_mult=0.3))),
+        custom_keys=dict(backbone=dict(lr_mult=0.5))),
     clip_grad=dict(max_norm=10.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=30),

@@ -45,7 +45,8 @@ def _outline(model_name: str) -> tuple[list[Level], list[list[str]]]:
         Level(index, entry['num_chs'], entry['reduction'])
         for index, entry in enumerate(info)
     ]
-    groups = group_parameters(net, net.group_matcher(coarse=True))
+    matcher: Any = net.group_matcher
+    groups = group_parameters(net, matcher(coarse=True))
     return levels, [groups[key] for key in sorted(groups)]
 
 
@@ -103,7 +104,7 @@ class TIMMBackbone(Backbone):
         options: dict[str, Any] = {'in_chans': in_channels}
         if drop_path_rate is not None:
             options['drop_path_rate'] = drop_path_rate
-        self.timm_model = timm.create_model(
+        self.timm_model: Any = timm.create_model(
             model_name, features_only=True, out_indices=self.out_indices, **options
         )
         self._drop_tail()

@@ -1,3 +1,3 @@
 """Backbones written here: one file per family, one import line per family."""
 
-# Families are added below.
+from . import res2net  # noqa: F401

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..weights.dialect import Dialect
 from ..weights.loader import load_pretrained, split_init_cfg
 from ..weights.report import LoadReport
-from ..weights.dialect import Dialect
 
 
-class Level(NamedTuple):
+@dataclass(frozen=True)
+class Level:
     """One feature map that a backbone can return.
 
     Attributes:
@@ -170,6 +172,7 @@ class Backbone(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
+        self.init_cfg: dict | list[dict] | None
         self.levels = tuple(levels)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -230,7 +233,8 @@ class Backbone(BaseModule):
         if self.is_init:
             return
         pretrained, others = split_init_cfg(self.init_cfg)
-        given, self.init_cfg = self.init_cfg, others
+        given = self.init_cfg
+        self.init_cfg = others
         try:
             super().init_weights()
         finally:

@@ -7,18 +7,38 @@ every other class refused.
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
+from mmengine.utils import digit_version
 
 
-def mmengine_classes() -> list[type | object]:
-    """Name the exact classes that a checkpoint of mmengine's Runner holds."""
+def _statistics_method(owner: Any, name: str) -> Callable:
+    """Stand in for the ``getattr`` by which a HistoryBuffer names its methods.
+
+    Raises:
+        pickle.UnpicklingError: For anything but a statistics method.
+    """
+    from mmengine.logging.history_buffer import HistoryBuffer
+
+    methods = HistoryBuffer()._statistics_methods
+    if owner is not HistoryBuffer or name not in methods:
+        raise pickle.UnpicklingError(f'{owner!r}.{name} may not be looked up')
+    return getattr(HistoryBuffer, name)
+
+
+def mmengine_classes() -> list[Any]:
+    """Name what a checkpoint of mmengine's Runner holds besides tensors."""
     from mmengine.logging.history_buffer import HistoryBuffer
 
     core = np._core if hasattr(np, '_core') else np.core
     scalars = (np.float64, np.float32, np.int64, np.int32, np.bool_)
     return [
         HistoryBuffer,
+        (_statistics_method, 'builtins.getattr'),
         np.ndarray,
         np.dtype,
         core.multiarray._reconstruct,
@@ -29,6 +49,5 @@ def mmengine_classes() -> list[type | object]:
 
 def allow_mmengine_classes() -> None:
     """Let ``torch.load`` read :func:`mmengine_classes`; older torch needs nothing."""
-    add_safe_globals = getattr(torch.serialization, 'add_safe_globals', None)
-    if add_safe_globals is not None:
-        add_safe_globals(mmengine_classes())
+    if digit_version(torch.__version__) >= digit_version('2.6'):
+        torch.serialization.add_safe_globals(mmengine_classes())

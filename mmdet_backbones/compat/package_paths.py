@@ -7,6 +7,7 @@ keeps its files, and setuptools 82 removed it.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -48,7 +49,10 @@ def _answering(host: Callable[[str], Any], answer: Any) -> Callable[[str], Any]:
         if package == PACKAGE:
             return answer
         try:
-            return host(package)
+            with warnings.catch_warnings():
+                # pkg_resources announces its removal at every import.
+                warnings.filterwarnings('ignore', message='pkg_resources')
+                return host(package)
         except ModuleNotFoundError as error:
             if error.name != 'pkg_resources':
                 raise

@@ -19,7 +19,7 @@ CONFIG = 'configs/yolox/yolox_efficientnet-lite0_trees.py'
 _TIMINGS = 'timings.json'
 
 
-class DemoStopped(RuntimeError):
+class DemoStoppedError(RuntimeError):
     """A part of the demo failed; it has told why itself.
 
     Attributes:
@@ -40,7 +40,7 @@ def run_demo(root: Path, scratch: bool = False, setup_seconds: float = 0.0) -> N
         setup_seconds: What the set-up took, for the report.
 
     Raises:
-        DemoStopped: If a part fails.
+        DemoStoppedError: If a part fails.
     """
     work_dir = Path('work_dirs/demo-scratch' if scratch else 'work_dirs/demo')
     log = root / work_dir / _TIMINGS
@@ -63,7 +63,7 @@ def run_demo(root: Path, scratch: bool = False, setup_seconds: float = 0.0) -> N
     best = _best(root / work_dir)
     if best is None:
         print_log(f'no checkpoint in {work_dir} found a tree', 'current', logging.ERROR)
-        raise DemoStopped('training', 1)
+        raise DemoStoppedError('training', 1)
     results = f'test_evaluator.outfile_prefix={work_dir}/test'
     test = ['tools/test.py', CONFIG, str(work_dir / best.name)]
     test += ['--work-dir', f'{work_dir}/test', '--cfg-options', results]
@@ -74,9 +74,9 @@ def run_demo(root: Path, scratch: bool = False, setup_seconds: float = 0.0) -> N
 def _run(root: Path, part: str, command: Sequence[str]) -> float:
     print_log(f'{part}: python {shlex.join(command)}', 'current')
     start = time.monotonic()
-    status = subprocess.run([sys.executable, *command], cwd=root, check=False).returncode
-    if status:
-        raise DemoStopped(part, status)
+    done = subprocess.run([sys.executable, *command], cwd=root, check=False)
+    if done.returncode:
+        raise DemoStoppedError(part, done.returncode)
     return round(time.monotonic() - start, 1)
 
 

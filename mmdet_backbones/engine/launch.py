@@ -16,7 +16,7 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from .mistakes import UserMistake, explain
+from .mistakes import UserError, explain
 
 
 def add_common_flags(parser: ArgumentParser) -> None:
@@ -54,7 +54,7 @@ def read_config(args: Namespace) -> Config:
         The config with ``work_dir``, ``launcher`` and ``cfg_options`` set.
 
     Raises:
-        UserMistake: If the file is not there or cannot be parsed.
+        UserError: If the file is not there or cannot be parsed.
     """
     cfg = _from_file(args.config)
     cfg.launcher = args.launcher
@@ -62,7 +62,7 @@ def read_config(args: Namespace) -> Config:
         try:
             cfg.merge_from_dict(args.cfg_options)
         except (KeyError, TypeError, AssertionError) as error:
-            raise UserMistake(f'--cfg-options: {explain(error)}') from error
+            raise UserError(f'--cfg-options: {explain(error)}') from error
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
@@ -82,7 +82,7 @@ def _from_file(name: str) -> Config:
         files = [str(file) for file in folder.rglob('*.py')]
         near = get_close_matches(str(path), files, n=3, cutoff=0.4)
         hint = f' Nearest: {", ".join(near)}' if near else ''
-        raise UserMistake(f"there is no config file '{name}'.{hint}")
+        raise UserError(f"there is no config file '{name}'.{hint}")
     try:
         return Config.fromfile(path)
     except (
@@ -95,7 +95,7 @@ def _from_file(name: str) -> Config:
         AssertionError,
         ConfigParsingError,
     ) as error:
-        raise UserMistake(
+        raise UserError(
             f"the config '{name}' cannot be read: {type(error).__name__}: "
             f'{explain(error)}'
         ) from error
@@ -105,7 +105,7 @@ def _packaged(name: str) -> Path:
     try:
         path, _ = Config._get_cfg_path(name, '')
     except (OSError, ImportError, ValueError, AssertionError) as error:
-        raise UserMistake(f"there is no config '{name}': {explain(error)}") from error
+        raise UserError(f"there is no config '{name}': {explain(error)}") from error
     return Path(path)
 
 
@@ -117,9 +117,9 @@ def require_data(cfg: Config, *splits: str) -> None:
         *splits: Which dataloaders: ``'train'``, ``'val'``, ``'test'``.
 
     Raises:
-        UserMistake: Names every path that is missing and the key that says so.
+        UserError: Names every path that is missing and the key that says so.
     """
-    missing = {}
+    missing: dict[str, str] = {}
     for split in splits:
         loader = cfg.get(f'{split}_dataloader') or {}
         for key, path in _data_paths(loader, f'{split}_dataloader'):
@@ -127,7 +127,7 @@ def require_data(cfg: Config, *splits: str) -> None:
                 missing.setdefault(path, key)
     if missing:
         lines = '\n'.join(f"  {key}: '{path}'" for path, key in missing.items())
-        raise UserMistake(
+        raise UserError(
             f'the data set is not there:\n{lines}\nPut it there, or name the right '
             'place with --cfg-options KEY=PATH (data_root stands before ann_file '
             'and data_prefix)'
@@ -162,14 +162,14 @@ def build_runner(cfg: Config) -> Runner:
         cfg: The whole config.
 
     Raises:
-        UserMistake: With the message of the part that failed.
+        UserError: With the message of the part that failed.
     """
     try:
         if 'runner_type' in cfg:
             return RUNNERS.build(cfg)
         return Runner.from_cfg(cfg)
     except (KeyError, ValueError, TypeError, ImportError, OSError) as error:
-        raise UserMistake(
+        raise UserError(
             f'the config cannot be built: {type(error).__name__}: {explain(error)}'
         ) from error
 
@@ -186,10 +186,10 @@ def enable_lr_scaling(cfg: Config) -> None:
     """Turn on ``auto_scale_lr``.
 
     Raises:
-        UserMistake: If the config does not say what batch size its rate is for.
+        UserError: If the config does not say what batch size its rate is for.
     """
     if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-        raise UserMistake(
+        raise UserError(
             '--auto-scale-lr needs the batch size that the learning rate of the config '
             'was chosen for: write auto_scale_lr = dict(base_batch_size=16)'
         )
@@ -200,11 +200,11 @@ def set_resume(cfg: Config, resume: str | None) -> None:
     """Go on from the newest checkpoint (``'auto'``) or from a given one.
 
     Raises:
-        UserMistake: If the given checkpoint is not there.
+        UserError: If the given checkpoint is not there.
     """
     if resume is None:
         return
     if resume != 'auto' and '://' not in resume and not Path(resume).is_file():
-        raise UserMistake(f"--resume: there is no checkpoint '{resume}'")
+        raise UserError(f"--resume: there is no checkpoint '{resume}'")
     cfg.resume = True
     cfg.load_from = None if resume == 'auto' else resume

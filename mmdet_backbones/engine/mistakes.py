@@ -14,7 +14,7 @@ from ..weights.reader import CheckpointError
 from ..weights.report import PretrainedWeightsError
 
 
-class UserMistake(ValueError):
+class UserError(ValueError):
     """Something in the config or on the command line that only its author can mend."""
 
 
@@ -80,7 +80,7 @@ def run(command: Callable[[], None], show_traceback: bool = False) -> int:
     """
     try:
         command()
-    except (UserMistake, CheckpointError, PretrainedWeightsError) as error:
+    except (UserError, CheckpointError, PretrainedWeightsError) as error:
         if show_traceback:
             traceback.print_exc()
         sys.stderr.write(f'error: {error}\n')

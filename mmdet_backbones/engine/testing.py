@@ -8,17 +8,17 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
-from .mistakes import UserMistake
+from .mistakes import UserError
 
 
 def set_checkpoint(cfg: Config, checkpoint: str) -> None:
     """Name the detector's checkpoint.
 
     Raises:
-        UserMistake: If it is a path and nothing is there.
+        UserError: If it is a path and nothing is there.
     """
     if '://' not in checkpoint and not Path(checkpoint).is_file():
-        raise UserMistake(f"there is no checkpoint '{checkpoint}'")
+        raise UserError(f"there is no checkpoint '{checkpoint}'")
     cfg.load_from = checkpoint
 
 
@@ -28,13 +28,13 @@ def set_visualization(
     """Draw the predictions in a window, into a folder, or both.
 
     Raises:
-        UserMistake: If the config has no visualization hook to do it.
+        UserError: If the config has no visualization hook to do it.
     """
     if not show and not show_dir:
         return
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
-        raise UserMistake(
+        raise UserError(
             '--show and --show-dir need a hook: write default_hooks = '
             "dict(visualization=dict(type='DetVisualizationHook'))"
         )
@@ -74,12 +74,12 @@ def dump_predictions(runner: Runner, path: str | None) -> None:
     """Have the predictions written to a pickle file after the test.
 
     Raises:
-        UserMistake: If the file name does not end in ``.pkl`` or ``.pickle``.
+        UserError: If the file name does not end in ``.pkl`` or ``.pickle``.
     """
     if path is None:
         return
     if not path.endswith(('.pkl', '.pickle')):
-        raise UserMistake(f"--out must end in .pkl or .pickle, got '{path}'")
+        raise UserError(f"--out must end in .pkl or .pickle, got '{path}'")
     from mmdet.evaluation import DumpDetResults
 
     runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=path))

@@ -126,8 +126,8 @@ def _under_prefix(source: Checkpoint, prefix: str | None) -> dict[str, Tensor]:
         tops = sorted({key.split('.')[0] for key in keys})
         raise PretrainedWeightsError(
             f"No key of {source.source} starts with prefix='{prefix}'. Its keys start "
-            f'with {", ".join(tops[:10])}{", ..." if len(tops) > 10 else ""}: write one '
-            'of these as prefix, or leave prefix out'
+            f'with {", ".join(tops[:10])}{", ..." if len(tops) > 10 else ""}: write '
+            'one of these as prefix, or leave prefix out'
         )
     return inside
 

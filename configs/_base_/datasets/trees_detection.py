@@ -5,15 +5,15 @@ dataset_type = 'CocoDataset'
 data_root = 'data/trees/'
 metainfo = dict(classes=('tree', ), palette=[(34, 139, 34)])
 crop_size = (320, 320)
-test_scale = (640, 640)
+test_scale = (448, 448)
 
 train_pipeline = [
     dict(type='LoadImageFromFile', backend_args=None),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='RandomResize',
-        scale=(640, 640),
-        ratio_range=(0.75, 1.25),
+        scale=(448, 448),
+        ratio_range=(0.8, 1.25),
         keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, allow_negative_crop=True),
     dict(

@@ -1,0 +1,130 @@
+"""Multi-scale deformable attention.
+
+Plain torch. Semantics of mmcv 2.1.0 (``csrc/common/cuda/ms_deform_attn_cuda_kernel``),
+which has no CPU kernel: mmcv.ops comes here for CUDA tensors only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def ms_deform_attn_forward(
+    value: Tensor,
+    value_spatial_shapes: Tensor,
+    value_level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+    im2col_step: int,
+) -> Tensor:
+    """Weighted sum of values sampled at a few places of each level.
+
+    Args:
+        value: (B, K, M, D) for K pixels of all levels, M heads of D channels.
+        value_spatial_shapes: (L, 2) height and width of the levels.
+        value_level_start_index: (L,) first pixel of each level.
+        sampling_locations: (B, Q, M, L, P, 2) as x, y from 0 to 1.
+        attention_weights: (B, Q, M, L, P).
+        im2col_step: Images that mmcv's kernel handles at once; changes no value.
+
+    Returns:
+        (B, Q, M * D).
+    """
+    batch, _, heads, channels = value.shape
+    queries = sampling_locations.shape[1]
+    total = value.new_zeros(batch * heads, channels, queries)
+    for level, start, shape in _levels(value_spatial_shapes, value_level_start_index):
+        total += _attend(
+            _image(value, start, shape),
+            _heads_first(sampling_locations[:, :, :, level]),
+            _heads_first(attention_weights[:, :, :, level]),
+        )
+    total = total.view(batch, heads * channels, queries)
+    return total.transpose(1, 2).contiguous()
+
+
+def ms_deform_attn_backward(
+    value: Tensor,
+    value_spatial_shapes: Tensor,
+    value_level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+    grad_output: Tensor,
+    grad_value: Tensor,
+    grad_sampling_loc: Tensor,
+    grad_attn_weight: Tensor,
+    im2col_step: int,
+) -> None:
+    """Gradients of `ms_deform_attn_forward`.
+
+    Args:
+        grad_output: (B, Q, M * D).
+        grad_value, grad_sampling_loc, grad_attn_weight: Shaped like the tensors
+            they belong to, filled in place.
+        value, value_spatial_shapes, value_level_start_index, sampling_locations,
+            attention_weights, im2col_step: As in the forward pass.
+    """
+    batch, _, heads, channels = value.shape
+    grad_total = grad_output.transpose(1, 2).reshape(batch * heads, channels, -1)
+    for level, start, shape in _levels(value_spatial_shapes, value_level_start_index):
+        leaves = (
+            _image(value, start, shape).detach().requires_grad_(),
+            _heads_first(sampling_locations[:, :, :, level]).detach().requires_grad_(),
+            _heads_first(attention_weights[:, :, :, level]).detach().requires_grad_(),
+        )
+        with torch.enable_grad():
+            total = _attend(*leaves)
+        image, location, weight = torch.autograd.grad(total, leaves, grad_total)
+        # mmcv has no gradient for samples outside the image or on its edge.
+        height, width = shape
+        position = leaves[1].detach() * location.new_tensor((width, height)) - 0.5
+        bound = location.new_tensor((width, height))
+        outside = ((position <= -1) | (position >= bound)).any(-1, keepdim=True)
+        location = location.masked_fill(outside, 0)
+        pixels = image.view(batch, heads, channels, -1).permute(0, 3, 1, 2)
+        grad_value[:, start : start + height * width] = pixels
+        grad_sampling_loc[:, :, :, level] = _queries_first(location, batch)
+        grad_attn_weight[:, :, :, level] = _queries_first(weight, batch)
+
+
+def _levels(
+    shapes: Tensor, starts: Tensor
+) -> Iterator[tuple[int, int, tuple[int, int]]]:
+    """Index, first pixel and (height, width) of each level."""
+    # One copy for all levels: each waits for the device.
+    table = torch.cat((shapes, starts[:, None].to(shapes)), dim=1).tolist()
+    for level, (height, width, start) in enumerate(table):
+        yield level, start, (height, width)
+
+
+def _image(value: Tensor, start: int, shape: tuple[int, int]) -> Tensor:
+    """Pixels of one level as (B * M, D, H, W)."""
+    pixels = value[:, start : start + shape[0] * shape[1]]
+    return pixels.permute(0, 2, 3, 1).reshape(-1, value.shape[3], *shape)
+
+
+def _heads_first(values: Tensor) -> Tensor:
+    """(B, Q, M, ...) as (B * M, Q, ...)."""
+    return values.transpose(1, 2).flatten(0, 1)
+
+
+def _queries_first(values: Tensor, batch: int) -> Tensor:
+    """(B * M, Q, ...) as (B, Q, M, ...)."""
+    return values.unflatten(0, (batch, -1)).transpose(1, 2)
+
+
+def _attend(image: Tensor, location: Tensor, weight: Tensor) -> Tensor:
+    """Sample one level: (B * M, D, H, W), (B * M, Q, P, 2), (B * M, Q, P).
+
+    Returns:
+        (B * M, D, Q).
+    """
+    samples = F.grid_sample(image, 2 * location - 1, align_corners=False)
+    return (samples * weight[:, None]).sum(-1)
+
+
+OPERATORS = (ms_deform_attn_forward, ms_deform_attn_backward)

@@ -1,0 +1,43 @@
+"""Operators without a substitute: present by name, an error when called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NoReturn
+
+_INSTALL = """\
+{name} exists only in compiled mmcv, and mmdet_backbones has no substitute for it.
+Build mmcv with its operators in place of what is installed (a C++ compiler, about
+30 CPU minutes; with FORCE_CUDA=1 and a CUDA toolkit also for the GPU):
+  pip uninstall -y mmcv-lite mmcv
+  MMCV_WITH_OPS=1 pip install "mmcv==2.1.0" --no-build-isolation --no-cache-dir
+With the onedl packages: pip install --force-reinstall --no-deps --no-binary \
+onedl-mmcv --no-build-isolation --no-cache-dir onedl-mmcv
+torch 2.14 compiles extensions as C++20 only: if the build stops at "C++20 or later",
+unpack the source (pip download --no-deps --no-binary :all: mmcv==2.1.0), write
+-std=c++20 for -std=c++17 in its setup.py, and pip install that folder."""
+
+
+def missing_operator(name: str) -> Callable[..., NoReturn]:
+    """Answer for an operator of ``mmcv._ext`` that has no substitute.
+
+    Made to be a module's ``__getattr__``.
+
+    Args:
+        name: Name asked of the module.
+
+    Returns:
+        A function that raises NotImplementedError with what to install.
+
+    Raises:
+        AttributeError: If the name is private. No operator has such a name, and
+            Python itself probes modules for them.
+    """
+    if name.startswith('_'):
+        raise AttributeError(f"module 'mmcv._ext' has no attribute {name!r}")
+
+    def operator(*args: object, **kwargs: object) -> NoReturn:
+        raise NotImplementedError(_INSTALL.format(name=f'mmcv._ext.{name}'))
+
+    operator.__name__ = operator.__qualname__ = name
+    return operator

@@ -1,0 +1,167 @@
+"""Non-maximum suppression: hard, soft, and the grouping kind.
+
+Semantics of mmcv 2.1.0 (``csrc/pytorch/cpu/nms.cpp``).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torchvision  # noqa: F401  (registers torch.ops.torchvision)
+from torch import Tensor
+
+from mmdet_backbones.compat.ext.float32 import round_to_float32
+
+_NAIVE, _LINEAR = 0, 1
+_AREA, _SCORE = 4, 5
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
+    """Keep the boxes that no better box covers.
+
+    Args:
+        boxes: (N, 4) as x1, y1, x2, y2.
+        scores: (N,).
+        iou_threshold: A box goes when its overlap with a better one is over it.
+        offset: 0, or 1 for boxes whose width is x2 - x1 + 1.
+
+    Returns:
+        (K,) indices of the kept boxes, best score first.
+    """
+    if boxes.numel() == 0:
+        return boxes.new_empty(0, dtype=torch.long)
+    # Equal scores are common (padded image areas). The kernels of mmcv order
+    # them with this very sort, torchvision with a stable one; sorting first
+    # keeps the order of mmcv.
+    order = scores.sort(0, descending=True)[1]
+    boxes = boxes[order]
+    if offset:
+        boxes = torch.cat((boxes[:, :2], boxes[:, 2:] + offset), dim=1)
+    keep = torch.ops.torchvision.nms(
+        boxes, scores[order], round_to_float32(iou_threshold)
+    )
+    return order[keep]
+
+
+def softnms(
+    boxes: Tensor,
+    scores: Tensor,
+    dets: Tensor,
+    iou_threshold: float,
+    sigma: float,
+    min_score: float,
+    method: int,
+    offset: int,
+) -> Tensor:
+    """Lower the scores of covered boxes, drop those that fall under a minimum.
+
+    Args:
+        boxes: (N, 4) as x1, y1, x2, y2, on the CPU.
+        scores: (N,).
+        dets: (N, 5), filled in place: box and new score in order of selection.
+        iou_threshold: Overlap from which the naive and linear methods act.
+        sigma: Width of the gaussian method.
+        min_score: Boxes with a lower new score are dropped.
+        method: 0 naive, 1 linear, 2 gaussian.
+        offset: 0, or 1 for boxes whose width is x2 - x1 + 1.
+
+    Returns:
+        (K,) indices of the boxes left, in order of selection.
+    """
+    table = _columns(boxes, scores, offset)
+    indices = np.arange(table.shape[1])
+    first, count = 0, table.shape[1]
+    while first < count:
+        best = first + _best(table[_SCORE, first:count])
+        table[:, [first, best]] = table[:, [best, first]]
+        indices[[first, best]] = indices[[best, first]]
+
+        rest = table[:, first + 1 : count]
+        overlap = _overlap(table[:, first], rest, offset)
+        rest[_SCORE] *= _decay(overlap, iou_threshold, sigma, method)
+        dropped = rest[_SCORE] < table.dtype.type(min_score)
+        first += 1
+        if dropped.any():
+            count = first + _close_gaps(rest, indices[first:count], ~dropped)
+
+    dets[:count, :4] = torch.from_numpy(table[:4, :count].T.copy())
+    dets[:count, 4] = torch.from_numpy(table[_SCORE, :count].copy())
+    return torch.from_numpy(indices[:count].copy())
+
+
+def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
+    """Group each kept box with the boxes that it suppresses.
+
+    Args:
+        dets: (N, 5) as x1, y1, x2, y2, score, on the CPU.
+        iou_threshold: A box goes when its overlap with a better one reaches it.
+
+    Returns:
+        One list of indices for each kept box: itself, then the boxes it
+        suppresses, best score first.
+    """
+    order = dets[:, 4].sort(0, descending=True)[1].numpy()
+    table = _columns(dets[:, :4], dets[:, 4], offset=0)
+    groups = []
+    while order.size:
+        rest = order[1:]
+        overlap = _overlap(table[:, order[0]], table[:, rest], offset=0)
+        covered = overlap >= table.dtype.type(iou_threshold)
+        groups.append([int(order[0]), *rest[covered].tolist()])
+        order = rest[~covered]
+    return groups
+
+
+def _columns(boxes: Tensor, scores: Tensor, offset: int) -> np.ndarray:
+    """Lay boxes out as rows x1, y1, x2, y2, area, score of a (6, N) array."""
+    x1, y1, x2, y2 = boxes.unbind(1)
+    area = (x2 - x1 + offset) * (y2 - y1 + offset)
+    return torch.stack((x1, y1, x2, y2, area, scores.to(boxes))).numpy()
+
+
+def _overlap(box: np.ndarray, others: np.ndarray, offset: int) -> np.ndarray:
+    """Intersection over union of one column with the columns of ``others``."""
+    width = np.minimum(box[2], others[2]) - np.maximum(box[0], others[0]) + offset
+    height = np.minimum(box[3], others[3]) - np.maximum(box[1], others[1]) + offset
+    shared = np.maximum(width, 0) * np.maximum(height, 0)
+    # Two boxes without area give 0 / 0, which no threshold is reached by.
+    with np.errstate(invalid='ignore', divide='ignore'):
+        return shared / (box[_AREA] + others[_AREA] - shared)
+
+
+def _best(scores: np.ndarray) -> int:
+    """First of the largest; the gaussian of 0 / 0 is no number and loses."""
+    best = int(scores.argmax())
+    if np.isnan(scores[best]) and not np.isnan(scores[0]):
+        best = int(np.nanargmax(scores))
+    return best
+
+
+def _decay(
+    overlap: np.ndarray, iou_threshold: float, sigma: float, method: int
+) -> np.ndarray:
+    real = overlap.dtype.type
+    if method == _NAIVE:
+        return np.where(overlap >= real(iou_threshold), real(0), real(1))
+    if method == _LINEAR:
+        return np.where(overlap >= real(iou_threshold), 1 - overlap, real(1))
+    return np.exp(-(overlap * overlap) / real(sigma))
+
+
+def _close_gaps(table: np.ndarray, indices: np.ndarray, kept: np.ndarray) -> int:
+    """Move kept columns to the front, from the last one on into the first gap.
+
+    This is the order mmcv ends up with; it decides between equal scores.
+
+    Returns:
+        Number of kept columns.
+    """
+    count = int(kept.sum())
+    gaps = np.flatnonzero(~kept[:count])
+    movers = count + np.flatnonzero(kept[count:])[::-1]
+    table[:, gaps] = table[:, movers]
+    indices[gaps] = indices[movers]
+    return count
+
+
+OPERATORS = (nms, softnms, nms_match)

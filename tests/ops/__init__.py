@@ -1,0 +1,1 @@
+"""The operators of mmcv.ops as mmdet_backbones serves them."""
