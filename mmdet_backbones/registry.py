@@ -1,10 +1,11 @@
-"""The registry of this package, a child of mmengine's.
+"""The registries of this package, children of mmengine's.
 
 mmengine imports this module by itself for ``type='mmdet_backbones.X'``, whether or
 not the config has ``custom_imports``. Nothing is put into mmdet's own registry, so
 mmdet's classes of the same name stay what they are.
 """
 
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
@@ -13,4 +14,10 @@ MODELS = Registry(
     parent=MMENGINE_MODELS,
     scope='mmdet_backbones',
     locations=['mmdet_backbones.backbones', 'mmdet_backbones.adapters'],
+)
+HOOKS = Registry(
+    'hook',
+    parent=MMENGINE_HOOKS,
+    scope='mmdet_backbones',
+    locations=['mmdet_backbones.engine.hooks'],
 )

@@ -64,7 +64,7 @@ def convert(host, path, **kwargs):
 
 
 def largest_difference(host, backbone, features=None):
-    """Compare maps and statistics, in eval and in train mode.
+    """Compare the maps of all levels, in eval and in train mode.
 
     Returns:
         The largest difference, each relative to the largest activation of its map.

@@ -58,4 +58,5 @@ default_hooks = dict(
         save_best='coco/bbox_mAP_50',
         rule='greater'))
 auto_scale_lr = dict(base_batch_size=4)
+custom_hooks = [dict(type='mmdet_backbones.ChannelsLastHook')]
 randomness = dict(seed=0)

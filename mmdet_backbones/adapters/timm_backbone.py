@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -104,12 +104,12 @@ class TIMMBackbone(Backbone):
         options: dict[str, Any] = {'in_chans': in_channels}
         if drop_path_rate is not None:
             options['drop_path_rate'] = drop_path_rate
-        self.timm_model: Any = timm.create_model(
+        self.timm_model = timm.create_model(
             model_name, features_only=True, out_indices=self.out_indices, **options
         )
         self._drop_tail()
         if with_cp:
-            self.timm_model.set_grad_checkpointing(True)
+            cast(Any, self.timm_model).set_grad_checkpointing(True)
         self._stages = self._find_stages(groups)
         check_frozen_stages(frozen_stages, len(self._stages) - 1, owner)
         self.freeze()
@@ -117,7 +117,7 @@ class TIMMBackbone(Backbone):
     @property
     def preprocess(self) -> Preprocess:  # type: ignore[override]
         """Mean and standard deviation that timm's own weights were trained with."""
-        cfg = self.timm_model.pretrained_cfg
+        cfg = cast(Any, self.timm_model).pretrained_cfg
         mean, std = (tuple(255 * v for v in cfg[key]) for key in ('mean', 'std'))
         return Preprocess(mean, std, 'rgb')
 
@@ -139,9 +139,10 @@ class TIMMBackbone(Backbone):
     def _drop_tail(self) -> None:
         # timm's mobile nets run every block even if the last ones feed no output,
         # and their parameters would never get a gradient.
-        last = getattr(self.timm_model, '_stage_out_idx', None)
+        net: Any = self.timm_model
+        last = getattr(net, '_stage_out_idx', None)
         if last:
-            self.timm_model.blocks = self.timm_model.blocks[: max(last)]
+            net.blocks = net.blocks[: max(last)]
 
     def _find_stages(self, groups: list[list[str]]) -> list[list[str]]:
         """Name the largest parts that hold the parameters of one group each."""

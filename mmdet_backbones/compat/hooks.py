@@ -30,8 +30,13 @@ def _find_packages(module: ModuleType) -> None:
     import_module('mmdet_backbones.compat.package_paths').extend(module)
 
 
+def _leave_types_unscoped(module: ModuleType) -> None:
+    import_module('mmdet_backbones.compat.package_paths').unscope(module.Config)
+
+
 AFTER_IMPORT: dict[str, _Action] = {
     'mmengine.config.utils': _know_our_configs,
+    'mmengine.config.config': _leave_types_unscoped,
     'mmengine.runner.checkpoint': _load_own_checkpoints,
     'mmengine.utils.package_utils': _find_packages,
 }

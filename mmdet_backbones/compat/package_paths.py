@@ -44,6 +44,24 @@ def extend(package_utils: ModuleType) -> None:
                 setattr(module, name, ours)
 
 
+def unscope(config_class: Any) -> None:
+    """Read our configs as if they were the user's own.
+
+    mmengine gives every ``type`` of a packaged config the scope of its package. Ours
+    are configs of mmdet's detectors, so their types belong to ``default_scope``.
+
+    Args:
+        config_class: ``mmengine.config.Config``, changed in place.
+    """
+    host = config_class._get_cfg_path
+
+    def get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
+        path, scope = host(cfg_path, filename)
+        return path, None if scope == PACKAGE else scope
+
+    config_class._get_cfg_path = staticmethod(get_cfg_path)
+
+
 def _answering(host: Callable[[str], Any], answer: Any) -> Callable[[str], Any]:
     def look_up(package: str) -> Any:
         if package == PACKAGE:

@@ -40,8 +40,8 @@ def ms_deform_attn_forward(
     for level, start, shape in _levels(value_spatial_shapes, value_level_start_index):
         total += _attend(
             _image(value, start, shape),
-            _heads_first(sampling_locations[:, :, :, level]),
-            _heads_first(attention_weights[:, :, :, level]),
+            _points_first(sampling_locations[:, :, :, level]),
+            _points_first(attention_weights[:, :, :, level]),
         )
     total = total.view(batch, heads * channels, queries)
     return total.transpose(1, 2).contiguous()
@@ -73,8 +73,8 @@ def ms_deform_attn_backward(
     for level, start, shape in _levels(value_spatial_shapes, value_level_start_index):
         leaves = (
             _image(value, start, shape).detach().requires_grad_(),
-            _heads_first(sampling_locations[:, :, :, level]).detach().requires_grad_(),
-            _heads_first(attention_weights[:, :, :, level]).detach().requires_grad_(),
+            _points_first(sampling_locations[:, :, :, level]).detach().requires_grad_(),
+            _points_first(attention_weights[:, :, :, level]).detach().requires_grad_(),
         )
         with torch.enable_grad():
             total = _attend(*leaves)
@@ -107,24 +107,24 @@ def _image(value: Tensor, start: int, shape: tuple[int, int]) -> Tensor:
     return pixels.permute(0, 2, 3, 1).reshape(-1, value.shape[3], *shape)
 
 
-def _heads_first(values: Tensor) -> Tensor:
-    """(B, Q, M, ...) as (B * M, Q, ...)."""
-    return values.transpose(1, 2).flatten(0, 1)
+def _points_first(values: Tensor) -> Tensor:
+    """(B, Q, M, P, ...) as (B * M, P, Q, ...): sums over few points are slow last."""
+    return values.movedim((2, 3), (1, 2)).contiguous().flatten(0, 1)
 
 
 def _queries_first(values: Tensor, batch: int) -> Tensor:
-    """(B * M, Q, ...) as (B, Q, M, ...)."""
-    return values.unflatten(0, (batch, -1)).transpose(1, 2)
+    """(B * M, P, Q, ...) as (B, Q, M, P, ...)."""
+    return values.unflatten(0, (batch, -1)).movedim((1, 2), (2, 3))
 
 
 def _attend(image: Tensor, location: Tensor, weight: Tensor) -> Tensor:
-    """Sample one level: (B * M, D, H, W), (B * M, Q, P, 2), (B * M, Q, P).
+    """Sample one level: (B * M, D, H, W), (B * M, P, Q, 2), (B * M, P, Q).
 
     Returns:
         (B * M, D, Q).
     """
     samples = F.grid_sample(image, 2 * location - 1, align_corners=False)
-    return (samples * weight[:, None]).sum(-1)
+    return (samples * weight[:, None]).sum(2)
 
 
 OPERATORS = (ms_deform_attn_forward, ms_deform_attn_backward)

@@ -73,8 +73,9 @@ def softnms(
     first, count = 0, table.shape[1]
     while first < count:
         best = first + _best(table[_SCORE, first:count])
-        table[:, [first, best]] = table[:, [best, first]]
-        indices[[first, best]] = indices[[best, first]]
+        column = table[:, first].copy()
+        table[:, first], table[:, best] = table[:, best], column
+        indices[first], indices[best] = indices[best], indices[first]
 
         rest = table[:, first + 1 : count]
         overlap = _overlap(table[:, first], rest, offset)
@@ -100,16 +101,21 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
         One list of indices for each kept box: itself, then the boxes it
         suppresses, best score first.
     """
-    order = dets[:, 4].sort(0, descending=True)[1].numpy()
-    table = _columns(dets[:, :4], dets[:, 4], offset=0)
+    order = dets[:, 4].sort(0, descending=True)[1]
+    table = _columns(dets[order, :4], dets[order, 4], offset=0)
+    left = np.ones(len(order), dtype=bool)
     groups = []
-    while order.size:
-        rest = order[1:]
-        overlap = _overlap(table[:, order[0]], table[:, rest], offset=0)
-        covered = overlap >= table.dtype.type(iou_threshold)
-        groups.append([int(order[0]), *rest[covered].tolist()])
-        order = rest[~covered]
-    return groups
+    for first in range(len(order)):
+        if not left[first]:
+            continue
+        rest = slice(first + 1, None)
+        overlap = _overlap(table[:, first], table[:, rest], offset=0)
+        covered = (overlap >= table.dtype.type(iou_threshold)) & left[rest]
+        left[rest] ^= covered
+        members = first + 1 + np.flatnonzero(covered)
+        groups.append([first, *members.tolist()])
+    ranks = order.tolist()
+    return [[ranks[member] for member in group] for group in groups]
 
 
 def _columns(boxes: Tensor, scores: Tensor, offset: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_POINTS_AT_ONCE = 2**24
+_POINTS_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def gather(rows: Tensor, corners: Corners) -> Tensor:
     """Interpolate features at samples of shape S to values of shape (*S, C)."""
     total: Tensor | None = None
     for index, weight in zip(corners.rows, corners.weights, strict=True):
-        part = rows[index] * weight[..., None]
+        part = rows[index].mul_(weight[..., None])
         total = part if total is None else total.add_(part)
     assert total is not None
     return total

@@ -1,0 +1,219 @@
+"""tools/train.py and tools/test.py: mistakes, and a run from start to metrics."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+TREES = 'configs/yolox/yolox_efficientnet-lite0_trees.py'
+
+
+@pytest.fixture(scope='module')
+def squares(tmp_path_factory) -> Path:
+    """A synthetic data set in COCO format: dark squares on noise."""
+    root = tmp_path_factory.mktemp('squares')
+    generator = np.random.default_rng(0)
+    for split, count in (('train', 8), ('val', 2)):
+        (root / split).mkdir()
+        images, boxes = [], []
+        for number in range(1, count + 1):
+            noise = generator.integers(150, 255, (96, 128, 3), dtype=np.uint8)
+            picture = Image.fromarray(noise)
+            for x, y in ((10, 12), (70, 40)):
+                box = (x, y, x + 30, y + 30)
+                ImageDraw.Draw(picture).rectangle(box, fill=(30, 30, 30))
+                boxes.append(
+                    dict(id=len(boxes) + 1, image_id=number, category_id=1, area=900,
+                         bbox=[x, y, 30, 30], iscrowd=0)
+                )  # fmt: skip
+            name = f'{number}.png'
+            picture.save(root / split / name)
+            images.append(dict(id=number, file_name=name, width=128, height=96))
+        content = dict(
+            images=images, annotations=boxes, categories=[dict(id=1, name='tree')]
+        )
+        (root / f'{split}.json').write_text(json.dumps(content))
+    return root
+
+
+@pytest.fixture()
+def config(tmp_path, squares) -> Path:
+    """The demo's config on the synthetic data, small and without weights."""
+    path = tmp_path / 'squares.py'
+    root = f'{squares}/'
+    path.write_text(
+        f"_base_ = 'mmdet_backbones::{TREES.removeprefix('configs/')}'\n"
+        'model = dict(backbone=dict(init_cfg=None))\n'
+        f'data_root = {root!r}\n'
+        f'train_dataloader = dict(dataset=dict(data_root={root!r}))\n'
+        f'val_dataloader = dict(dataset=dict(data_root={root!r}))\n'
+        f'test_dataloader = dict(dataset=dict(data_root={root!r}))\n'
+        f"val_evaluator = dict(ann_file={root + 'val.json'!r})\n"
+        f"test_evaluator = dict(ann_file={root + 'val.json'!r})\n"
+        'train_cfg = dict(max_epochs=2, val_interval=2)\n'
+        "default_hooks = dict(checkpoint=dict(save_best=None, max_keep_ckpts=3))\n"
+    )
+    return path
+
+
+def assert_told(done, *words: str) -> None:
+    assert done.returncode in (1, 2), done.stdout + done.stderr
+    assert 'Traceback' not in done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
+    assert len(errors) == 1, done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+def test_wrong_path_names_the_nearest(run_python):
+    done = run_python('tools/train.py', TREES.replace('lite0', 'lite1'))
+    assert_told(done, 'there is no config file', TREES)
+
+
+def test_wrong_packaged_config(run_tool):
+    done = run_tool('tools/train.py', 'mmdet::yolox/nothing.py')
+    assert_told(done, "there is no config 'mmdet::yolox/nothing.py'")
+
+
+def test_syntax_error_in_a_config(run_tool, tmp_path):
+    path = tmp_path / 'broken.py'
+    path.write_text('model = dict(\n')
+    assert_told(run_tool('tools/train.py', str(path)), 'cannot be read')
+
+
+def test_missing_base(run_tool, tmp_path):
+    path = tmp_path / 'orphan.py'
+    path.write_text("_base_ = './nothing.py'\n")
+    assert_told(run_tool('tools/train.py', str(path)), 'nothing.py')
+
+
+@pytest.mark.parametrize(
+    ('option', 'words'),
+    [
+        (
+            'model.backbone.type=mmdet_backbones.TIMBackbone',
+            ['TIMBackbone', 'Nearest: ', 'mmdet_backbones.TIMMBackbone'],
+        ),
+        ('model.neck.type=YOLOXPAFN', ['YOLOXPAFN', 'YOLOXPAFPN']),
+        ('model.backbone.model_name=resnet51', ['resnet51', 'resnet50']),
+        ('model.backbone.out_strides=(8,64)', ['no level of stride 64', 'stride 32']),
+        ('model.backbone.depth=50', ['unexpected keyword', 'depth']),
+    ],
+)
+def test_mistakes_in_the_model(run_tool, config, tmp_path, option, words):
+    done = run_tool(
+        'tools/train.py', str(config), '--work-dir', str(tmp_path / 'work'),
+        '--cfg-options', option,
+    )  # fmt: skip
+    assert_told(done, *words)
+
+
+def test_missing_data_names_every_path_and_its_key(run_tool, tmp_path):
+    root = tmp_path / 'nowhere'
+    done = run_tool(
+        'tools/train.py', TREES, '--work-dir', str(tmp_path / 'work'), '--cfg-options',
+        f'train_dataloader.dataset.data_root={root}',
+        f'val_dataloader.dataset.data_root={root}',
+    )  # fmt: skip
+    assert_told(
+        done,
+        f"train_dataloader.dataset.ann_file: '{root}/train.json'",
+        f"val_dataloader.dataset.data_prefix.img: '{root}/val'",
+    )
+
+
+def test_missing_weights(run_tool, config, tmp_path):
+    weights = "dict(type='Pretrained', checkpoint='nowhere.pth')"
+    config.write_text(config.read_text().replace('init_cfg=None', f'init_cfg={weights}'))
+    done = run_tool(
+        'tools/train.py', str(config), '--work-dir', str(tmp_path / 'work'),
+    )  # fmt: skip
+    assert_told(done, "The checkpoint 'nowhere.pth' is not there")
+
+
+def test_missing_checkpoints(run_tool, config):
+    done = run_tool('tools/test.py', str(config), 'nowhere.pth')
+    assert_told(done, "there is no checkpoint 'nowhere.pth'")
+    done = run_tool('tools/train.py', str(config), '--resume', 'nowhere.pth')
+    assert_told(done, "--resume: there is no checkpoint 'nowhere.pth'")
+
+
+def test_auto_scale_lr_without_a_base(run_tool, config):
+    config.write_text(config.read_text() + 'auto_scale_lr = dict(_delete_=True)\n')
+    done = run_tool('tools/train.py', str(config), '--auto-scale-lr')
+    assert_told(done, 'auto_scale_lr = dict(base_batch_size=16)')
+
+
+def test_train_resume_and_test(run_python, config, tmp_path):
+    work = tmp_path / 'work'
+    train = ['tools/train.py', str(config), '--work-dir', str(work)]
+    done = run_python(*train, '--cfg-options', 'train_cfg.max_epochs=1')
+    assert done.returncode == 0, done.stderr[-3000:]
+    done = run_python(*train, '--resume')
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 'resumed epoch: 1' in done.stdout + done.stderr
+    checkpoint = torch.load(work / 'epoch_2.pth', weights_only=False)
+    assert checkpoint['meta']['epoch'] == 2
+    done = run_python(
+        'tools/test.py', str(config), str(work / 'epoch_2.pth'), '--work-dir',
+        str(tmp_path / 'test'), '--out', str(tmp_path / 'out.pkl'), '--show-dir', 'drawn',
+        '--tta', '--cfg-options', f'test_evaluator.outfile_prefix={tmp_path}/result',
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / 'out.pkl').is_file()
+
+
+def test_dist_train_says_what_it_needs():
+    import subprocess
+
+    done = subprocess.run(['tools/dist_train.sh'], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert 'CONFIG GPUS' in done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_train(config, tmp_path):
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        ['tools/dist_train.sh', str(config), '2', '--work-dir', str(tmp_path / 'work')],
+        env={**__import__('os').environ, 'PYTHON': sys.executable, 'PORT': '29517'},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / 'work' / 'epoch_2.pth').is_file()
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on(run_python, config, tmp_path):
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    work = tmp_path / 'work'
+    command = [
+        'tools/train.py', str(config), '--work-dir', str(work), '--cfg-options',
+        'train_cfg.max_epochs=4', 'default_hooks.logger.interval=1',
+        'train_dataloader.batch_size=1',
+    ]  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, *command], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        deadline = time.monotonic() + 240
+        while not (work / 'epoch_1.pth').is_file() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(1.5)
+        assert process.poll() is None, process.stderr.read()[-3000:]
+        process.send_signal(signal.SIGKILL)
+    assert not (work / 'epoch_4.pth').is_file()
+    done = run_python(command[0], *command[1:4], '--resume', *command[4:])
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert torch.load(work / 'epoch_4.pth')['meta']['epoch'] == 4
