@@ -23,14 +23,13 @@ import numpy as np
 import torch
 import torchvision
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / 'tests'))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tests'))
 
 from ops.case import Case, compiled_mmcv, mmcv_ops, operator_modules, substitute
 from ops.cases import CASES
 
-OUT = ROOT / 'benchmarks' / 'ops_parity.md'
+OUT = Path(__file__).with_suffix('.md')
 HEADER = """\
 # Operators on torchvision against compiled ones
 

@@ -17,7 +17,7 @@ def _same_numbers_every_time() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture()
+@pytest.fixture
 def run_python():
     """Run code or a tool in a fresh process, from the clone's root."""
 
@@ -35,7 +35,7 @@ def run_python():
     return run
 
 
-@pytest.fixture()
+@pytest.fixture
 def run_tool(monkeypatch, capsys):
     """Run a tool in this process, which saves importing mmdet once more."""
 

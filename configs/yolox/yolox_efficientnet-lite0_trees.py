@@ -23,16 +23,17 @@ model = dict(
             type='Pretrained',
             checkpoint='data/weights/efficientnet-lite0.pth')),
     neck=dict(in_channels=[40, 112, 320]),
-    bbox_head=dict(num_classes=1))
+    bbox_head=dict(num_classes=1),
+    test_cfg=dict(nms=dict(iou_threshold=0.5)))
 
-max_epochs = 12
+max_epochs = 16
 train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=3)
+    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=4)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,

@@ -67,9 +67,6 @@ def read_config(args: Namespace) -> Config:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
-    if args.launcher != 'none' and not torch.cuda.is_available():
-        # mmdet's default is nccl, which needs a GPU.
-        cfg.setdefault('env_cfg', {}).setdefault('dist_cfg', {})['backend'] = 'gloo'
     return cfg
 
 
@@ -155,6 +152,27 @@ def _under(root: Path, part: str) -> str:
     return part if '://' in part else str(root / part)
 
 
+def join_processes_without_gpu(cfg: Config) -> None:
+    """Join the other processes of a distributed run through gloo, if there is no GPU.
+
+    mmengine always selects a GPU first; it leaves processes alone that have joined,
+    and takes the wrapper of the model from the config.
+    """
+    if cfg.launcher != 'pytorch' or torch.cuda.is_available():
+        return
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
+    cfg.setdefault(
+        'model_wrapper_cfg',
+        dict(
+            type='MMDistributedDataParallel',
+            device_ids=None,
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False),
+        ),
+    )
+
+
 def build_runner(cfg: Config) -> Runner:
     """Build the Runner, or say which part of the config cannot be built.
 
@@ -164,6 +182,7 @@ def build_runner(cfg: Config) -> Runner:
     Raises:
         UserError: With the message of the part that failed.
     """
+    join_processes_without_gpu(cfg)
     try:
         if 'runner_type' in cfg:
             return RUNNERS.build(cfg)

@@ -123,24 +123,29 @@ def carafe_naive_backward(
         features, masks, kernel_size, group_size, scale_factor: As in the forward
             pass.
     """
-    source = _split_channels(features, group_size)
+    # Pixels first, channels last: each pixel is one product of small matrices.
+    source = _split_channels(features, group_size).movedim(2, -1).contiguous()
     kernels = _split_pixels(masks, group_size, scale_factor)
+    kernels = kernels.movedim(4, 5).flatten(5).contiguous()
     grad = _split_channels(top_grad, group_size)
-    batch, groups, channels, height, width = source.shape
-    grad = grad.view(batch, groups, channels, height, scale_factor, width, scale_factor)
+    grad = grad.unflatten(4, (-1, scale_factor)).unflatten(3, (-1, scale_factor))
+    grad = grad.permute(0, 1, 3, 5, 2, 4, 6).flatten(5).contiguous()
     half = kernel_size // 2
     # A margin takes what falls outside the image.
-    spread = source.new_zeros(
-        batch, groups, channels, height + 2 * half, width + 2 * half
-    )
+    padded = F.pad(source, (0, 0, half, half, half, half))
+    spread = torch.zeros_like(padded)
     kernel_grad = torch.empty_like(kernels)
-    pairs = zip(_windows(source, kernel_size), _views(spread, kernel_size), strict=True)
-    for (tap, window), (_, target) in pairs:
-        target += torch.einsum('bgchiwj,bghiwj->bgchw', grad, kernels[:, :, tap])
-        kernel_grad[:, :, tap] = torch.einsum('bgchiwj,bgchw->bghiwj', grad, window)
-    inner = spread[..., half : half + height, half : half + width]
-    bottom_grad.copy_(inner.reshape(bottom_grad.shape))
-    mask_grad.copy_(kernel_grad.view_as(mask_grad))
+    height, width = source.shape[2:4]
+    for tap in range(kernel_size**2):
+        top, left = divmod(tap, kernel_size)
+        place = (..., slice(top, top + height), slice(left, left + width), slice(None))
+        spread[place] += (grad @ kernels[:, :, tap, ..., None]).squeeze(-1)
+        window = padded[place][..., None, :]
+        kernel_grad[:, :, tap] = (window @ grad).squeeze(-2)
+    inner = spread[:, :, half : half + height, half : half + width]
+    bottom_grad.copy_(inner.movedim(-1, 2).reshape(bottom_grad.shape))
+    kernel_grad = kernel_grad.unflatten(5, (scale_factor, -1)).movedim(5, 4)
+    mask_grad.copy_(kernel_grad.reshape(mask_grad.shape))
 
 
 def _split_channels(values: Tensor, groups: int) -> Tensor:
@@ -157,12 +162,8 @@ def _split_pixels(masks: Tensor, groups: int, scale: int) -> Tensor:
 def _windows(source: Tensor, kernel_size: int) -> Iterator[tuple[int, Tensor]]:
     """The source moved to each tap of the kernel, zeros outside."""
     half = kernel_size // 2
-    return _views(F.pad(source, (half, half, half, half)), kernel_size)
-
-
-def _views(padded: Tensor, kernel_size: int) -> Iterator[tuple[int, Tensor]]:
-    height = padded.shape[-2] - kernel_size + 1
-    width = padded.shape[-1] - kernel_size + 1
+    padded = F.pad(source, (half, half, half, half))
+    height, width = source.shape[-2:]
     for tap in range(kernel_size**2):
         top, left = divmod(tap, kernel_size)
         yield tap, padded[..., top : top + height, left : left + width]
