@@ -14,13 +14,15 @@ candidates := $(PYTHON)
 endif
 python := $(venv)/bin/python
 ready := $(venv)/.ready
+# Two test processes share the cores; more threads in each would only wait.
+pytest = OMP_NUM_THREADS=1 $(python) -m pytest
 
-ifeq ($(STACK),default)
+ifneq ($(filter default compiled,$(STACK)),)
 requirements := -r requirements.txt -c requirements/constraints.txt
 else ifeq ($(STACK),onedl)
 requirements := -r requirements/onedl.txt
 else
-$(error STACK must be default or onedl, got '$(STACK)')
+$(error STACK must be default, onedl or compiled, got '$(STACK)')
 endif
 
 .PHONY: help demo demo-scratch test test-slow test-compiled lint clean
@@ -55,10 +57,18 @@ demo-scratch: $(ready)
 	$(python) tools/run_demo.py --scratch --setup-seconds $$(cat $(ready))
 
 test: $(ready)
-	$(python) -m pytest
+	$(pytest) -n 2
 
 test-slow: $(ready)
-	$(python) -m pytest -m slow
+	$(pytest) -n 2 -m slow
+
+test-compiled:
+	$(MAKE) STACK=compiled run-compiled
+
+.PHONY: run-compiled
+run-compiled: $(ready)
+	tools/build_compiled_mmcv.sh $(python)
+	$(pytest) tests/ops
 
 lint: $(ready)
 	$(python) -m ruff check .

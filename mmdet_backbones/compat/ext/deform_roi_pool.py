@@ -54,7 +54,6 @@ def deform_roi_pool_forward(
     points = pooled_height * pooled_width * grid.used.shape[-1]
     for run in split_rois(len(rois), points, channels):
         values = gather(rows, corners_of(grid, run, height, width))
-        values.mul_(grid.used[run, ..., None])
         mean = values.sum(3) / grid.count[run].clamp(min=1).to(values)
         output[run] = mean.permute(0, 3, 1, 2)
 
@@ -91,10 +90,9 @@ def deform_roi_pool_backward(
         corners = corners_of(grid, run, height, width)
         count = grid.count[run].clamp(min=1).to(rows)
         share = grad_output[run].permute(0, 2, 3, 1) / count
-        grad = share[..., None, :] * grid.used[run, ..., None]
-        scatter(grad_rows, corners, grad)
+        scatter(grad_rows, corners, share[..., None, :])
         if offset.numel():
-            slopes = _slopes(rows, corners, grad, grid, run)
+            slopes = _slopes(rows, corners, share, grid, run)
             extent = round_to_float32(gamma) * grid.size[run, :, None, None]
             grad_offset[run] = extent * slopes
     image = grad_rows.view(batch, height, width, channels)
@@ -119,11 +117,11 @@ def _make_grid(
 
 
 def _slopes(
-    rows: Tensor, corners: Corners, grad: Tensor, grid: RoIGrid, run: slice
+    rows: Tensor, corners: Corners, share: Tensor, grid: RoIGrid, run: slice
 ) -> Tensor:
     """Gradient for the position of each bin, (R, 2, PH, PW), x then y."""
     top_left, top_right, bottom_left, bottom_right = (
-        (rows[index] * grad).sum(-1) for index in corners.rows
+        (rows[index] @ share[..., None]).squeeze(-1) for index in corners.rows
     )
     # The kernel of mmcv weights with the position before it is moved into the
     # image, so samples on the border have the slope of a continued plane.

@@ -207,8 +207,8 @@ def _spread_average(
     for run in split_rois(len(rois), points, channels):
         count = grid.count[run].clamp(min=1).to(grad_output)
         share = grad_output[run].permute(0, 2, 3, 1) / count
-        grad = share[..., None, :] * grid.used[run, ..., None]
-        scatter(grad_rows, corners_of(grid, run, height, width), grad)
+        corners = corners_of(grid, run, height, width)
+        scatter(grad_rows, corners, share[..., None, :])
     batch = grad_input.shape[0]
     image = grad_rows.view(batch, height, width, channels)
     grad_input.copy_(image.permute(0, 3, 1, 2))

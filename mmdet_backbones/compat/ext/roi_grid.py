@@ -118,9 +118,9 @@ class Corners:
 
     Attributes:
         rows: Four index tensors of one shape S into the rows of `pixel_rows`.
-        weights: Four tensors of shape S, all zero for samples outside the image.
+        weights: Four tensors of shape S, all zero for samples that do not count.
         y_low, y_high, x_low, x_high: Pixel coordinates, of shape S.
-        inside: Of shape S, whether the sample counts at all.
+        inside: Of shape S, whether the sample counts: it is used, and in the image.
     """
 
     rows: tuple[Tensor, Tensor, Tensor, Tensor]
@@ -133,7 +133,12 @@ class Corners:
 
 
 def find_corners(
-    y: Tensor, x: Tensor, image: Tensor, height: int, width: int
+    y: Tensor,
+    x: Tensor,
+    image: Tensor,
+    height: int,
+    width: int,
+    used: Tensor | None = None,
 ) -> Corners:
     """Find pixels and bilinear weights of samples.
 
@@ -143,9 +148,12 @@ def find_corners(
         image: Index of the image in the batch.
         height: Height of the feature map.
         width: Width of the feature map.
+        used: Which samples there are; all by default.
     """
     y, x = torch.broadcast_tensors(y, x)
     inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
+    if used is not None:
+        inside &= used
     y_low, y_high, ly = _neighbours(y, height)
     x_low, x_high, lx = _neighbours(x, width)
     hy, hx = 1 - ly, 1 - lx
@@ -176,7 +184,8 @@ def corners_of(grid: RoIGrid, run: slice, height: int, width: int) -> Corners:
     """Corners of a run of regions, tensors of shape (R, PH, PW, GH * GW)."""
     y, x = torch.broadcast_tensors(grid.y[run, ..., None], grid.x[run, ..., None, :])
     image = grid.image[run, None, None, None]
-    return find_corners(y.flatten(3), x.flatten(3), image, height, width)
+    y, x = y.flatten(3), x.flatten(3)
+    return find_corners(y, x, image, height, width, grid.used[run])
 
 
 def gather(rows: Tensor, corners: Corners) -> Tensor:
@@ -190,7 +199,10 @@ def gather(rows: Tensor, corners: Corners) -> Tensor:
 
 
 def scatter(grad_rows: Tensor, corners: Corners, grad: Tensor) -> None:
-    """Add gradients (*S, C) of samples to the pixels they came from, in place."""
+    """Add gradients (*S, C) of samples to the pixels they came from, in place.
+
+    One gradient for all samples of a bin has the size 1 in their dimension.
+    """
     channels = grad_rows.shape[1]
     for index, weight in zip(corners.rows, corners.weights, strict=True):
         part = (grad * weight[..., None]).reshape(-1, channels)
