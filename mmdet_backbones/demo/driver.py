@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shlex
 import subprocess
 import sys
@@ -74,7 +75,12 @@ def run_demo(root: Path, scratch: bool = False, setup_seconds: float = 0.0) -> N
 def _run(root: Path, part: str, command: Sequence[str]) -> float:
     print_log(f'{part}: python {shlex.join(command)}', 'current')
     start = time.monotonic()
-    done = subprocess.run([sys.executable, *command], cwd=root, check=False)
+    # Threads that wait by spinning slow the loader and each other down several times
+    # over on a small machine.
+    environment = {'OMP_WAIT_POLICY': 'PASSIVE', **os.environ}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=root, env=environment, check=False
+    )
     if done.returncode:
         raise DemoStoppedError(part, done.returncode)
     return round(time.monotonic() - start, 1)
