@@ -26,9 +26,9 @@ model = dict(
     bbox_head=dict(num_classes=1),
     test_cfg=dict(nms=dict(iou_threshold=0.5)))
 
-max_epochs = 16
+max_epochs = 10
 train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=4)
+    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=2)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(

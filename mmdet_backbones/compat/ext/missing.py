@@ -8,14 +8,15 @@ from typing import NoReturn
 _INSTALL = """\
 {name} exists only in compiled mmcv, and mmdet_backbones has no substitute for it.
 Build mmcv with its operators in place of what is installed (a C++ compiler, about
-30 CPU minutes; with FORCE_CUDA=1 and a CUDA toolkit also for the GPU):
-  pip uninstall -y mmcv-lite mmcv
+30 CPU minutes; for CUDA also its toolkit and FORCE_CUDA=1):
+  pip uninstall -y mmcv-lite
   MMCV_WITH_OPS=1 pip install "mmcv==2.1.0" --no-build-isolation --no-cache-dir
-With the onedl packages: pip install --force-reinstall --no-deps --no-binary \
-onedl-mmcv --no-build-isolation --no-cache-dir onedl-mmcv
-torch 2.14 compiles extensions as C++20 only: if the build stops at "C++20 or later",
-unpack the source (pip download --no-deps --no-binary :all: mmcv==2.1.0), write
--std=c++20 for -std=c++17 in its setup.py, and pip install that folder."""
+or, with the onedl packages:
+  pip install onedl-mmcv --force-reinstall --no-deps --no-binary onedl-mmcv \
+--no-build-isolation --no-cache-dir
+If the build stops at "C++20 or later compatible compiler is required" (torch 2.14
+does), fetch the source with pip download --no-deps --no-binary :all:, write
+-std=c++20 for -std=c++17 in its setup.py, and pip install that folder instead."""
 
 
 def missing_operator(name: str) -> Callable[..., NoReturn]:
