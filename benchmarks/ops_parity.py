@@ -49,7 +49,7 @@ plain loops in double precision. Indices (nms, nms_match, soft_nms) are equal.
 TIMES = """
 ## Times
 
-Median of {rounds} calls in turn, {threads} threads, in milliseconds \
+Median of {rounds} calls in turn, torch.set_num_threads({threads}), in milliseconds \
 (smallest to largest in brackets). A ratio under 1 means ours is faster.
 
 | call | ours | compiled | ratio |
@@ -190,6 +190,7 @@ def attention_row(ours: ModuleType, rounds: int) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--rounds', type=int, default=9, help='timed calls each')
+    parser.add_argument('--threads', type=int, default=1, help='for the times')
     parser.add_argument('--out', type=Path, default=OUT)
     args = parser.parse_args()
     if not compiled_mmcv():
@@ -199,7 +200,6 @@ def main() -> int:
     import mmcv
 
     ours = substitute()
-    threads = torch.get_num_threads()
     machine = f'{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}'
     text = HEADER.format(
         mmcv=mmcv.__version__,
@@ -209,8 +209,8 @@ def main() -> int:
     )
     torch.set_num_threads(1)
     text += '\n'.join(parity_rows(ours)) + '\n'
-    torch.set_num_threads(threads)
-    text += TIMES.format(rounds=args.rounds, threads=threads)
+    torch.set_num_threads(args.threads)
+    text += TIMES.format(rounds=args.rounds, threads=args.threads)
     text += '\n'.join(time_rows(ours, args.rounds)) + '\n'
     args.out.write_text(text)
     print(text)

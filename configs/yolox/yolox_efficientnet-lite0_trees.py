@@ -19,6 +19,9 @@ model = dict(
         type='mmdet_backbones.TIMMBackbone',
         model_name='tf_efficientnet_lite0',
         out_strides=(8, 16, 32),
+        # As mmdet does with pretrained backbones; both are for loaded weights only.
+        frozen_stages=1,
+        norm_eval=True,
         init_cfg=dict(
             type='Pretrained',
             checkpoint='data/weights/efficientnet-lite0.pth')),
@@ -26,9 +29,9 @@ model = dict(
     bbox_head=dict(num_classes=1),
     test_cfg=dict(nms=dict(iou_threshold=0.5)))
 
-max_epochs = 10
+max_epochs = 12
 train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=2)
+    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=4)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
@@ -59,5 +62,14 @@ default_hooks = dict(
         save_best='coco/bbox_mAP_50',
         rule='greater'))
 auto_scale_lr = dict(base_batch_size=4)
-custom_hooks = [dict(type='mmdet_backbones.ChannelsLastHook')]
+custom_hooks = [
+    dict(type='mmdet_backbones.ChannelsLastHook'),
+    # An average over about 50 steps: so few steps leave the last weights noisy.
+    dict(
+        type='EMAHook',
+        ema_type='ExponentialMovingAverage',
+        momentum=0.02,
+        update_buffers=True,
+        priority=49),
+]
 randomness = dict(seed=0)
