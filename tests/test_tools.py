@@ -56,10 +56,10 @@ def config(tmp_path, squares) -> Path:
         f'train_dataloader = dict(dataset=dict(data_root={root!r}))\n'
         f'val_dataloader = dict(dataset=dict(data_root={root!r}))\n'
         f'test_dataloader = dict(dataset=dict(data_root={root!r}))\n'
-        f"val_evaluator = dict(ann_file={root + 'val.json'!r})\n"
-        f"test_evaluator = dict(ann_file={root + 'val.json'!r})\n"
+        f'val_evaluator = dict(ann_file={root + "val.json"!r})\n'
+        f'test_evaluator = dict(ann_file={root + "val.json"!r})\n'
         'train_cfg = dict(max_epochs=2, val_interval=2)\n'
-        "default_hooks = dict(checkpoint=dict(save_best=None, max_keep_ckpts=3))\n"
+        'default_hooks = dict(checkpoint=dict(save_best=None, max_keep_ckpts=3))\n'
     )
     return path
 
@@ -198,8 +198,15 @@ def test_dist_train_says_what_it_needs():
 def test_two_processes_train(config, tmp_path):
 
     done = subprocess.run(
-        ['tools/dist_train.sh', str(config), '2', '--work-dir', str(tmp_path / 'work'),
-         '--cfg-options', *SMALL],
+        [
+            'tools/dist_train.sh',
+            str(config),
+            '2',
+            '--work-dir',
+            str(tmp_path / 'work'),
+            '--cfg-options',
+            *SMALL,
+        ],
         env={**os.environ, 'PYTHON': sys.executable, 'PORT': '29517'},
         capture_output=True,
         text=True,
