@@ -108,5 +108,6 @@ def install() -> None:
     sys.meta_path.append(_MissingOperators())
     for name, action in AFTER_IMPORT.items():
         module = sys.modules.get(name)
-        if module is not None:
+        # torch may be imported, and this function called, halfway through a module.
+        if module is not None and not getattr(module.__spec__, '_initializing', False):
             action(module)
