@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import platform
 import statistics
 import sys
@@ -50,7 +51,8 @@ TIMES = """
 ## Times
 
 Median of {rounds} calls in turn, torch.set_num_threads({threads}), in milliseconds \
-(smallest to largest in brackets). A ratio under 1 means ours is faster.
+(smallest to largest in brackets). A ratio under 1 means ours is faster. Load of the \
+{cores} cores before the start: {load:.1f}.
 
 | call | ours | compiled | ratio |
 |---|---|---|---|
@@ -200,6 +202,7 @@ def main() -> int:
     import mmcv
 
     ours = substitute()
+    load = os.getloadavg()[0]
     machine = f'{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}'
     text = HEADER.format(
         mmcv=mmcv.__version__,
@@ -210,7 +213,9 @@ def main() -> int:
     torch.set_num_threads(1)
     text += '\n'.join(parity_rows(ours)) + '\n'
     torch.set_num_threads(args.threads)
-    text += TIMES.format(rounds=args.rounds, threads=args.threads)
+    text += TIMES.format(
+        rounds=args.rounds, threads=args.threads, cores=os.cpu_count(), load=load
+    )
     text += '\n'.join(time_rows(ours, args.rounds)) + '\n'
     args.out.write_text(text)
     print(text)
