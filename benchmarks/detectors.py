@@ -59,7 +59,7 @@ def measure(config: str) -> dict[str, Any]:
     cfg.backbone.init_cfg = None
     torch.manual_seed(0)
     detector = MODELS.build(cfg)
-    shapes = [[3, 160, 224], [3, 128, 192]]
+    shapes = [[3, 192, 256], [3, 160, 224]]
     batch = demo_mm_inputs(2, shapes, num_items=[6, 4], num_classes=80)
     torch.manual_seed(0)
     prepared = detector.data_preprocessor(batch, True)
