@@ -66,7 +66,7 @@ class TreeData:
 def prepare(
     out_dir: Path = DATA_DIR,
     tile: int = 400,
-    overlap: float = 0.5,
+    overlap: float = 0.0,
     force: bool = False,
     track: Track = iter,
 ) -> TreeData:
