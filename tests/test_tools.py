@@ -10,8 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from mmengine.runner.checkpoint import _load_checkpoint
 from PIL import Image, ImageDraw
+
+from mmdet_backbones.engine import launch
 
 TREES = 'configs/yolox/yolox_efficientnet-lite0_trees.py'
 
@@ -239,3 +242,10 @@ def test_a_killed_run_goes_on(run_python, config, tmp_path):
     done = run_python(command[0], *command[1:4], '--resume', *command[4:])
     assert done.returncode == 0, done.stderr[-3000:]
     assert _load_checkpoint(str(work / 'epoch_4.pth'))['meta']['epoch'] == 4
+
+
+def test_data_at_an_address_is_not_called_missing():
+    data = dict(data_root='s3://bucket/coco/', ann_file='a.json')
+    data['data_prefix'] = dict(img='train/')
+    cfg = Config(dict(train_dataloader=dict(dataset=data)))
+    launch.require_data(cfg, 'train')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -134,13 +135,13 @@ def require_data(cfg: Config, *splits: str) -> None:
 def _data_paths(node: Any, key: str) -> Iterator[tuple[str, str]]:
     """Yield the config key and full path of every data set below a node."""
     if isinstance(node, Mapping):
-        root = Path(node.get('data_root') or '')
+        root = node.get('data_root') or ''
         if node.get('ann_file'):
-            yield f'{key}.ann_file', str(_under(root, node['ann_file']))
+            yield f'{key}.ann_file', _under(root, node['ann_file'])
         prefixes = node.get('data_prefix')
         if isinstance(prefixes, Mapping):
             for name, prefix in prefixes.items():
-                yield f'{key}.data_prefix.{name}', str(_under(root, prefix))
+                yield f'{key}.data_prefix.{name}', _under(root, prefix)
         for name in ('dataset', 'datasets'):
             yield from _data_paths(node.get(name), f'{key}.{name}')
     elif isinstance(node, (list, tuple)):
@@ -148,8 +149,9 @@ def _data_paths(node: Any, key: str) -> Iterator[tuple[str, str]]:
             yield from _data_paths(entry, f'{key}.{index}')
 
 
-def _under(root: Path, part: str) -> str:
-    return part if '://' in part else str(root / part)
+def _under(root: str, part: str) -> str:
+    # pathlib would make one slash of the two in an address.
+    return part if '://' in part else os.path.join(root, part)
 
 
 def join_processes_without_gpu(cfg: Config) -> None:
