@@ -150,8 +150,10 @@ def _data_paths(node: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def _under(root: str, part: str) -> str:
+    if '://' in part:
+        return part
     # pathlib would make one slash of the two in an address.
-    return part if '://' in part else os.path.join(root, part)
+    return os.path.join(root, part) if '://' in root else str(Path(root, part))
 
 
 def join_processes_without_gpu(cfg: Config) -> None:
