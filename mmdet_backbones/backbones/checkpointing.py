@@ -2,36 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
 def checkpointed(
-    owner: nn.Module, function: Callable[[Tensor], Tensor], x: Tensor
-) -> Tensor:
+    owner: nn.Module, function: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
     """Run ``function`` without keeping its activations; backward runs it again.
 
     Args:
         owner: Holds every layer that ``function`` uses.
-        function: Maps a tensor to a tensor.
-        x: Its input.
+        function: Maps tensors to tensors.
+        *args: Its arguments.
+        **kwargs: Its keyword arguments.
 
     Returns:
-        ``function(x)``. The gradients equal those of a plain call, and the second
-        run leaves the running statistics of batch normalisation alone.
+        ``function(*args, **kwargs)``. The gradients equal those of a plain call, and
+        the second run leaves the running statistics of batch normalisation alone.
     """
     if torch.compiler.is_compiling():
         # The compiler writes statistics once, after its graph, and cannot trace a
         # context of ours.
-        return checkpoint(function, x, use_reentrant=False)
+        return checkpoint(function, *args, use_reentrant=False, **kwargs)
     contexts = partial(_contexts, owner)
-    return checkpoint(function, x, use_reentrant=False, context_fn=contexts)
+    return checkpoint(
+        function, *args, use_reentrant=False, context_fn=contexts, **kwargs
+    )
+
+
+def checkpoint_blocks(blocks: Iterable[nn.Module]) -> None:
+    """Make modules of another library recompute their activations in backward.
+
+    Args:
+        blocks: Called as modules by the net they belong to. None of them inside
+            another one.
+    """
+    for block in blocks:
+        # On the instance, so that the class keeps its own forward; a partial of a
+        # function of this module can be copied and pickled with the block.
+        block.forward = partial(_forward_of_block, block)
+
+
+def _forward_of_block(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    forward = partial(type(block).forward, block)
+    if torch.is_grad_enabled() and block.training:
+        return checkpointed(block, forward, *args, **kwargs)
+    return forward(*args, **kwargs)
 
 
 def _contexts(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -159,8 +159,10 @@ class Backbone(BaseModule):
         levels: Index, channels and stride of each output.
         load_report: What the last loading of pretrained weights did, or None.
         preprocess: What the family's usual weights expect of an image, or None.
+        variants: Constructor arguments of the family's published nets, by name.
     """
 
+    variants: Mapping[str, dict[str, Any]] = {}
     dialects: tuple[Dialect, ...] = ()
     preprocess: Preprocess | None = None
 

@@ -105,6 +105,7 @@ class Res2Net(Backbone):
         (512, 1024, 2048)
     """
 
+    variants = VARIANTS
     preprocess = IMAGENET
     dialects = (
         Dialect(
