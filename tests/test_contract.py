@@ -164,12 +164,15 @@ def test_levels_by_default_are_all_of_them():
         ({'out_indices': (1, 1)}, ValueError, 'once each'),
         ({'out_indices': (3, 9)}, ValueError, 'no level of index 9'),
         ({'out_indices': (-1,)}, ValueError, 'no level of index -1'),
-        ({'out_strides': (4, 16)}, ValueError, 'several levels'),
     ],
 )
 def test_bad_choices_of_levels(chosen, error, message):
     with pytest.raises(error, match=message):
         select_levels(LEVELS, owner='Net', **chosen)
+
+
+def test_a_stride_is_the_deepest_level_that_has_it():
+    assert select_levels(LEVELS, None, (4, 16), owner='Net') == (LEVELS[0], LEVELS[3])
 
 
 def test_all_problems_are_told_at_once():

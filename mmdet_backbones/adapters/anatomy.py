@@ -37,6 +37,7 @@ def dissect(
     indices: Sequence[int] | None = None,
     in_channels: int = 3,
     size: tuple[int, int] = PROBE_SIZE,
+    skip_unaligned: bool = False,
 ) -> Anatomy:
     """Find the levels of a net and which parameters each of them depends on.
 
@@ -50,12 +51,14 @@ def dissect(
         indices: Level numbers of the outputs; 0, 1, ... if left out.
         in_channels: Channels of the image.
         size: Height and width of the probe.
+        skip_unaligned: Leave levels out whose maps are not of the size
+            (ceil(H / stride), ceil(W / stride)), instead of raising.
 
     Returns:
         The anatomy; names are those of ``net``.
 
     Raises:
-        ValueError: If an output is not a map of four dimensions.
+        ValueError: If an output is not a map of that size.
     """
     calls: list[str] = []
     handles = [
@@ -63,18 +66,23 @@ def dissect(
         for name, module in net.named_modules()
     ]
     try:
-        outputs = forward(torch.zeros(2, in_channels, *size, device='meta'))
+        with torch.device('meta'):
+            outputs = forward(torch.zeros(2, in_channels, *size))
     finally:
         for handle in handles:
             handle.remove()
-    levels = [
-        _measure(number, output, size)
-        for number, output in zip(
-            indices if indices is not None else range(len(outputs)),
-            outputs,
-            strict=True,
-        )
-    ]
+    numbers = indices if indices is not None else range(len(outputs))
+    levels = []
+    for number, output in zip(numbers, outputs, strict=True):
+        level = measure(number, output, size)
+        if level is not None:
+            levels.append(level)
+        elif not skip_unaligned:
+            raise ValueError(
+                f'output {number} must be a map of shape (N, C, H, W) with the same '
+                f'stride along both sides, got {tuple(output.shape)} for an image of '
+                f'{size}'
+            )
     needed, unused = _needed_by(net, outputs)
     parts = [largest_parts(net, names) for names in needed]
     return Anatomy(
@@ -84,19 +92,28 @@ def dissect(
     )
 
 
-def _measure(index: int, output: Tensor, size: tuple[int, int]) -> Level:
+def measure(index: int, output: Tensor, size: tuple[int, int]) -> Level | None:
+    """Read channels and stride off one output.
+
+    Args:
+        index: Level number.
+        output: Supposedly of shape (N, C, H, W).
+        size: Height and width of the image.
+
+    Returns:
+        The level with the stride s for which the map has the size
+        (ceil(height / s), ceil(width / s)), a power of two if one fits, or else the
+        smallest; None if there is none.
+    """
     if output.dim() != 4:
-        raise ValueError(
-            f'output {index} must be a map of shape (N, C, H, W), got '
-            f'{tuple(output.shape)}'
-        )
-    stride = round(size[0] / output.shape[2])
-    if stride != round(size[1] / output.shape[3]):
-        raise ValueError(
-            f'output {index} must be a map of shape (N, C, H, W) with the same stride '
-            f'along both sides, got {tuple(output.shape)} for an image of {size}'
-        )
-    return Level(index, output.shape[1], stride)
+        return None
+    fitting = [
+        stride
+        for stride in range(1, max(size) + 1)
+        if output.shape[2:] == (-(-size[0] // stride), -(-size[1] // stride))
+    ]
+    stride = next((s for s in fitting if s & (s - 1) == 0), min(fitting, default=None))
+    return Level(index, output.shape[1], stride) if stride is not None else None
 
 
 def _needed_by(
@@ -145,6 +162,29 @@ def part_of(root: nn.Module, name: str) -> nn.Module | nn.Parameter:
     return getattr(root.get_submodule(parent), leaf)
 
 
+def blocks_of(part: nn.Module) -> list[nn.Module]:
+    """Name the repeated blocks of a stage, the units of activation checkpointing.
+
+    Args:
+        part: A stage, or a block itself.
+
+    Returns:
+        The members of the container that holds most of the parameters, or ``part``
+        if there is no such container. Layers without parameters are left out.
+    """
+    if isinstance(part, (nn.Sequential, nn.ModuleList)):
+        return [child for child in part if _count(child)]
+    for child in part.children():
+        container = isinstance(child, (nn.Sequential, nn.ModuleList))
+        if container and 2 * _count(child) > _count(part):
+            return blocks_of(child)
+    return [part]
+
+
+def _count(part: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in part.parameters())
+
+
 def _split_stem(
     net: nn.Module, parts: list[list[str]], calls: list[str]
 ) -> list[list[str]]:
@@ -155,9 +195,8 @@ def _split_stem(
 
     def size(name: str) -> int:
         part = part_of(net, name)
-        if isinstance(part, nn.Parameter):
-            return part.numel()
-        return sum(parameter.numel() for parameter in part.parameters())
+        # The position embedding of a small net outweighs its first block.
+        return 0 if isinstance(part, nn.Parameter) else _count(part)
 
     def order(name: str) -> int:
         # Bare parameters, such as a position embedding, and containers that are

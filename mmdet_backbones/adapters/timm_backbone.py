@@ -3,51 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import timm
-import torch
-from timm.layers import Format
-from timm.models import group_parameters
 from torch import Tensor, nn
 
+from ..backbones.checkpointing import checkpoint_blocks
 from ..backbones.contract import (
     Backbone,
-    Level,
     Preprocess,
     check_frozen_stages,
     select_levels,
 )
 from ..registry import MODELS
-from .timm_keys import EFFICIENTNET_PYTORCH, TIMM, feature_name
+from .anatomy import blocks_of, part_of
+from .timm_keys import EFFICIENTNET_PYTORCH, TIMM
 
-
-def _check_name(model_name: str) -> None:
-    if timm.is_model(model_name.split('.')[0]):
-        return
-    near = get_close_matches(model_name, timm.list_models(), n=3)
-    hint = f'; did you mean {" or ".join(near)}?' if near else ''
-    raise ValueError(f"timm {timm.__version__} has no model '{model_name}'{hint}")
-
-
-def _outline(model_name: str) -> tuple[list[Level], list[list[str]]]:
-    """Levels of a net, and its parameter names by stage, without its weights."""
-    with torch.device('meta'):
-        net = timm.create_model(model_name)
-    info = getattr(net, 'feature_info', None)
-    if not info:
-        raise ValueError(
-            f"timm's '{model_name}' does not say which feature maps it has and cannot "
-            f'be a backbone; timm.list_models() names the others'
-        )
-    levels = [
-        Level(index, entry['num_chs'], entry['reduction'])
-        for index, entry in enumerate(info)
-    ]
-    matcher: Any = net.group_matcher
-    groups = group_parameters(net, matcher(coarse=True))
-    return levels, [groups[key] for key in sorted(groups)]
+if TYPE_CHECKING:
+    from .timm_nets import Options
 
 
 @MODELS.register_module()
@@ -55,25 +27,42 @@ class TIMMBackbone(Backbone):
     """A timm net under the contract of this package.
 
     The net stands under ``timm_model``, as in mmpretrain's ``TIMMBackbone``, so the
-    checkpoints of detectors trained with that class load. Nothing is downloaded;
-    weights come from ``init_cfg``, in timm's own names or those of a source that is
-    recognised.
+    checkpoints of detectors trained with that class load. Building it downloads
+    nothing: weights are read by ``init_weights``, when a training starts.
+
+    Images of any size are taken wherever the net can do that: ViT, EVA, Swin, DINOv2
+    and DINOv3 among them. Their sides are padded to whole patches or windows and the
+    maps cut to ceil(side / stride). The others, such as BEiT, take ``img_size`` only.
+
+    Levels whose maps do not have that size, as those of nets with unpadded
+    convolutions, are not offered.
 
     Args:
         model_name: As in ``timm.create_model``, for example ``'convnext_tiny'``.
         out_indices: Ascending level numbers as timm counts them. Defaults to all.
         out_strides: Ascending strides instead of ``out_indices``.
+        pretrained: Start training from timm's own weights of ``model_name``, with its
+            tag if it has one: short for ``init_cfg=dict(type='Pretrained',
+            checkpoint='timm://<model_name>')``.
+        checkpoint_path: Short for ``init_cfg=dict(type='Pretrained',
+            checkpoint=checkpoint_path)``; empty for none.
         in_channels: Channels of the input.
         frozen_stages: Stages without training: -1 none, 0 the stem, n the stem and
-            the first n stages as timm groups them (``group_matcher(coarse=True)``).
+            the first n stages. A stage is what a level adds to the level before it.
         norm_eval: Whether batch normalisation stays in eval mode in training.
-        with_cp: Whether activations are recomputed in the backward pass.
+        with_cp: Whether blocks recompute their activations in the backward pass.
         drop_path_rate: Rate of stochastic depth; None keeps the net's default.
+        norm_layer: Kind of normalisation, as timm's class takes it (a name such as
+            ``'groupnorm'``, or a class), or ``'FrozenBN'``: batch normalisation of
+            fixed statistics, scale and shift.
+        output_stride: Largest stride; deeper stages are dilated instead of strided.
+        img_size: Height and width, for nets that take images of one size only.
         init_cfg: See :class:`Backbone`.
 
     Raises:
         TypeError: If the net does not take one of the arguments.
-        ValueError: If the model or a level is not there; all levels are listed.
+        ValueError: If the model or a level is not there, all levels are listed; if
+            the net gives no feature maps, or would ignore an argument.
 
     Example:
         >>> backbone = TIMMBackbone('resnet18', out_strides=(8, 16, 32))
@@ -88,29 +77,44 @@ class TIMMBackbone(Backbone):
         model_name: str,
         out_indices: Sequence[int] | None = None,
         out_strides: Sequence[int] | None = None,
+        pretrained: bool = False,
+        checkpoint_path: str = '',
         in_channels: int = 3,
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
         drop_path_rate: float | None = None,
+        norm_layer: str | type[nn.Module] | None = None,
+        output_stride: int | None = None,
+        img_size: int | Sequence[int] | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        _check_name(model_name)
+        # timm is imported when one of its nets is built, not with the registry.
+        from . import timm_nets
+        from .timm_outline import outline
+
+        timm_nets.check_name(model_name)
         owner = f"TIMMBackbone('{model_name}')"
-        available, groups = _outline(model_name)
-        levels = select_levels(available, out_indices, out_strides, owner=owner)
+        init_cfg = _weights(owner, model_name, pretrained, checkpoint_path, init_cfg)
+        options = _options(
+            in_chans=None if in_channels == 3 else in_channels,
+            drop_path_rate=drop_path_rate,
+            norm_layer=norm_layer,
+            output_stride=output_stride,
+            img_size=_size(owner, img_size),
+        )
+        net = outline(model_name, options, in_channels)
+        levels = select_levels(net.levels, out_indices, out_strides, owner=owner)
         super().__init__(levels, frozen_stages, norm_eval, init_cfg)
         self.model_name = model_name
-        options: dict[str, Any] = {'in_chans': in_channels}
-        if drop_path_rate is not None:
-            options['drop_path_rate'] = drop_path_rate
-        self.timm_model = timm.create_model(
-            model_name, features_only=True, out_indices=self.out_indices, **options
+        self._sizes = net.sizes
+        self.timm_model = timm_nets.build(
+            model_name, (*options, *self._sizes.arguments), self.out_indices
         )
-        self._drop_tail()
+        self._drop_tail(options, in_channels)
+        self._find_stages(net.stages)
         if with_cp:
-            cast(Any, self.timm_model).set_grad_checkpointing(True)
-        self._stages = self._find_stages(groups)
+            self._recompute(owner)
         check_frozen_stages(frozen_stages, len(self._stages) - 1, owner)
         self.freeze()
 
@@ -122,45 +126,108 @@ class TIMMBackbone(Backbone):
         return Preprocess(mean, std, 'rgb')
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Map (N, in_channels, H, W) to one (N, C, H, W) tensor per level."""
-        features = self.timm_model(x)
-        if getattr(self.timm_model, 'output_fmt', None) == Format.NHWC:
-            features = [feature.permute(0, 3, 1, 2) for feature in features]
-        return tuple(features)
+        """Map (N, in_channels, H, W) to one (N, C, H, W) tensor per level.
+
+        Raises:
+            ValueError: If the net takes images of one size and ``x`` has another.
+        """
+        from .timm_nets import features
+
+        fixed = self._sizes.fixed
+        if fixed is not None and tuple(x.shape[-2:]) != fixed:
+            size = tuple(x.shape[-2:])
+            raise ValueError(
+                f"TIMMBackbone('{self.model_name}') takes images of {fixed} only, "
+                f'got {size}: resize and pad every image to {fixed}, or write '
+                f'img_size={size} if all images have that size'
+            )
+        return tuple(
+            features(self.timm_model, x, self._sizes.multiple, self.out_strides)
+        )
 
     def stage_modules(self, stage: int) -> Sequence[nn.Module | nn.Parameter]:
-        """Parts of timm's group ``stage``; 0 is the stem."""
-        return [self._part(name) for name in self._stages[stage]]
+        """Parts that level ``stage - 1`` adds to the one before; 0 is the stem."""
+        return [part_of(self.timm_model, name) for name in self._stages[stage]]
 
-    def _part(self, name: str) -> nn.Module | nn.Parameter:
-        parent, _, leaf = name.rpartition('.')
-        return getattr(self.get_submodule(parent), leaf)
+    def freeze(self) -> None:
+        """Take the frozen stages, and what no output needs, out of training."""
+        super().freeze()
+        for name in self._idle:
+            part_of(self.timm_model, name).requires_grad_(False)
 
-    def _drop_tail(self) -> None:
-        # timm's mobile nets run every block even if the last ones feed no output,
-        # and their parameters would never get a gradient.
-        net: Any = self.timm_model
-        last = getattr(net, '_stage_out_idx', None)
-        if last:
-            net.blocks = net.blocks[: max(last)]
+    def _drop_tail(self, options: Options, in_channels: int) -> None:
+        """Remove what no requested level depends on; it would get no gradient."""
+        from .timm_nets import remove
+        from .timm_outline import useless_parts
 
-    def _find_stages(self, groups: list[list[str]]) -> list[list[str]]:
-        """Name the largest parts that hold the parameters of one group each."""
-        kept = dict(self.named_parameters())
-        stages = []
-        for group in groups:
-            names = {feature_name(name, kept) for name in group} & kept.keys()
-            if names:
-                stages.append(_largest_parts(self, names))
-        return stages
+        removable, self._idle = useless_parts(
+            self.model_name, options, in_channels, self.out_indices
+        )
+        for name in removable:
+            remove(self.timm_model, name)
+
+    def _find_stages(self, stages: Sequence[Sequence[str]]) -> None:
+        # Stages are those of all levels, whichever are requested; a deep one may be
+        # missing here.
+        kept = {name for name, _ in self.timm_model.named_modules()}
+        kept.update(name for name, _ in self.timm_model.named_parameters())
+        self._stages = [[name for name in stage if name in kept] for stage in stages]
+
+    def _recompute(self, owner: str) -> None:
+        blocks = [
+            block
+            for stage in range(1, len(self._stages))
+            for part in self.stage_modules(stage)
+            if isinstance(part, nn.Module)
+            for block in blocks_of(part)
+        ]
+        if not blocks:
+            raise ValueError(f'{owner} has no blocks to recompute: leave out with_cp')
+        checkpoint_blocks(blocks)
 
 
-def _largest_parts(root: nn.Module, names: set[str]) -> list[str]:
-    parts: list[str] = []
-    for prefix, module in root.named_modules():
-        held = {f'{prefix}.{name}' for name, _ in module.named_parameters()}
-        inside = any(prefix.startswith(f'{part}.') for part in parts)
-        if prefix and held and held <= names and not inside:
-            parts.append(prefix)
-    covered = tuple(f'{part}.' for part in parts)
-    return parts + sorted(name for name in names if not name.startswith(covered))
+def _options(**arguments: Any) -> Options:
+    return tuple(
+        (name, value) for name, value in arguments.items() if value is not None
+    )
+
+
+def _size(owner: str, img_size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    if img_size is None:
+        return None
+    sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+        raise ValueError(
+            f'{owner}: img_size must be a height and a width in pixels, got '
+            f'{img_size!r}: write img_size=(640, 640)'
+        )
+    return sides
+
+
+def _weights(
+    owner: str,
+    model_name: str,
+    pretrained: bool,
+    checkpoint_path: str,
+    init_cfg: dict | list[dict] | None,
+) -> dict | list[dict] | None:
+    """Turn the short forms into an ``init_cfg``."""
+    given = [
+        f'{name}={value!r}'
+        for name, value in (
+            ('pretrained', pretrained),
+            ('checkpoint_path', checkpoint_path),
+            ('init_cfg', init_cfg),
+        )
+        if value
+    ]
+    if len(given) > 1:
+        raise ValueError(
+            f'{owner} takes its weights from one source, got {" and ".join(given)}: '
+            'keep one of them'
+        )
+    if pretrained:
+        return dict(type='Pretrained', checkpoint=f'timm://{model_name}')
+    if checkpoint_path:
+        return dict(type='Pretrained', checkpoint=checkpoint_path)
+    return init_cfg

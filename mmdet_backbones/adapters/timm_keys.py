@@ -13,7 +13,7 @@ ROOT = 'timm_model.'
 def feature_name(plain: str, target_keys: Collection[str]) -> str:
     """Name of a parameter of a timm net inside its feature extractor.
 
-    timm wraps some nets (``model.``) and flattens the first number of others
+    timm wraps some nets (``model.``, ``body.``) and flattens the first number of others
     (``stages.0`` becomes ``stages_0``).
 
     Args:
@@ -24,9 +24,9 @@ def feature_name(plain: str, target_keys: Collection[str]) -> str:
         The name in the backbone, or ``plain`` behind ``timm_model.`` if it has none.
     """
     flat = re.sub(r'^(\w+)\.(\d+)\.', r'\1_\2.', plain)
-    for candidate in (f'{ROOT}{plain}', f'{ROOT}{flat}', f'{ROOT}model.{plain}'):
-        if candidate in target_keys:
-            return candidate
+    for inner in (plain, flat, f'model.{plain}', f'body.{plain}'):
+        if f'{ROOT}{inner}' in target_keys:
+            return f'{ROOT}{inner}'
     return f'{ROOT}{plain}'
 
 

@@ -63,12 +63,13 @@ def select_levels(
         owner: Name of the backbone, for the message.
 
     Returns:
-        The chosen levels, shallow to deep; all of them if neither is given.
+        The chosen levels, shallow to deep; all of them if neither is given. Of the
+        levels that share a stride, as in a plain ViT, the deepest one has it.
 
     Raises:
         TypeError: If a choice is not a sequence of integers.
-        ValueError: If both are given, a level is not there, is named twice or
-            out of order, or a stride belongs to more than one level.
+        ValueError: If both are given, or a level is not there, is named twice or
+            out of order.
     """
     if out_indices is not None and out_strides is not None:
         raise ValueError(
@@ -109,18 +110,11 @@ def _level_problems(
         problems.append(f'there is no level of {field} {", ".join(map(str, missing))}')
     if list(wanted) != sorted(set(wanted)):
         problems.append('levels are named once each, shallow to deep')
-    shared = sorted({w for w in wanted if values.count(w) > 1})
-    if shared:
-        problems.append(
-            f'{field} {", ".join(map(str, shared))} belongs to several levels, '
-            'choose by out_indices'
-        )
     return problems
 
 
 def _example(available: Sequence[Level], field: str) -> tuple[int, ...]:
-    values = [getattr(level, field) for level in available]
-    return tuple(v for v in values if values.count(v) == 1)[-3:]
+    return tuple(sorted({getattr(level, field) for level in available}))[-3:]
 
 
 def describe_levels(levels: Iterable[Level]) -> str:

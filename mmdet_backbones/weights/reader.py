@@ -13,6 +13,8 @@ from urllib.parse import urlparse
 import torch
 from torch import Tensor
 
+from . import timm_source
+
 # Keys under which training scripts store the weights; averaged weights first.
 _WRAPPERS = ('state_dict_ema', 'model_ema', 'state_dict', 'model')
 
@@ -40,8 +42,9 @@ def read_checkpoint(source: str, map_location: str = 'cpu') -> Checkpoint:
     """Read the weights of a file or an address.
 
     Args:
-        source: Path of a ``.pth``, ``.pt``, ``.bin`` or ``.safetensors`` file, or
-            an ``http(s)://`` address, downloaded once into torch's hub cache.
+        source: Path of a ``.pth``, ``.pt``, ``.bin`` or ``.safetensors`` file, an
+            ``http(s)://`` address, downloaded once into torch's hub cache, or
+            ``timm://`` and the name of a model, with or without a tag.
         map_location: Device the tensors are put on, as in ``torch.load``.
 
     Returns:
@@ -73,12 +76,22 @@ def _local_path(source: str) -> Path:
     scheme = urlparse(source).scheme
     if scheme in ('http', 'https'):
         return _download(source)
+    if scheme == 'timm':
+        return _of_timm(source)
     if '://' in source:
         raise CheckpointError(
-            f"'{source}': checkpoint must be a path or an http(s) address; "
-            f'{scheme}:// is not supported'
+            f"'{source}': checkpoint must be a path, an http(s) address or "
+            f'timm://<name>; {scheme}:// is not supported'
         )
     return Path(source).expanduser()
+
+
+def _of_timm(source: str) -> Path:
+    try:
+        found = timm_source.locate(source.removeprefix('timm://'))
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"'{source}' cannot be had: {error}") from error
+    return _download(found) if isinstance(found, str) else found
 
 
 def _download(url: str) -> Path:

@@ -1,0 +1,282 @@
+"""Which sizes, levels and stages a net of timm has.
+
+The facts come from building the net on the meta device and running it there, not from
+what its class declares: of timm's nets some give other maps than they say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, cast
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from ..backbones.contract import Level
+from .anatomy import PROBE_SIZE, Anatomy, dissect, measure, part_of
+from .timm_nets import FROZEN_BN, Options, SizeRule, build, features, remove, replace
+
+# Arguments that free a net of a fixed image size, by the names timm's classes use.
+_FREEING: tuple[dict[str, Any], ...] = (
+    {},
+    {'dynamic_img_size': True, 'dynamic_img_pad': True},
+    {'dynamic_img_size': True},
+    {'strict_img_size': False},
+)
+# Windows of 7 or 8 at the deepest level, and patches of patches.
+_MULTIPLES = (1, 2, 3, 7, 8)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a net of timm has to offer as a backbone.
+
+    Attributes:
+        levels: All levels of whole strides, shallow to deep, as timm counts them.
+        stages: Names of modules and bare parameters by stage; 0 is the stem.
+        sizes: Which images it takes.
+    """
+
+    levels: tuple[Level, ...]
+    stages: tuple[tuple[str, ...], ...]
+    sizes: SizeRule
+
+
+@lru_cache(maxsize=64)
+def outline(model_name: str, options: Options, in_channels: int) -> Outline:
+    """Find sizes, levels and stages of a net on the meta device.
+
+    Args:
+        model_name: As in ``timm.create_model``.
+        options: Its arguments.
+        in_channels: Channels of the image.
+
+    Returns:
+        The outline.
+
+    Raises:
+        TypeError: If the net does not take one of the arguments.
+        ValueError: If it gives no maps of whole strides, or ignores an argument.
+    """
+    count = _count_levels(model_name, options)
+    try:
+        net, sizes = _free(model_name, options, in_channels, count)
+        anatomy = _dissect(net, range(count), in_channels, sizes)
+    except _RefusedError:
+        raise
+    except Exception as error:
+        raise _refused(model_name, _last_line(error)) from error
+    strides = _strides(net)
+    levels = tuple(lv for lv in anatomy.levels if lv.stride == strides[lv.index])
+    if not levels:
+        raise _refused(
+            model_name, 'none of its maps has the size of the image over a whole stride'
+        )
+    _check_honoured(model_name, options, net, levels)
+    return Outline(levels, anatomy.stages, sizes)
+
+
+@lru_cache(maxsize=64)
+def useless_parts(
+    model_name: str, options: Options, in_channels: int, indices: tuple[int, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Name what none of the chosen levels depends on.
+
+    Args:
+        model_name: As in ``timm.create_model``.
+        options: Its arguments.
+        in_channels: Channels of the image.
+        indices: The chosen levels.
+
+    Returns:
+        Modules that can be replaced by ``nn.Identity``, and parameters that have to
+        stay because the net still reads them.
+    """
+    sizes = outline(model_name, options, in_channels).sizes
+    with torch.device('meta'):
+        net = build(model_name, (*options, *sizes.arguments), indices)
+    unused = _dissect(net, indices, in_channels, sizes).unused
+    removable = [
+        name for name in reversed(unused) if _can_go(net, name, sizes, in_channels)
+    ]
+    return tuple(removable), tuple(name for name in unused if name not in removable)
+
+
+def _can_go(net: nn.Module, name: str, sizes: SizeRule, in_channels: int) -> bool:
+    part = part_of(net, name)
+    if isinstance(part, nn.Parameter):
+        return False
+    expected = [output.shape for output in _probe(net, sizes, in_channels)]
+    remove(net, name)
+    try:
+        if [o.shape for o in _probe(net, sizes, in_channels)] == expected:
+            return True
+    except Exception:  # whatever a net raises that needs the part after all
+        pass
+    replace(net, name, part)
+    return False
+
+
+class _RefusedError(ValueError):
+    """A net that cannot be a backbone."""
+
+
+def _refused(model_name: str, reason: str) -> _RefusedError:
+    return _RefusedError(f"timm's '{model_name}' cannot be a backbone: {reason}")
+
+
+def _last_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f'{type(error).__name__}: {lines[0]}' if lines else type(error).__name__
+
+
+def _count_levels(model_name: str, options: Options) -> int:
+    arguments = {k: v for k, v in options if (k, v) != ('norm_layer', FROZEN_BN)}
+    try:
+        with torch.device('meta'):
+            net = timm.create_model(model_name, **arguments)
+    except TypeError as error:
+        raise TypeError(
+            f"timm's '{model_name}' does not take one of the arguments "
+            f'{", ".join(arguments)}: {_last_line(error)}'
+        ) from error
+    info: Any = getattr(net, 'feature_info', None)
+    if not info:
+        raise _refused(model_name, 'it does not say which feature maps it has')
+    return len(info)
+
+
+def _free(
+    model_name: str, options: Options, in_channels: int, count: int
+) -> tuple[nn.Module, SizeRule]:
+    """Find the arguments and the padding under which a net takes any image."""
+    taken = {name for name, _ in options}
+    best: tuple[int, nn.Module, SizeRule] | None = None
+    for arguments in _FREEING if 'img_size' not in taken else ():
+        try:
+            with torch.device('meta'):
+                net = build(model_name, (*options, *arguments.items()), range(count))
+        except TypeError:
+            continue
+        if _is_fixed(net):
+            continue
+        multiple, aligned = _padding(net, in_channels, count)
+        if aligned and (best is None or aligned > best[0]):
+            best = (aligned, net, SizeRule(tuple(arguments.items()), multiple))
+        if aligned == count:
+            break
+    if best is not None:
+        return best[1:]
+    with torch.device('meta'):
+        net = build(model_name, options, range(count))
+    given = dict(options).get('img_size')
+    size = given or cast(Any, net).pretrained_cfg['input_size'][-2:]
+    return net, SizeRule((), fixed=(size[0], size[1]))
+
+
+def _is_fixed(net: nn.Module) -> bool:
+    traits: Any = getattr(net, '_traits', {})
+    return bool(traits.get('fixed_input_size', False))
+
+
+def _padding(net: nn.Module, in_channels: int, count: int) -> tuple[int, int]:
+    """Choose the smallest multiple that gives the most levels of whole strides."""
+    deepest = math.ceil(max(_strides(net)))
+    best = (1, 0)
+    for factor in _MULTIPLES:
+        for multiple in (1, deepest) if factor == 1 else (factor * deepest,):
+            aligned = _aligned(net, in_channels, multiple)
+            if aligned > best[1]:
+                best = (multiple, aligned)
+            if aligned == count:
+                return best
+    return best
+
+
+def _aligned(net: nn.Module, in_channels: int, multiple: int) -> int:
+    rule = SizeRule((), multiple)
+    try:
+        levels = [
+            measure(0, output, _padded(PROBE_SIZE, multiple))
+            for output in _probe(net, rule, in_channels)
+        ]
+        # Odd if nothing is padded, and of several multiples along both sides.
+        odd = (PROBE_SIZE[0] + multiple, PROBE_SIZE[1] + 2 * multiple + 1)
+        outputs = _probe(net, rule, in_channels, odd)
+    except Exception:  # whatever a net raises for a size that it does not take
+        return 0
+    size = _padded(odd, multiple)
+    return sum(
+        level is not None
+        and level.stride == declared
+        and tuple(output.shape[2:]) == tuple(-(-s // level.stride) for s in size)
+        for level, output, declared in zip(levels, outputs, _strides(net), strict=True)
+    )
+
+
+def _strides(net: nn.Module) -> list[int]:
+    info: Any = net.feature_info
+    return info.reduction()
+
+
+def _padded(size: tuple[int, int], multiple: int) -> tuple[int, int]:
+    return size[0] + -size[0] % multiple, size[1] + -size[1] % multiple
+
+
+def _probe(
+    net: nn.Module,
+    sizes: SizeRule,
+    in_channels: int,
+    size: tuple[int, int] = PROBE_SIZE,
+) -> list[Tensor]:
+    with torch.no_grad(), torch.device('meta'):
+        image = torch.zeros(2, in_channels, *(sizes.fixed or size))
+        return features(net, image, sizes.multiple)
+
+
+def _dissect(
+    net: nn.Module, indices: Sequence[int], in_channels: int, sizes: SizeRule
+) -> Anatomy:
+    size = sizes.fixed or _padded(PROBE_SIZE, sizes.multiple)
+    return dissect(
+        net,
+        lambda x: features(net, x),
+        indices=indices,
+        in_channels=in_channels,
+        size=size,
+        skip_unaligned=True,
+    )
+
+
+def _check_honoured(
+    model_name: str, options: Options, net: nn.Module, levels: Sequence[Level]
+) -> None:
+    """Refuse arguments that timm's class took and did nothing with."""
+    given = dict(options)
+    ignored = []
+    rate = given.get('drop_path_rate')
+    if rate and not any(getattr(m, 'drop_prob', None) for m in net.modules()):
+        ignored.append(f'drop_path_rate={rate}: it has no stochastic depth')
+    stride = given.get('output_stride')
+    if stride and max(level.stride for level in levels) > stride:
+        ignored.append(f'output_stride={stride}')
+    if 'norm_layer' in given:
+        others = tuple((k, v) for k, v in options if k != 'norm_layer')
+        with torch.device('meta'):
+            plain = build(model_name, others, [level.index for level in levels])
+        if _kinds(plain) == _kinds(net):
+            ignored.append(f'norm_layer={given["norm_layer"]!r}')
+    if ignored:
+        raise ValueError(
+            f"timm's '{model_name}' does nothing with {'; '.join(ignored)}: leave it "
+            'out'
+        )
+
+
+def _kinds(net: nn.Module) -> Counter:
+    return Counter(type(module) for module in net.modules())
