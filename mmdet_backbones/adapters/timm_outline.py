@@ -40,11 +40,15 @@ class Outline:
         levels: All levels of whole strides, shallow to deep, as timm counts them.
         stages: Names of modules and bare parameters by stage; 0 is the stem.
         sizes: Which images it takes.
+        count: Number of maps, those of no whole stride included.
+        unused: Names of parts that none of the maps depends on.
     """
 
     levels: tuple[Level, ...]
     stages: tuple[tuple[str, ...], ...]
     sizes: SizeRule
+    count: int
+    unused: tuple[str, ...]
 
 
 @lru_cache(maxsize=64)
@@ -78,7 +82,7 @@ def outline(model_name: str, options: Options, in_channels: int) -> Outline:
             model_name, 'none of its maps has the size of the image over a whole stride'
         )
     _check_honoured(model_name, options, net, levels)
-    return Outline(levels, anatomy.stages, sizes)
+    return Outline(levels, anatomy.stages, sizes, count, anatomy.unused)
 
 
 @lru_cache(maxsize=64)
@@ -97,7 +101,10 @@ def useless_parts(
         Modules that can be replaced by ``nn.Identity``, and parameters that have to
         stay because the net still reads them.
     """
-    sizes = outline(model_name, options, in_channels).sizes
+    whole = outline(model_name, options, in_channels)
+    if len(indices) == whole.count and not whole.unused:
+        return (), ()
+    sizes = whole.sizes
     with torch.device('meta'):
         net = build(model_name, (*options, *sizes.arguments), indices)
     unused = _dissect(net, indices, in_channels, sizes).unused
@@ -137,13 +144,19 @@ def _last_line(error: BaseException) -> str:
 
 def _count_levels(model_name: str, options: Options) -> int:
     arguments = {k: v for k, v in options if (k, v) != ('norm_layer', FROZEN_BN)}
+    given = ', '.join(f'{name}={value!r}' for name, value in arguments.items())
     try:
         with torch.device('meta'):
             net = timm.create_model(model_name, **arguments)
     except TypeError as error:
         raise TypeError(
-            f"timm's '{model_name}' does not take one of the arguments "
-            f'{", ".join(arguments)}: {_last_line(error)}'
+            f"timm's '{model_name}' does not take {given}: {_last_line(error)}"
+        ) from error
+    except Exception as error:  # classes check their arguments in many ways
+        if not arguments:
+            raise _refused(model_name, _last_line(error)) from error
+        raise ValueError(
+            f"timm's '{model_name}' cannot be built with {given}: {_last_line(error)}"
         ) from error
     info: Any = getattr(net, 'feature_info', None)
     if not info:
@@ -187,18 +200,22 @@ def _is_fixed(net: nn.Module) -> bool:
 def _padding(net: nn.Module, in_channels: int, count: int) -> tuple[int, int]:
     """Choose the smallest multiple that gives the most levels of whole strides."""
     deepest = math.ceil(max(_strides(net)))
-    best = (1, 0)
-    for factor in _MULTIPLES:
-        for multiple in (1, deepest) if factor == 1 else (factor * deepest,):
-            aligned = _aligned(net, in_channels, multiple)
-            if aligned > best[1]:
-                best = (multiple, aligned)
-            if aligned == count:
-                return best
+    best, fruitless = (1, 0), 0
+    for multiple in (1, *(factor * deepest for factor in _MULTIPLES)):
+        aligned = _aligned(net, in_channels, multiple)
+        if aligned is None:
+            continue
+        fruitless = 0 if aligned > best[1] else fruitless + 1
+        if aligned > best[1]:
+            best = (multiple, aligned)
+        # Padding mends windows and patches, never convolutions without padding.
+        if aligned == count or fruitless == 2:
+            break
     return best
 
 
-def _aligned(net: nn.Module, in_channels: int, multiple: int) -> int:
+def _aligned(net: nn.Module, in_channels: int, multiple: int) -> int | None:
+    """Count the levels of whole strides; None if the net fails on some size."""
     rule = SizeRule((), multiple)
     try:
         levels = [
@@ -209,7 +226,7 @@ def _aligned(net: nn.Module, in_channels: int, multiple: int) -> int:
         odd = (PROBE_SIZE[0] + multiple, PROBE_SIZE[1] + 2 * multiple + 1)
         outputs = _probe(net, rule, in_channels, odd)
     except Exception:  # whatever a net raises for a size that it does not take
-        return 0
+        return None
     size = _padded(odd, multiple)
     return sum(
         level is not None
