@@ -1,4 +1,8 @@
-"""The rules that hold for every backbone, on one net of each family."""
+"""The rules that hold for every backbone, on one net of each kind.
+
+The same rules on every published net are in test_contract_variants.py, those that
+need two processes in test_contract_ddp.py.
+"""
 
 import copy
 import pickle
@@ -7,175 +11,198 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from torch import nn
-
-from mmdet_backbones.backbones.contract import Level, select_levels
-
-LEVELS = [Level(0, 16, 4), Level(1, 32, 8), Level(2, 64, 16), Level(3, 64, 16)]
-BACKBONES = {
-    'res2net': dict(type='mmdet_backbones.Res2Net', depth=50),
-    'res2net-v1b': dict(
-        type='mmdet_backbones.Res2Net', depth=50, deep_stem=True, avg_down=True
-    ),
-    'timm-lite0': dict(
-        type='mmdet_backbones.TIMMBackbone', model_name='tf_efficientnet_lite0'
-    ),
-    'timm-resnet18': dict(type='mmdet_backbones.TIMMBackbone', model_name='resnet18'),
-    'timm-convnext': dict(
-        type='mmdet_backbones.TIMMBackbone', model_name='convnext_atto'
-    ),
-}
+from torch.nn.modules.batchnorm import _BatchNorm
+from variants import config, every
 
 
 def build(name: str, **arguments) -> nn.Module:
-    return MODELS.build({**BACKBONES[name], **arguments})
+    return MODELS.build(config(name, **arguments))
 
 
-every = pytest.mark.parametrize('name', BACKBONES)
+def image(batch=2, channels=3, height=64, width=96):
+    return torch.rand(batch, channels, height, width)
+
+
+def loss_of(outputs):
+    return sum(output.square().mean() for output in outputs)
 
 
 @every
 def test_levels_are_those_of_a_forward_pass(name):
     net = build(name).eval()
-    x = torch.rand(1, 3, 96, 160)
-    outputs = net(x)
+    outputs = net(image(1, height=96, width=160))
     assert isinstance(outputs, tuple)
     assert len(outputs) == len(net.levels)
     for output, level in zip(outputs, net.levels, strict=True):
-        height, width = -(-96 // level.stride), -(-160 // level.stride)
-        assert output.shape == (1, level.channels, height, width)
+        size = -(-96 // level.stride), -(-160 // level.stride)
+        assert output.shape == (1, level.channels, *size)
     strides = [level.stride for level in net.levels]
     assert strides == sorted(strides)
 
 
 @every
 def test_strides_and_indices_choose_the_same_levels(name):
-    net = build(name, out_strides=(8, 32))
-    assert net.out_strides == (8, 32)
+    available = build(name).levels
+    strides = sorted({level.stride for level in available})[-2:]
+    net = build(name, out_strides=strides)
+    assert net.out_strides == tuple(strides)
+    assert set(net.levels) <= set(available)
     assert build(name, out_indices=net.out_indices).levels == net.levels
     assert net.out_channels == tuple(level.channels for level in net.levels)
 
 
 @every
 def test_a_level_that_is_not_there_lists_those_that_are(name):
-    count = len(build(name).levels)
-    with pytest.raises(ValueError, match=f'no level of index {count + 2}') as error:
-        build(name, out_indices=(1, count + 2))
-    assert 'stride 8' in str(error.value)
+    levels = build(name).levels
+    with pytest.raises(ValueError, match='no level of index 99') as error:
+        build(name, out_indices=(1, 99))
+    assert f'({levels[0].channels} channels, stride' in str(error.value)
     assert 'out_indices=' in str(error.value)
+    with pytest.raises(ValueError, match='no level of stride 3'):
+        build(name, out_strides=(3,))
 
 
 @every
 def test_an_unknown_argument_is_an_error(name):
-    with pytest.raises(TypeError, match='style'):
-        build(name, style='pytorch')
+    with pytest.raises(TypeError, match='nonsense'):
+        build(name, nonsense=True)
 
 
 @every
 def test_every_parameter_gets_a_gradient_without_the_deepest_level(name):
-    net = build(name, out_strides=(4, 8, 16)).train()
-    sum(output.sum() for output in net(torch.rand(2, 3, 64, 96))).backward()
-    assert [n for n, p in net.named_parameters() if p.grad is None] == []
+    strides = sorted(set(build(name).out_strides))
+    chosen = dict(out_strides=strides[:-1]) if strides[1:] else dict(out_indices=(2,))
+    net = build(name, **chosen).train()
+    loss_of(net(image())).backward()
+    trained = {n: p for n, p in net.named_parameters() if p.requires_grad}
+    assert [n for n, p in trained.items() if p.grad is None] == []
 
 
 @every
 def test_frozen_stages_stay_as_they_are(name):
     net = build(name, frozen_stages=1)
+    parts = [part for stage in (0, 1) for part in net.stage_modules(stage)]
+    held = {
+        id(p)
+        for part in parts
+        for p in ([part] if isinstance(part, nn.Parameter) else part.parameters())
+    }
+    frozen = {n for n, p in net.named_parameters() if not p.requires_grad}
+    # In __init__ already: DistributedDataParallel looks once.
+    assert {n for n, p in net.named_parameters() if id(p) in held} <= frozen
+    assert 0 < len(frozen) < len(list(net.parameters()))
     assert net.train() is net
-    frozen = {n: v.clone() for n, v in net.state_dict().items()}
-    names = [n for n, p in net.named_parameters() if not p.requires_grad]
-    assert names
-    assert len(names) < len(list(net.parameters()))
-    sum(output.sum() for output in net(torch.rand(2, 3, 64, 96))).backward()
-    for part in (p for stage in (0, 1) for p in net.stage_modules(stage)):
-        for module in part.modules():
-            assert not module.training
-    changed = {n for n, v in net.state_dict().items() if not torch.equal(v, frozen[n])}
-    first = {n.rsplit('.', 1)[0] for n in names}
-    assert not {n for n in changed if n.rsplit('.', 1)[0] in first}
+    before = {n: b.clone() for n, b in net.state_dict().items()}
+    loss_of(net(image())).backward()
+    for part in parts:
+        modules = part.modules() if isinstance(part, nn.Module) else ()
+        assert not any(module.training for module in modules)
+    changed = {n for n, b in net.state_dict().items() if not torch.equal(b, before[n])}
+    owners = {n.rpartition('.')[0] for n in frozen}
+    assert not {n for n in changed if n.rpartition('.')[0] in owners}
+    assert all(p.grad is None for n, p in net.named_parameters() if n in frozen)
 
 
 @every
 def test_frozen_stages_out_of_range(name):
     with pytest.raises(ValueError, match='frozen_stages must be an integer from -1'):
-        build(name, frozen_stages=40)
+        build(name, frozen_stages=400)
 
 
-@pytest.mark.parametrize('norm_eval', [False, True])
-def test_norm_eval_stops_the_statistics(norm_eval):
-    for name in ('res2net', 'timm-resnet18'):
+@every
+def test_norm_eval_stops_the_statistics(name):
+    for norm_eval in (True, False):
         net = build(name, norm_eval=norm_eval).train()
-        before = {n: b.clone() for n, b in net.named_buffers() if 'running' in n}
-        net(torch.rand(2, 3, 64, 96))
-        same = [torch.equal(b, dict(net.named_buffers())[n]) for n, b in before.items()]
+        norms = [m for m in net.modules() if isinstance(m, _BatchNorm)]
+        assert all(norm.training is not norm_eval for norm in norms)
+        before = [norm.running_mean.clone() for norm in norms]
+        with torch.no_grad():
+            net(image())
+        same = [
+            torch.equal(a, norm.running_mean)
+            for a, norm in zip(before, norms, strict=True)
+        ]
         assert all(same) if norm_eval else not any(same)
 
 
 @every
-def test_modes_return_self_and_copies_work(name):
+def test_modes_return_self_and_copies_are_their_own(name):
     net = build(name, frozen_stages=0)
+    assert net.train() is net
     assert net.eval() is net
-    x = torch.rand(1, 3, 64, 96)
+    x = image(1)
     with torch.no_grad():
         expected = net(x)
         for twin in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
             for mine, theirs in zip(expected, twin(x), strict=True):
                 torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+            for parameter in twin.parameters():
+                parameter.fill_(0.5)
+            assert not torch.equal(twin(x)[-1], expected[-1])
+        for mine, again in zip(expected, net(x), strict=True):
+            assert torch.equal(mine, again)
+
+
+@every
+def test_a_state_dict_goes_round(name, tmp_path):
+    net, other = build(name).eval(), build(name).eval()
+    torch.save(net.state_dict(), tmp_path / 'net.pth')
+    other.load_state_dict(torch.load(tmp_path / 'net.pth', weights_only=True))
+    x = image(1)
+    with torch.no_grad():
+        for a, b in zip(net(x), other(x), strict=True):
+            assert torch.equal(a, b)
 
 
 @every
 def test_other_numbers_of_input_channels(name):
-    net = build(name, in_channels=4).eval()
-    assert len(net(torch.rand(1, 4, 64, 96))) == len(net.levels)
+    net = build(name, in_channels=4).train()
+    outputs = net(image(channels=4))
+    assert len(outputs) == len(net.levels)
+    loss_of(outputs).backward()
 
 
 @every
 def test_bfloat16_autocast(name):
-    net = build(name).eval()
-    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
-        outputs = net(torch.rand(1, 3, 64, 96))
+    net = build(name).train()
+    with torch.autocast('cpu', torch.bfloat16):
+        outputs = net(image())
+    loss_of(outputs).backward()
     assert all(torch.isfinite(output.float()).all() for output in outputs)
+    grads = [p.grad for p in net.parameters() if p.grad is not None]
+    assert all(torch.isfinite(grad).all() for grad in grads)
 
 
 @every
-def test_with_cp_gives_the_same_gradients(name):
-    grads = []
+def test_with_cp_gives_the_same_gradients_and_statistics(name):
+    results = []
     for with_cp in (False, True):
         torch.manual_seed(0)
-        net = build(name, with_cp=with_cp, norm_eval=True).train()
+        net = build(name, with_cp=with_cp, frozen_stages=0).train()
         torch.manual_seed(1)
-        sum(o.square().mean() for o in net(torch.rand(2, 3, 64, 96))).backward()
-        grads.append([p.grad for p in net.parameters()])
-    for plain, recomputed in zip(*grads, strict=True):
-        torch.testing.assert_close(plain, recomputed)
+        loss_of(net(image())).backward()
+        grads = {n: p.grad for n, p in net.named_parameters() if p.requires_grad}
+        results.append((grads, dict(net.named_buffers())))
+    for plain, recomputed in zip(*results, strict=True):
+        assert plain.keys() == recomputed.keys()
+        for key, value in plain.items():
+            torch.testing.assert_close(value, recomputed[key], msg=key)
 
 
-def test_levels_by_default_are_all_of_them():
-    assert select_levels(LEVELS, owner='Net') == tuple(LEVELS)
+@every
+def test_with_cp_keeps_fewer_activations(name):
+    sizes = []
+    for with_cp in (False, True):
+        net = build(name, with_cp=with_cp).train()
+        kept = {}
 
+        def keep(tensor, kept=kept):
+            kept[tensor.data_ptr()] = tensor.numel()
+            return tensor
 
-@pytest.mark.parametrize(
-    ('chosen', 'error', 'message'),
-    [
-        ({'out_indices': (0,), 'out_strides': (4,)}, ValueError, 'not both'),
-        ({'out_indices': 2}, TypeError, 'sequence of integers'),
-        ({'out_indices': (0, '1')}, TypeError, 'sequence of integers'),
-        ({'out_indices': ()}, ValueError, 'at least one'),
-        ({'out_indices': (2, 1)}, ValueError, 'shallow to deep'),
-        ({'out_indices': (1, 1)}, ValueError, 'once each'),
-        ({'out_indices': (3, 9)}, ValueError, 'no level of index 9'),
-        ({'out_indices': (-1,)}, ValueError, 'no level of index -1'),
-    ],
-)
-def test_bad_choices_of_levels(chosen, error, message):
-    with pytest.raises(error, match=message):
-        select_levels(LEVELS, owner='Net', **chosen)
-
-
-def test_a_stride_is_the_deepest_level_that_has_it():
-    assert select_levels(LEVELS, None, (4, 16), owner='Net') == (LEVELS[0], LEVELS[3])
-
-
-def test_all_problems_are_told_at_once():
-    with pytest.raises(ValueError, match='no level of index 9, 7') as error:
-        select_levels(LEVELS, (9, 7), owner='Net')
-    assert 'shallow to deep' in str(error.value)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            outputs = net(image())
+        weights = {p.data_ptr() for p in net.parameters()}
+        sizes.append(sum(n for pointer, n in kept.items() if pointer not in weights))
+        del outputs
+    assert sizes[1] < sizes[0]

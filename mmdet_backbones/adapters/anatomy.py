@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ..backbones.contract import Level
 
@@ -28,6 +30,28 @@ class Anatomy:
     levels: tuple[Level, ...]
     stages: tuple[tuple[str, ...], ...]
     unused: tuple[str, ...]
+
+
+# What initialisers do in place; without values there is nothing to do.
+_FILLING = {
+    getattr(Tensor, name)
+    for name in ('uniform_', 'normal_', 'erfinv_', 'mul_', 'add_', 'clamp_', 'fill_')
+}
+
+
+class without_initialisation(TorchFunctionMode):  # noqa: N801 - used as a context
+    """Build nets on the meta device without drawing weights that nobody sees.
+
+    On that device truncated normals take most of the time of building a transformer.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        """Leave out what fills a tensor of the meta device."""
+        if func in _FILLING and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def dissect(

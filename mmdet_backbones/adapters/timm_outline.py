@@ -6,30 +6,26 @@ what its class declares: of timm's nets some give other maps than they say.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 import timm
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..backbones.contract import Level
-from .anatomy import PROBE_SIZE, Anatomy, dissect, measure, part_of
-from .timm_nets import FROZEN_BN, Options, SizeRule, build, features, remove, replace
-
-# Arguments that free a net of a fixed image size, by the names timm's classes use.
-_FREEING: tuple[dict[str, Any], ...] = (
-    {},
-    {'dynamic_img_size': True, 'dynamic_img_pad': True},
-    {'dynamic_img_size': True},
-    {'strict_img_size': False},
+from .anatomy import (
+    PROBE_SIZE,
+    Anatomy,
+    dissect,
+    part_of,
+    without_initialisation,
 )
-# Windows of 7 or 8 at the deepest level, and patches of patches.
-_MULTIPLES = (1, 2, 3, 7, 8)
+from .timm_nets import FROZEN_BN, Options, SizeRule, features, remove, replace
+from .timm_sizes import free, outlined, padded, probe, strides_of
 
 
 @dataclass(frozen=True)
@@ -69,13 +65,13 @@ def outline(model_name: str, options: Options, in_channels: int) -> Outline:
     """
     count = _count_levels(model_name, options)
     try:
-        net, sizes = _free(model_name, options, in_channels, count)
+        net, sizes = free(model_name, options, in_channels, count)
         anatomy = _dissect(net, range(count), in_channels, sizes)
     except _RefusedError:
         raise
     except Exception as error:
         raise _refused(model_name, _last_line(error)) from error
-    strides = _strides(net)
+    strides = strides_of(net)
     levels = tuple(lv for lv in anatomy.levels if lv.stride == strides[lv.index])
     if not levels:
         raise _refused(
@@ -105,8 +101,7 @@ def useless_parts(
     if len(indices) == whole.count and not whole.unused:
         return (), ()
     sizes = whole.sizes
-    with torch.device('meta'):
-        net = build(model_name, (*options, *sizes.arguments), indices)
+    net = outlined(model_name, (*options, *sizes.arguments), indices)
     unused = _dissect(net, indices, in_channels, sizes).unused
     removable = [
         name for name in reversed(unused) if _can_go(net, name, sizes, in_channels)
@@ -118,10 +113,10 @@ def _can_go(net: nn.Module, name: str, sizes: SizeRule, in_channels: int) -> boo
     part = part_of(net, name)
     if isinstance(part, nn.Parameter):
         return False
-    expected = [output.shape for output in _probe(net, sizes, in_channels)]
+    expected = [output.shape for output in probe(net, sizes, in_channels)]
     remove(net, name)
     try:
-        if [o.shape for o in _probe(net, sizes, in_channels)] == expected:
+        if [o.shape for o in probe(net, sizes, in_channels)] == expected:
             return True
     except Exception:  # whatever a net raises that needs the part after all
         pass
@@ -146,7 +141,7 @@ def _count_levels(model_name: str, options: Options) -> int:
     arguments = {k: v for k, v in options if (k, v) != ('norm_layer', FROZEN_BN)}
     given = ', '.join(f'{name}={value!r}' for name, value in arguments.items())
     try:
-        with torch.device('meta'):
+        with torch.device('meta'), without_initialisation():
             net = timm.create_model(model_name, **arguments)
     except TypeError as error:
         raise TypeError(
@@ -164,102 +159,10 @@ def _count_levels(model_name: str, options: Options) -> int:
     return len(info)
 
 
-def _free(
-    model_name: str, options: Options, in_channels: int, count: int
-) -> tuple[nn.Module, SizeRule]:
-    """Find the arguments and the padding under which a net takes any image."""
-    taken = {name for name, _ in options}
-    best: tuple[int, nn.Module, SizeRule] | None = None
-    for arguments in _FREEING if 'img_size' not in taken else ():
-        try:
-            with torch.device('meta'):
-                net = build(model_name, (*options, *arguments.items()), range(count))
-        except TypeError:
-            continue
-        if _is_fixed(net):
-            continue
-        multiple, aligned = _padding(net, in_channels, count)
-        if aligned and (best is None or aligned > best[0]):
-            best = (aligned, net, SizeRule(tuple(arguments.items()), multiple))
-        if aligned == count:
-            break
-    if best is not None:
-        return best[1:]
-    with torch.device('meta'):
-        net = build(model_name, options, range(count))
-    given = dict(options).get('img_size')
-    size = given or cast(Any, net).pretrained_cfg['input_size'][-2:]
-    return net, SizeRule((), fixed=(size[0], size[1]))
-
-
-def _is_fixed(net: nn.Module) -> bool:
-    traits: Any = getattr(net, '_traits', {})
-    return bool(traits.get('fixed_input_size', False))
-
-
-def _padding(net: nn.Module, in_channels: int, count: int) -> tuple[int, int]:
-    """Choose the smallest multiple that gives the most levels of whole strides."""
-    deepest = math.ceil(max(_strides(net)))
-    best, fruitless = (1, 0), 0
-    for multiple in (1, *(factor * deepest for factor in _MULTIPLES)):
-        aligned = _aligned(net, in_channels, multiple)
-        if aligned is None:
-            continue
-        fruitless = 0 if aligned > best[1] else fruitless + 1
-        if aligned > best[1]:
-            best = (multiple, aligned)
-        # Padding mends windows and patches, never convolutions without padding.
-        if aligned == count or fruitless == 2:
-            break
-    return best
-
-
-def _aligned(net: nn.Module, in_channels: int, multiple: int) -> int | None:
-    """Count the levels of whole strides; None if the net fails on some size."""
-    rule = SizeRule((), multiple)
-    try:
-        levels = [
-            measure(0, output, _padded(PROBE_SIZE, multiple))
-            for output in _probe(net, rule, in_channels)
-        ]
-        # Odd if nothing is padded, and of several multiples along both sides.
-        odd = (PROBE_SIZE[0] + multiple, PROBE_SIZE[1] + 2 * multiple + 1)
-        outputs = _probe(net, rule, in_channels, odd)
-    except Exception:  # whatever a net raises for a size that it does not take
-        return None
-    size = _padded(odd, multiple)
-    return sum(
-        level is not None
-        and level.stride == declared
-        and tuple(output.shape[2:]) == tuple(-(-s // level.stride) for s in size)
-        for level, output, declared in zip(levels, outputs, _strides(net), strict=True)
-    )
-
-
-def _strides(net: nn.Module) -> list[int]:
-    info: Any = net.feature_info
-    return info.reduction()
-
-
-def _padded(size: tuple[int, int], multiple: int) -> tuple[int, int]:
-    return size[0] + -size[0] % multiple, size[1] + -size[1] % multiple
-
-
-def _probe(
-    net: nn.Module,
-    sizes: SizeRule,
-    in_channels: int,
-    size: tuple[int, int] = PROBE_SIZE,
-) -> list[Tensor]:
-    with torch.no_grad(), torch.device('meta'):
-        image = torch.zeros(2, in_channels, *(sizes.fixed or size))
-        return features(net, image, sizes.multiple)
-
-
 def _dissect(
     net: nn.Module, indices: Sequence[int], in_channels: int, sizes: SizeRule
 ) -> Anatomy:
-    size = sizes.fixed or _padded(PROBE_SIZE, sizes.multiple)
+    size = sizes.fixed or padded(PROBE_SIZE, sizes.multiple)
     return dissect(
         net,
         lambda x: features(net, x),
@@ -284,8 +187,7 @@ def _check_honoured(
         ignored.append(f'output_stride={stride}')
     if 'norm_layer' in given:
         others = tuple((k, v) for k, v in options if k != 'norm_layer')
-        with torch.device('meta'):
-            plain = build(model_name, others, [level.index for level in levels])
+        plain = outlined(model_name, others, [level.index for level in levels])
         if _kinds(plain) == _kinds(net):
             ignored.append(f'norm_layer={given["norm_layer"]!r}')
     if ignored:

@@ -1,0 +1,123 @@
+"""The contract on every published net of every family."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from torch import nn
+from variants import (
+    REPRESENTATIVES,
+    config,
+    mmpretrain_variants,
+    own_variants,
+    timm_variants,
+    torchvision_variants,
+)
+
+pytestmark = pytest.mark.slow
+
+VARIANTS = {
+    **own_variants(),
+    **mmpretrain_variants(),
+    **torchvision_variants(),
+    **timm_variants(),
+}
+# One net of each class, and of each kind of timm net.
+COMPILED = (
+    'res2net50',
+    'resnet18',
+    'timm-resnet18',
+    'timm-convnext',
+    'timm-vit',
+    'torchvision-resnet18',
+    'shufflenet',
+    'mobilenet-v2',
+    'mobilenet-v3',
+    'swin',
+    'convnext',
+    'mmpretrain-efficientnet',
+)
+
+
+def size_of(net):
+    sizes = getattr(net, '_sizes', None)
+    return getattr(sizes, 'fixed', None) or (96, 160)
+
+
+def check_levels(net, cfg, size):
+    with torch.no_grad():
+        outputs = net.eval()(torch.rand(1, 3, *size))
+    assert isinstance(outputs, tuple)
+    for output, level in zip(outputs, net.levels, strict=True):
+        height, width = (-(-side // level.stride) for side in size)
+        assert output.shape == (1, level.channels, height, width), level
+    strides = sorted(set(net.out_strides))[:2]
+    part = MODELS.build(dict(cfg, out_strides=strides))
+    assert part.out_strides == tuple(strides)
+    assert set(part.levels) <= set(net.levels)
+    return part
+
+
+def check_training(net, size):
+    assert net.train() is net
+    sum(o.square().mean() for o in net(torch.rand(2, 3, *size))).backward()
+    trained = {n: p for n, p in net.named_parameters() if p.requires_grad}
+    assert trained
+    assert [n for n, p in trained.items() if p.grad is None] == []
+
+
+def check_freezing(cfg):
+    net = MODELS.build(dict(cfg, frozen_stages=1, norm_eval=True))
+    net.train()
+    parts = [part for stage in (0, 1) for part in net.stage_modules(stage)]
+    for part in parts:
+        if isinstance(part, nn.Module):
+            assert not any(module.training for module in part.modules())
+            assert not any(p.requires_grad for p in part.parameters())
+        else:
+            assert not part.requires_grad
+    assert any(not p.requires_grad for p in net.parameters())
+
+
+def check_copies(net):
+    for twin in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        twin.load_state_dict(net.state_dict())
+        assert [n for n, _ in twin.named_parameters()] == [
+            n for n, _ in net.named_parameters()
+        ]
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_the_contract_holds(name):
+    cfg = VARIANTS[name]
+    try:
+        net = MODELS.build(cfg)
+    except ValueError as error:
+        if 'cannot be a backbone' not in str(error):
+            raise
+        pytest.skip(str(error).splitlines()[0])
+    size = size_of(net)
+    part = check_levels(net, cfg, size)
+    check_training(part, size)
+    check_training(net, size)
+    check_freezing(cfg)
+    check_copies(net)
+    for arguments, error in (
+        (dict(nonsense=1), TypeError),
+        (dict(out_indices=(99,)), ValueError),
+    ):
+        with pytest.raises(error):
+            MODELS.build(dict(cfg, **arguments))
+
+
+@pytest.mark.parametrize('name', COMPILED)
+def test_compiled_nets_compute_the_same(name):
+    assert name in REPRESENTATIVES
+    net = MODELS.build(config(name)).eval()
+    compiled = torch.compile(net)
+    x = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        for a, b in zip(net(x), compiled(x), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)

@@ -1,0 +1,101 @@
+"""The nets that the contract is tested on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mmdet_backbones.registry import MODELS
+
+# One net of each kind: ours, and every way an adapter treats a net of its library.
+REPRESENTATIVES: dict[str, dict[str, Any]] = {
+    'res2net50': dict(type='Res2Net', depth=50),
+    'res2net50-v1b': dict(type='Res2Net', depth=50, deep_stem=True, avg_down=True),
+    'resnet18': dict(type='ResNet', depth=18),
+    'resnet50-d': dict(type='ResNet', depth=50, deep_stem=True, avg_down=True),
+    'timm-lite0': dict(type='TIMMBackbone', model_name='tf_efficientnet_lite0'),
+    'timm-resnet18': dict(type='TIMMBackbone', model_name='resnet18'),
+    'timm-convnext': dict(type='TIMMBackbone', model_name='convnext_atto'),
+    'timm-vit': dict(type='TIMMBackbone', model_name='test_vit'),
+    'timm-swin': dict(type='TIMMBackbone', model_name='swin_tiny_patch4_window7_224'),
+    'torchvision-resnet18': dict(type='TorchvisionBackbone', model_name='resnet18'),
+    'torchvision-mobilenet': dict(
+        type='TorchvisionBackbone', model_name='mobilenet_v3_small'
+    ),
+    'torchvision-swin': dict(type='TorchvisionBackbone', model_name='swin_t'),
+    'shufflenet': dict(type='ShuffleNetV2', widen_factor=0.5),
+    'mobilenet-v2': dict(type='MobileNetV2', widen_factor=0.5),
+    'mobilenet-v3': dict(type='MobileNetV3', arch='small'),
+    'swin': dict(type='SwinTransformer', arch='tiny'),
+    'convnext': dict(type='ConvNeXt', arch='atto'),
+    'mmpretrain-efficientnet': dict(
+        type='MMPretrainBackbone', model=dict(type='EfficientNet', arch='b0')
+    ),
+}
+
+every = pytest.mark.parametrize('name', REPRESENTATIVES)
+
+
+def config(name: str, **arguments: Any) -> dict[str, Any]:
+    """Config of a representative, as a detector would name it."""
+    cfg = {**REPRESENTATIVES[name], **arguments}
+    return {**cfg, 'type': f'mmdet_backbones.{cfg["type"]}'}
+
+
+def own_variants() -> dict[str, dict[str, Any]]:
+    """Every published net that our own classes list, by name."""
+    MODELS.import_from_location()
+    return {
+        name: dict(type=f'mmdet_backbones.{kind}', **arguments)
+        for kind, cls in MODELS.module_dict.items()
+        for name, arguments in getattr(cls, 'variants', {}).items()
+    }
+
+
+def mmpretrain_variants() -> dict[str, dict[str, Any]]:
+    """Every architecture that mmpretrain's named nets have."""
+    widths = {'ShuffleNetV2': (0.5, 1.0, 1.5, 2.0), 'MobileNetV2': (0.5, 1.0)}
+    archs = {
+        'MobileNetV3': ('small', 'large', 'small_075', 'small_050'),
+        'SwinTransformer': ('tiny', 'small', 'base'),
+        'ConvNeXt': ('atto', 'femto', 'pico', 'nano', 'tiny', 'small'),
+    }
+    nets: dict[str, dict[str, Any]] = {}
+    for kind, values in widths.items():
+        for width in values:
+            nets[f'{kind}-{width}'] = dict(
+                type=f'mmdet_backbones.{kind}', widen_factor=width
+            )
+    for kind, names in archs.items():
+        for arch in names:
+            nets[f'{kind}-{arch}'] = dict(type=f'mmdet_backbones.{kind}', arch=arch)
+    return nets
+
+
+def timm_variants() -> dict[str, dict[str, Any]]:
+    """One net of every family that timm has, the smallest by its name."""
+    import timm
+
+    families: dict[str, str] = {}
+    for name in timm.list_models(exclude_filters=['test_*']):
+        module = timm.model_entrypoint(name).__module__
+        small = [word in name for word in ('atto', 'nano', 'tiny', '_xs', '_s', '050')]
+        if module not in families or (any(small) and families[module] > name):
+            families[module] = name
+    return {
+        f'timm-{name}': dict(type='mmdet_backbones.TIMMBackbone', model_name=name)
+        for name in families.values()
+    }
+
+
+def torchvision_variants() -> dict[str, dict[str, Any]]:
+    """Every classification net that torchvision has."""
+    from torchvision import models
+
+    return {
+        f'torchvision-{name}': dict(
+            type='mmdet_backbones.TorchvisionBackbone', model_name=name
+        )
+        for name in models.list_models(module=models)
+    }
