@@ -20,6 +20,9 @@ class UserError(ValueError):
 
 # mmengine puts one of these before the message for every level of nesting.
 _NESTING = re.compile(r'^["\']?class `\w+` in [\w./\\-]+: ["\']?')
+_NO_ARGUMENT = re.compile(
+    r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'"
+)
 _NO_TYPE = re.compile(r'([\w.]+) is not in the ([\w]+)::([\w ]+) registry')
 
 
@@ -31,7 +34,8 @@ def explain(error: BaseException) -> str:
             part that failed once for each part around it.
 
     Returns:
-        The innermost message; for an unknown ``type`` also the nearest names.
+        The innermost message; for an unknown ``type`` also the nearest names, for an
+        unknown argument where it may come from.
     """
     message = str(error.args[0]) if error.args else type(error).__name__
     while (stripped := _NESTING.sub('', message)) != message:
@@ -39,6 +43,13 @@ def explain(error: BaseException) -> str:
     match = _NO_TYPE.search(message)
     if match is not None:
         return _unknown_type(*match.groups())
+    match = _NO_ARGUMENT.search(message)
+    if match is not None:
+        return (
+            f"{match[1]} takes no argument '{match[2]}'. If it was inherited from the "
+            f'base config, write _delete_=True into the dict of type={match[1]!r}, '
+            'which then keeps nothing of the base; otherwise remove it'
+        )
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"there is no file or folder '{error.filename}'"
     return message
