@@ -13,7 +13,11 @@ MODELS = Registry(
     'model',
     parent=MMENGINE_MODELS,
     scope='mmdet_backbones',
-    locations=['mmdet_backbones.backbones', 'mmdet_backbones.adapters'],
+    locations=[
+        'mmdet_backbones.backbones',
+        'mmdet_backbones.adapters',
+        'mmdet_backbones.necks',
+    ],
 )
 HOOKS = Registry(
     'hook',

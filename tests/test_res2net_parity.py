@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from parity import TOLERANCE, convert, largest_difference, randomise
 
 from mmdet_backbones.backbones.res2net import VARIANTS, Res2Net
 from mmdet_backbones.weights import load_pretrained
 
-TOLERANCE = 1e-5
 TIMM = {
     'res2net50_26w_4s': 'res2net50_26w_4s',
     'res2net50d': 'res2net50_v1b',
@@ -35,60 +35,15 @@ MMPRETRAIN_CASES = [
 ]
 
 
-def randomise(model):
-    """Fill weights and statistics with values that keep every layer alive."""
-    generator = torch.Generator().manual_seed(0)
-
-    def noise(value):
-        return torch.randn(value.shape, generator=generator)
-
-    for name, value in model.state_dict().items():
-        if name.endswith('running_mean'):
-            value.copy_(0.1 * noise(value))
-        elif name.endswith('running_var'):
-            value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
-        elif value.dim() == 1:
-            value.copy_(0.2 * noise(value) + name.endswith('weight'))
-        elif value.dim() > 1:
-            value.copy_(noise(value) / value[0].numel() ** 0.5)
-    return model
-
-
-def convert(host, path, **kwargs):
-    """Build ours and load the host's weights through the checkpoint reader."""
-    torch.save(host.state_dict(), path)
-    backbone = Res2Net(norm_eval=False, **kwargs)
-    report = load_pretrained(backbone, str(path), min_coverage=1.0)
-    assert report.unexpected == report.missing == ()
-    return backbone
-
-
-def largest_difference(host, backbone, features=None):
-    """Compare the maps of all levels, in eval and in train mode.
-
-    Returns:
-        The largest difference, each relative to the largest activation of its map.
-    """
-    x = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
-    worst = 0.0
-    for training in (False, True):
-        host.train(training)
-        backbone.train(training)
-        with torch.no_grad():
-            pairs = zip((features or host)(x), backbone(x), strict=True)
-        for theirs, ours in pairs:
-            assert ours.shape == theirs.shape
-            assert ours.isfinite().all()
-            assert theirs.std() > 0.01
-            worst = max(worst, float((ours - theirs).abs().max() / theirs.abs().max()))
-    return worst
+def ours(**kwargs) -> Res2Net:
+    return Res2Net(norm_eval=False, **kwargs)
 
 
 @pytest.mark.parametrize('name', TIMM_CASES)
 def test_timm(name, tmp_path):
     timm = pytest.importorskip('timm')
     host = randomise(timm.create_model(name))
-    backbone = convert(host, tmp_path / 'timm.pth', **VARIANTS[TIMM[name]])
+    backbone = convert(host, ours(**VARIANTS[TIMM[name]]), tmp_path / 'timm.pth')
 
     def features(x):
         return host.forward_intermediates(
@@ -98,11 +53,11 @@ def test_timm(name, tmp_path):
     assert largest_difference(host, backbone, features) < TOLERANCE
 
 
-@pytest.mark.parametrize(('theirs', 'ours'), MMPRETRAIN_CASES)
-def test_mmpretrain(theirs, ours, tmp_path):
+@pytest.mark.parametrize(('theirs', 'arguments'), MMPRETRAIN_CASES)
+def test_mmpretrain(theirs, arguments, tmp_path):
     res2net = pytest.importorskip('mmpretrain.models.backbones.res2net')
     host = randomise(res2net.Res2Net(out_indices=(0, 1, 2, 3), **theirs))
-    backbone = convert(host, tmp_path / 'mmpretrain.pth', **ours)
+    backbone = convert(host, ours(**arguments), tmp_path / 'mmpretrain.pth')
     assert largest_difference(host, backbone) < TOLERANCE
 
 
@@ -114,8 +69,8 @@ def test_mmdet(depth, tmp_path):
     from mmdet.models.backbones import Res2Net as Host
 
     host = randomise(Host(depth=depth, norm_eval=False))
-    ours = dict(VARIANTS[f'res2net{depth}_v1d'], pool_at_stride_1=False)
-    backbone = convert(host, tmp_path / 'mmdet.pth', **ours)
+    backbone = ours(**VARIANTS[f'res2net{depth}_v1d'], pool_at_stride_1=False)
+    convert(host, backbone, tmp_path / 'mmdet.pth')
     assert largest_difference(host, backbone) < TOLERANCE
     assert set(backbone.state_dict()) == set(host.state_dict())
 
@@ -128,9 +83,9 @@ def test_detector_checkpoint_of_mmdet(tmp_path):
     host = randomise(Host(norm_eval=False, **shape))
     state_dict = {f'backbone.{k}': v for k, v in host.state_dict().items()}
     torch.save({'state_dict': state_dict, 'meta': {}}, tmp_path / 'detector.pth')
-    ours = dict(shape, deep_stem=True, avg_down=True, pool_at_stride_1=False)
-    backbone = Res2Net(norm_eval=False, **ours)
+    arguments = dict(shape, deep_stem=True, avg_down=True, pool_at_stride_1=False)
+    backbone = ours(**arguments)
     load_pretrained(backbone, str(tmp_path / 'detector.pth'), min_coverage=1.0)
     assert largest_difference(host, backbone) < TOLERANCE
-    detector = torch.nn.ModuleDict({'backbone': Res2Net(**ours)})
+    detector = torch.nn.ModuleDict({'backbone': Res2Net(**arguments)})
     assert detector.load_state_dict(state_dict).missing_keys == []

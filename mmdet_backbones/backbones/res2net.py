@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
-from mmcv.cnn import build_conv_layer, build_norm_layer
-from torch import Tensor, nn
-
 from ..registry import MODELS
-from ..weights.dialect import Dialect
-from .contract import IMAGENET, Backbone, select_levels
-from .res2net_block import BlockStyle, StagePlan, init_layer, make_stage
-from .res2net_plan import (
-    check_arguments,
-    drop_path_rates,
+from .arguments import resolve_stage_blocks
+from .res2net_block import BlockStyle, make_stage
+from .res2net_plan import EXPANSION, STAGE_BLOCKS, check_arguments, drop_path_rates
+from .residual import (
+    DEEP_STEM_OF_MMPRETRAIN,
+    DEEP_STEM_OF_TIMM,
+    ResidualNet,
     plan_stages,
-    resolve_stage_blocks,
-    stage_levels,
 )
 
 _DEEP = dict(deep_stem=True, avg_down=True)
@@ -45,7 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 @MODELS.register_module()
-class Res2Net(Backbone):
+class Res2Net(ResidualNet):
     """Res2Net of `arXiv 1904.01169 <https://arxiv.org/abs/1904.01169>`_, sec. 3.
 
     Argument and parameter names are those of mmdet's class, so detectors that were
@@ -88,7 +83,8 @@ class Res2Net(Backbone):
             'after_conv2' or 'after_conv3') and optionally ``stages``.
         with_cp: Recompute the activations of a block in backward instead of keeping
             them; gradients and running statistics stay the same.
-        zero_init_residual: Start every block as its shortcut.
+        zero_init_residual: Start every block as its shortcut; not with a ``norm_cfg``
+            that does not train, for the blocks could never be more than that.
         drop_path_rate: Probability of dropping a residual in training, rising
             linearly from 0 in the first block to this in the last.
         init_cfg: As in mmengine, see :class:`Backbone`.
@@ -106,23 +102,7 @@ class Res2Net(Backbone):
     """
 
     variants = VARIANTS
-    preprocess = IMAGENET
-    dialects = (
-        Dialect(
-            'Res2Net v1b of the authors and of timm',
-            marker=r'conv1\.6\.',
-            rules=((r'^conv1\.(\d)\.', r'stem.\1.'), (r'^bn1\.', 'stem.7.')),
-        ),
-        Dialect(
-            'Res2Net with deep stem of mmpretrain',
-            marker=r'stem\.0\.conv\.',
-            rules=tuple(
-                (rf'^stem\.{i}\.{layer}\.', f'stem.{3 * i + offset}.')
-                for i in range(3)
-                for offset, layer in enumerate(('conv', 'bn'))
-            ),
-        ),
-    )
+    dialects = (DEEP_STEM_OF_TIMM, DEEP_STEM_OF_MMPRETRAIN)
 
     def __init__(
         self,
@@ -171,7 +151,7 @@ class Res2Net(Backbone):
             plugins=plugins,
         )
         stem_channels = base_channels if stem_channels is None else stem_channels
-        blocks = resolve_stage_blocks(depth, stage_blocks, num_stages)
+        blocks = resolve_stage_blocks(STAGE_BLOCKS, depth, stage_blocks, num_stages)
         check_arguments(
             len(blocks),
             style,
@@ -183,110 +163,26 @@ class Res2Net(Backbone):
                 base_channels=base_channels,
                 stem_channels=stem_channels,
             ),
-            **per_stage,
+            per_stage=per_stage,
         )
-        plans = plan_stages(blocks, base_width, base_channels, groups, **per_stage)
-        levels = select_levels(
-            stage_levels(plans), out_indices, out_strides, owner='Res2Net'
+        plans = plan_stages(
+            blocks, base_width * groups, base_channels * EXPANSION, **per_stage
         )
-        super().__init__(levels, frozen_stages, norm_eval, init_cfg)
-        self.deep_stem = deep_stem
-        self.zero_init_residual = zero_init_residual
-        self._build_stem(in_channels, stem_channels, style)
-        rates = drop_path_rates(blocks, drop_path_rate)
-        built = list(zip(plans, rates, strict=True))[: levels[-1].index + 1]
-        self._build_stages(built, stem_channels, style)
-        self.freeze()
+        rates = iter(drop_path_rates(blocks, drop_path_rate))
+        super().__init__(
+            plans,
+            style,
+            lambda plan, channels: make_stage(plan, channels, style, next(rates)),
+            out_indices=out_indices,
+            out_strides=out_strides,
+            in_channels=in_channels,
+            stem_channels=stem_channels,
+            deep_stem=deep_stem,
+            zero_init_residual=zero_init_residual,
+            frozen_stages=frozen_stages,
+            norm_eval=norm_eval,
+            init_cfg=init_cfg,
+        )
 
-    def _build_stem(self, in_channels: int, channels: int, style: BlockStyle) -> None:
-        def conv(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
-            return build_conv_layer(
-                style.conv_cfg,
-                inputs,
-                outputs,
-                kernel,
-                stride=stride,
-                padding=kernel // 2,
-                bias=False,
-            )
-
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        if not self.deep_stem:
-            self.conv1 = conv(in_channels, channels, kernel=7, stride=2)
-            self.norm1_name, norm = build_norm_layer(
-                style.norm_cfg, channels, postfix=1
-            )
-            self.add_module(self.norm1_name, norm)
-            self.relu = nn.ReLU(inplace=True)
-            return
-        half = max(channels // 2, 1)
-        layers: list[nn.Module] = []
-        for inputs, outputs in (in_channels, half), (half, half), (half, channels):
-            layers.append(conv(inputs, outputs, kernel=3, stride=1 if layers else 2))
-            layers.append(build_norm_layer(style.norm_cfg, outputs)[1])
-            layers.append(nn.ReLU(inplace=True))
-        self.stem = nn.Sequential(*layers)
-
-    def _build_stages(
-        self,
-        stages: Sequence[tuple[StagePlan, Sequence[float]]],
-        in_channels: int,
-        style: BlockStyle,
-    ) -> None:
-        if any(plan.dcn is not None for plan, _ in stages):
-            # Only this import registers DCN and DCNv2, and it needs operators that
-            # nothing else here does.
-            import_module('mmcv.ops')
-        self.res_layers: list[str] = []
-        for number, (plan, drop_path) in enumerate(stages, start=1):
-            stage = make_stage(plan, in_channels, style, drop_path)
-            self.add_module(f'layer{number}', stage)
-            self.res_layers.append(f'layer{number}')
-            in_channels = plan.channels
-
-    def stage_modules(self, stage: int) -> Sequence[nn.Module]:
-        """Modules of one stage, stage 0 is the stem; none for a dropped stage."""
-        if stage > 0:
-            built = stage <= len(self.res_layers)
-            return [getattr(self, f'layer{stage}')] if built else []
-        if self.deep_stem:
-            return [self.stem]
-        return [self.conv1, getattr(self, self.norm1_name)]
-
-    def init_weights(self) -> None:
-        """Draw the weights, then apply ``init_cfg`` on top.
-
-        Layers that ``init_cfg`` does not name or its checkpoint does not cover have
-        the values mmdet's ResNet starts from: Kaiming for convolutions, one and zero
-        for normalisation, offsets of zero for deformable convolutions.
-
-        Raises:
-            PretrainedWeightsError: As :meth:`Backbone.init_weights`.
-        """
-        if not self.is_init:
-            for part in self.stage_modules(0):
-                for layer in part.modules():
-                    init_layer(layer)
-            for name in self.res_layers:
-                for block in getattr(self, name):
-                    block.init_parameters(zero_last=self.zero_init_residual)
-        super().init_weights()
-
-    def _forward_stem(self, x: Tensor) -> Tensor:
-        if self.deep_stem:
-            return self.stem(x)
-        return self.relu(getattr(self, self.norm1_name)(self.conv1(x)))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Map (N, in_channels, H, W) to one (N, C, H / stride, W / stride) per level.
-
-        Sizes are rounded up; the memory format of ``x`` is kept.
-        """
-        wanted = self.out_indices
-        outputs = []
-        x = self.maxpool(self._forward_stem(x))
-        for index, name in enumerate(self.res_layers):
-            x = getattr(self, name)(x)
-            if index in wanted:
-                outputs.append(x)
-        return tuple(outputs)
+    def _init_block(self, block: Any) -> None:
+        block.init_parameters(zero_last=self.zero_init_residual)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import torch
 from mmcv.cnn import build_conv_layer, build_norm_layer, build_plugin_layer
 from mmcv.cnn.bricks import DropPath
-from mmengine.model import constant_init, kaiming_init
+from mmengine.model import constant_init
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from .checkpointing import checkpointed
-
-POSITIONS = ('after_conv1', 'after_conv2', 'after_conv3')
+from .deformable import deformable, read_any_format
+from .plugins import POSITIONS
+from .residual import StagePlan, init_layer
 
 
 @dataclass(frozen=True)
@@ -42,29 +43,6 @@ class BlockStyle:
     with_cp: bool
 
 
-@dataclass(frozen=True)
-class StagePlan:
-    """One stage of a net.
-
-    Attributes:
-        blocks: Number of blocks.
-        width: Channels of one split.
-        channels: Output channels.
-        stride: Stride of the first block.
-        dilation: Dilation of all 3x3 convolutions.
-        dcn: Deformable convolution for the 3x3 branches, or None.
-        plugins: Extra layers of every block, entries of mmdet's ``plugins``.
-    """
-
-    blocks: int
-    width: int
-    channels: int
-    stride: int
-    dilation: int
-    dcn: dict[str, Any] | None
-    plugins: tuple[dict[str, Any], ...]
-
-
 def make_stage(
     plan: StagePlan, in_channels: int, style: BlockStyle, drop_path: Sequence[float]
 ) -> nn.Sequential:
@@ -80,6 +58,10 @@ def make_stage(
         Maps (N, in_channels, H, W) to (N, channels, H / stride, W / stride),
         rounded up.
     """
+    if plan.dcn is not None:
+        # Only this import registers DCN and DCNv2, and it needs operators that nothing
+        # else here does.
+        import_module('mmcv.ops')
     first = Bottle2neck(plan, in_channels, style, drop_path[0], is_first=True)
     rest = [Bottle2neck(plan, plan.channels, style, rate) for rate in drop_path[1:]]
     return nn.Sequential(first, *rest)
@@ -109,18 +91,6 @@ def make_shortcut(
     )
     layers.append(build_norm_layer(style.norm_cfg, out_channels)[1])
     return nn.Sequential(*layers)
-
-
-def init_layer(layer: nn.Module) -> None:
-    """Initialise a convolution or a normalisation as mmdet's ResNet does.
-
-    Other layers, deformable convolutions and plugins among them, keep the values
-    that their own constructors chose.
-    """
-    if isinstance(layer, nn.Conv2d):
-        kaiming_init(layer)
-    elif isinstance(layer, (_NormBase, nn.GroupNorm)):
-        constant_init(layer, 1)
 
 
 class Bottle2neck(nn.Module):
@@ -184,9 +154,7 @@ class Bottle2neck(nn.Module):
         return name
 
     def _add_branches(self, plan: StagePlan, style: BlockStyle, stride: int) -> None:
-        dcn = dict(plan.dcn) if plan.dcn is not None else None
-        if dcn is not None and dcn.pop('fallback_on_stride', False) and stride > 1:
-            dcn = None
+        dcn = deformable(plan.dcn, stride)
         self.deformable = dcn is not None
         self.convs = nn.ModuleList()
         self.bns = nn.ModuleList()
@@ -202,6 +170,8 @@ class Bottle2neck(nn.Module):
                 groups=style.groups,
                 bias=False,
             )
+            if self.deformable:
+                read_any_format(conv)
             self.convs.append(conv)
             self.bns.append(build_norm_layer(style.norm_cfg, plan.width)[1])
 
@@ -209,12 +179,6 @@ class Bottle2neck(nn.Module):
         cfg = dict(plugin['cfg'])
         postfix = cfg.pop('postfix', '')
         name, layer = build_plugin_layer(cfg, postfix=postfix, in_channels=channels)
-        if hasattr(self, name):
-            raise ValueError(
-                f'plugins: two layers of a block would be called {name!r}: write '
-                f'another postfix into one of them, as in cfg=dict(type='
-                f"{plugin['cfg']['type']!r}, postfix='2')"
-            )
         self.add_module(name, layer)
         self.plugin_names[plugin['position']].append(name)
 
@@ -264,9 +228,6 @@ class Bottle2neck(nn.Module):
         for index, (conv, norm) in enumerate(zip(self.convs, self.bns, strict=True)):
             chained = index > 0 and not self.is_first
             part = splits[index] + results[-1] if chained else splits[index]
-            if self.deformable:
-                # The kernels of mmcv read a dense NCHW block, a split is a view.
-                part = part.contiguous()
             results.append(self.relu(norm(conv(part))))
         last = splits[-1]
         results.append(self.pool(last) if self.pool is not None else last)

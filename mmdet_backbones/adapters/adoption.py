@@ -1,0 +1,165 @@
+"""A net of another library that becomes a backbone without a prefix in its names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from ..backbones.contract import Backbone, Level, check_frozen_stages
+from .anatomy import part_of
+from .inputs import pad_to_multiple
+
+# What a module holds and what is called when it is saved or loaded.
+_SHARED = (
+    '_parameters',
+    '_buffers',
+    '_non_persistent_buffers_set',
+    '_modules',
+    '_state_dict_hooks',
+    '_state_dict_pre_hooks',
+    '_load_state_dict_pre_hooks',
+    '_load_state_dict_post_hooks',
+)
+
+
+@dataclass(frozen=True)
+class SizeRule:
+    """Which images a net takes.
+
+    Attributes:
+        multiple: Height and width are padded to multiples of it.
+        fixed: The one (height, width) the net takes, or None.
+    """
+
+    multiple: int = 1
+    fixed: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Adoptee:
+    """A net that is ready to be adopted.
+
+    Attributes:
+        net: Its ``forward`` maps (N, C, H, W) to a sequence of maps.
+        levels: The levels to return, shallow to deep.
+        picks: Which outputs of ``net`` they are.
+        stages: Names of modules and bare parameters by stage, stage 0 is the stem.
+            Names of parts that the net does not have are left out.
+        sizes: Which images it takes.
+        owner: What messages call the backbone.
+    """
+
+    net: nn.Module
+    levels: tuple[Level, ...]
+    picks: tuple[int, ...]
+    stages: tuple[tuple[str, ...], ...]
+    sizes: SizeRule
+    owner: str
+
+
+class AdoptedBackbone(Backbone):
+    """Backbone whose parameters are those of a net of another library.
+
+    The net is no submodule. Its parameters, buffers and children stand in this module
+    directly, in the very dicts that the net uses: both see one set of tensors,
+    whatever replaces or moves them, and names in a ``state_dict`` are the net's own.
+    The net's ``forward`` is called, its ``train`` never is.
+
+    Args:
+        adoptee: The net and what is known about it.
+        frozen_stages: See :class:`Backbone`.
+        norm_eval: See :class:`Backbone`.
+        init_cfg: See :class:`Backbone`.
+    """
+
+    _net: nn.Module
+
+    def __init__(
+        self,
+        adoptee: Adoptee,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        check_frozen_stages(frozen_stages, len(adoptee.stages) - 1, adoptee.owner)
+        super().__init__(adoptee.levels, frozen_stages, norm_eval, init_cfg)
+        self._adopt(adoptee.net)
+        self._picks = adoptee.picks
+        self._sizes = adoptee.sizes
+        self._owner = adoptee.owner
+        self._stages = tuple(
+            tuple(name for name in stage if _has(adoptee.net, name))
+            for stage in adoptee.stages
+        )
+        self.freeze()
+
+    def _adopt(self, net: nn.Module) -> None:
+        for name in _SHARED:
+            setattr(self, name, getattr(net, name))
+        # Written into checkpoints, for the net's own conversion of old ones.
+        self._version: Any = net._version
+        # Past nn.Module, which would make it a submodule.
+        object.__setattr__(self, '_net', net)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        # Some nets convert old checkpoints here.
+        self._net._load_from_state_dict(*args, **kwargs)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map (N, C, H, W) to one (N, C, ceil(H / stride), ceil(W / stride)) per level.
+
+        Raises:
+            ValueError: If the net takes images of one size and ``x`` has another.
+        """
+        height, width = x.shape[-2:]
+        fixed = self._sizes.fixed
+        if fixed is not None and (height, width) != fixed:
+            raise ValueError(
+                f'{self._owner} takes images of {fixed} only, got {(height, width)}: '
+                f'resize and pad every image to {fixed}'
+            )
+        outputs = self._net.forward(pad_to_multiple(x, self._sizes.multiple))
+        return tuple(
+            outputs[pick][
+                ..., : -(-height // level.stride), : -(-width // level.stride)
+            ]
+            for pick, level in zip(self._picks, self.levels, strict=True)
+        )
+
+    def stage_modules(self, stage: int) -> Sequence[nn.Module | nn.Parameter]:
+        """Parts of one stage, 0 is the stem; none for a dropped stage."""
+        return [part_of(self._net, name) for name in self._stages[stage]]
+
+    def train(self, mode: bool = True) -> AdoptedBackbone:
+        """Switch the mode; frozen stages and ``norm_eval`` layers stay in eval."""
+        super().train(mode)
+        self._net.training = mode
+        return self
+
+    def init_weights(self) -> None:
+        """Draw the weights as the net's own class does, then apply ``init_cfg``.
+
+        Raises:
+            PretrainedWeightsError: As :meth:`Backbone.init_weights`.
+        """
+        if not self.is_init and isinstance(self._net, BaseModule):
+            # While a detector initialises its modules, each of them carries its record
+            # of who changed what, and the net has to write to the same one.
+            record = getattr(self, '_params_init_info', None)
+            if record is not None:
+                self._net._params_init_info = record
+            self._net.init_weights()
+            if record is not None:
+                del self._net._params_init_info
+        super().init_weights()
+
+
+def _has(net: nn.Module, name: str) -> bool:
+    try:
+        return part_of(net, name) is not None
+    except AttributeError:
+        return False

@@ -1,0 +1,251 @@
+"""Names of backbones, ``source/model``, and the config dict behind each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cache
+from importlib import metadata
+from importlib.util import find_spec
+from typing import Any
+
+from ..engine.mistakes import UserError
+
+OURS = 'ours'
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One backbone.
+
+    Attributes:
+        name: ``source/model``; our own nets have no source before their name.
+        source: A key of ``SOURCES``.
+        config: For ``MODELS.build``, without levels, so with the class's default.
+        weights: Where its usual weights are, as ``init_cfg`` takes it, or None.
+        every_level: Arguments that make it return all of its levels, if the class
+            returns fewer by default.
+    """
+
+    name: str
+    source: str
+    config: Mapping[str, Any]
+    weights: str | None = None
+    every_level: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A library that backbones come from.
+
+    Attributes:
+        name: A key of ``SOURCES``.
+        version: Of the installed library, None if there is none.
+        entries: By name, in the order of the library.
+        aliases: Other names that :func:`find` knows, such as mmpretrain's full ones.
+        problem: Why there are no entries, with what to type; None if there are.
+    """
+
+    name: str
+    version: str | None = None
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    aliases: Mapping[str, Entry] = field(default_factory=dict)
+    problem: str | None = None
+
+
+def resolve(name: str) -> dict[str, Any]:
+    """Return the config dict of a backbone.
+
+    Args:
+        name: ``'timm/convnext_tiny'``, ``'torchvision/vgg16_bn'``,
+            ``'mmpretrain/shufflenet-v2-1x'``, ``'mmdet/ResNet-50'``, or one of ours,
+            ``'res2net50_26w_6s'``.
+
+    Returns:
+        A dict for ``MODELS.build``, the caller's own.
+
+    Raises:
+        UserError: As :func:`find`.
+    """
+    return deepcopy(dict(find(name).config))
+
+
+def find(name: str) -> Entry:
+    """Look a backbone up.
+
+    Args:
+        name: As for :func:`resolve`. timm's names may carry the tag of their weights,
+            mmpretrain's may be the full ones of its model zoo.
+
+    Returns:
+        The entry.
+
+    Raises:
+        UserError: A ``ValueError`` with the nearest names of all sources, or with the
+            reason why the source cannot be used.
+    """
+    prefix = name.partition('/')[0]
+    source = load_source(prefix if prefix in SOURCES and '/' in name else OURS)
+    entry = source.entries.get(name) or source.aliases.get(name)
+    if entry is not None:
+        return entry
+    if source.problem is not None:
+        raise UserError(f"'{name}' cannot be used: {source.problem}")
+    raise UserError(f"there is no backbone '{name}'{_nearest(name)}")
+
+
+def _nearest(name: str) -> str:
+    names = [n for source in SOURCES for n in load_source(source).entries]
+    by_model: dict[str, list[str]] = {}
+    for full in names:
+        by_model.setdefault(full.rpartition('/')[2].lower(), []).append(full)
+    prefix, _, model = name.lower().rpartition('/')
+    # The same model of another source first, then names that look alike.
+    near = list(by_model.get(model, ()))
+    near += get_close_matches(name, names, n=4)
+    for alike in get_close_matches(model, by_model, n=4):
+        near += by_model[alike]
+    # Whoever names a source that exists means it.
+    near.sort(key=lambda found: not found.startswith(f'{prefix}/'))
+    unique = list(dict.fromkeys(near))[:5]
+    hint = f'. Nearest: {", ".join(unique)}.' if unique else '.'
+    return f'{hint} tools/list_backbones.py lists all'
+
+
+@cache
+def load_source(name: str) -> Source:
+    """List what one source has here.
+
+    Args:
+        name: A key of ``SOURCES``.
+
+    Returns:
+        The source; without entries but with a ``problem`` if it cannot be used.
+    """
+    distributions, load = SOURCES[name]
+    if name == OURS:
+        return Source(name, _version(distributions), *load())
+    if find_spec(name) is None:
+        return Source(name, problem=f'{name} is not installed: pip install {name}')
+    version = _version(distributions)
+    try:
+        return Source(name, version, *load())
+    except Exception as error:
+        # A broken installation raises whatever it likes at import, and the other
+        # sources can be used all the same.
+        return Source(
+            name,
+            version,
+            problem=f'{name} cannot be imported ({type(error).__name__}: {error}): '
+            'python tools/doctor.py names the cure',
+        )
+
+
+def _version(distributions: tuple[str, ...]) -> str | None:
+    for distribution in distributions:
+        try:
+            return metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+_Loaded = tuple[dict[str, Entry], dict[str, Entry]]
+
+
+def _entry(name: str, source: str, type_: str, weights: str | None = None) -> Entry:
+    config = dict(type=f'mmdet_backbones.{type_}', model_name=name.rpartition('/')[2])
+    return Entry(name, source, config, weights)
+
+
+def variants(folder: str) -> dict[str, dict[str, Any]]:
+    """Read the published nets off our classes.
+
+    Args:
+        folder: Module path below this package that the classes are defined in.
+
+    Returns:
+        Config dicts by the name of the variant.
+    """
+    from ..registry import MODELS
+
+    MODELS.import_from_location()
+    package = __name__.partition('.')[0]
+    return {
+        name: dict(type=f'{package}.{type_}', **arguments)
+        for type_, cls in MODELS.module_dict.items()
+        if cls.__module__.startswith(f'{package}.{folder}')
+        for name, arguments in getattr(cls, 'variants', {}).items()
+    }
+
+
+def _load_ours() -> _Loaded:
+    configs = variants('backbones.')
+    return {name: Entry(name, OURS, config) for name, config in configs.items()}, {}
+
+
+def _load_timm() -> _Loaded:
+    import timm
+
+    tagged = timm.list_pretrained()
+    with_weights = {name.partition('.')[0] for name in tagged}
+    entries = {}
+    for model in timm.list_models():
+        weights = f'timm://{model}' if model in with_weights else None
+        entries[f'timm/{model}'] = _entry(
+            f'timm/{model}', 'timm', 'TIMMBackbone', weights
+        )
+    aliases = {
+        f'timm/{model}': _entry(
+            f'timm/{model}', 'timm', 'TIMMBackbone', f'timm://{model}'
+        )
+        for model in tagged
+    }
+    return entries, aliases
+
+
+def _load_torchvision() -> _Loaded:
+    from torchvision import models
+
+    names = [f'torchvision/{model}' for model in models.list_models(module=models)]
+    entries = {
+        name: _entry(
+            name, 'torchvision', 'TorchvisionBackbone', name.replace('/', '://')
+        )
+        for name in names
+    }
+    return entries, {}
+
+
+def _load_mmpretrain() -> _Loaded:
+    from .mmpretrain_names import read_entries
+
+    return read_entries()
+
+
+def _load_mmdet() -> _Loaded:
+    from .mmdet_nets import NETS
+
+    entries = {
+        f'mmdet/{net.name}': Entry(
+            f'mmdet/{net.name}',
+            'mmdet',
+            dict(type=f'mmdet.{net.type}', **net.arguments),
+            net.weights,
+            dict(out_indices=net.all_indices) if net.all_indices else {},
+        )
+        for net in NETS
+    }
+    return entries, {}
+
+
+# Distributions that may hold the package, and what lists its backbones.
+SOURCES: dict[str, tuple[tuple[str, ...], Callable[[], _Loaded]]] = {
+    OURS: (('mmdet_backbones',), _load_ours),
+    'timm': (('timm',), _load_timm),
+    'torchvision': (('torchvision',), _load_torchvision),
+    'mmpretrain': (('mmpretrain', 'onedl-mmpretrain'), _load_mmpretrain),
+    'mmdet': (('mmdet', 'onedl-mmdetection'), _load_mmdet),
+}

@@ -1,0 +1,275 @@
+"""What a backbone looks like: one forward pass on the meta device, no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..adapters.anatomy import PROBE_SIZE, dissect, measure, part_of
+from ..backbones.contract import Backbone, Level, describe_levels
+from ..engine.mistakes import UserError, explain
+from ..registry import MODELS
+from .entries import find
+
+_FACTORIES = frozenset(
+    {
+        torch.empty,
+        torch.empty_strided,
+        torch.full,
+        torch.normal,
+        torch.ones,
+        torch.rand,
+        torch.randint,
+        torch.randn,
+        torch.zeros,
+    }
+)
+
+
+@dataclass(frozen=True)
+class InspectedLevel(Level):
+    """A level and the size of its map.
+
+    Attributes:
+        height: Of the map for the image that was asked for.
+        width: Of the same map.
+    """
+
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What :func:`inspect_backbone` found.
+
+    Attributes:
+        name: Of the backbone.
+        config: That it was built from.
+        size: Height and width of the image.
+        in_channels: Channels of the image.
+        levels: Shallow to deep.
+        stages: Parameters by stage, the stem first.
+        parameters: In all, without any head.
+        macs: Multiply-adds of a forward pass of one image. Additions,
+            normalisation, activations and pooling do not count.
+        declared: The levels that the backbone says it has, if they are others.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    size: tuple[int, int]
+    in_channels: int
+    levels: tuple[InspectedLevel, ...]
+    stages: Mapping[str, int]
+    parameters: int
+    macs: int
+    declared: tuple[Level, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``json.dumps`` takes."""
+        return asdict(self)
+
+
+class _Weightless(TorchFunctionMode):
+    """Put new tensors on the meta device, but for ranges.
+
+    Constructors read stochastic depth off ``torch.linspace``, which the meta device
+    cannot give.
+    """
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _FACTORIES and kwargs.get('device') is None:
+            kwargs = {**kwargs, 'device': 'meta'}
+        return func(*args, **kwargs)
+
+
+def build_weightless(config: Mapping[str, Any]) -> nn.Module:
+    """Build a backbone on the meta device, in eval mode.
+
+    Args:
+        config: For ``MODELS.build``.
+
+    Raises:
+        UserError: A ``ValueError`` with the message of a backbone that refuses.
+    """
+    try:
+        with _Weightless():
+            net = MODELS.build(dict(config))
+    except (TypeError, ValueError, AssertionError) as error:
+        raise UserError(explain(error)) from error
+    net.to('meta')
+    # mmdet's own nets return None from eval().
+    net.eval()
+    return net
+
+
+def probe_levels(
+    backbone: nn.Module, size: tuple[int, int] = PROBE_SIZE, in_channels: int = 3
+) -> list[Level]:
+    """Report channels and stride of every level a backbone returns.
+
+    Runs one forward pass on the meta device: no weights, no statistics. The
+    default size is not square, so swapped height and width cannot hide.
+
+    Args:
+        backbone: Maps (N, C, H, W) to a sequence of NCHW tensors; on the meta device.
+        size: Height and width of the probe.
+        in_channels: Channels of the probe.
+
+    Returns:
+        One level per output, shallow to deep. Indices are those of the backbone's
+        ``out_indices``, or 0, 1, ... if it has none.
+
+    Raises:
+        ValueError: If an output is not NCHW, its size is not that of the image over a
+            whole stride, or strides decrease.
+    """
+    outputs = _forward(backbone, size, in_channels)
+    return _levels(backbone, outputs, size)
+
+
+def inspect_backbone(
+    name: str, size: tuple[int, int] = (640, 640), in_channels: int = 3
+) -> Inspection:
+    """Look at one backbone of the catalog, with all of its levels.
+
+    Args:
+        name: As :func:`~mmdet_backbones.catalog.resolve` takes it.
+        size: Height and width of the image.
+        in_channels: Channels of the image.
+
+    Returns:
+        What it looks like.
+
+    Raises:
+        UserError: A ``ValueError``, if there is no such backbone, or it does not take
+            the image.
+    """
+    if min(*size, in_channels) < 1:
+        raise UserError(
+            'height, width and channels must be positive integers, got '
+            f'{size[0]} x {size[1]} and {in_channels}'
+        )
+    entry = find(name)
+    config = {**entry.config, **entry.every_level}
+    if in_channels != 3:
+        config['in_channels'] = in_channels
+    net = build_weightless(config)
+    counter = FlopCounterMode(display=False)
+    try:
+        with counter:
+            outputs = _forward(net, size, in_channels)
+        levels = _levels(net, outputs, size)
+    except (ValueError, AssertionError, RuntimeError) as error:
+        # Of size or channels: what is wrong with the net itself shows in the build.
+        raise UserError(
+            f'{name} does not take an image of {in_channels} channels and '
+            f'{size[0]} x {size[1]}: {explain(error) or type(error).__name__}'
+        ) from error
+    maps = [
+        InspectedLevel(**asdict(level), height=output.shape[2], width=output.shape[3])
+        for level, output in zip(levels, outputs, strict=True)
+    ]
+    declared = tuple(getattr(net, 'levels', levels))
+    return Inspection(
+        name,
+        config,
+        size,
+        in_channels,
+        tuple(maps),
+        stage_parameters(net, size, in_channels),
+        count_parameters(net),
+        # The counter of torch counts a multiply-add as two.
+        counter.get_total_flops() // 2,
+        () if declared == tuple(levels) else declared,
+    )
+
+
+def count_parameters(part: nn.Module | nn.Parameter) -> int:
+    """Count the numbers that could be trained."""
+    if isinstance(part, nn.Parameter):
+        return part.numel()
+    return sum(parameter.numel() for parameter in part.parameters())
+
+
+def stage_parameters(
+    net: nn.Module, size: tuple[int, int] = PROBE_SIZE, in_channels: int = 3
+) -> dict[str, int]:
+    """Count the parameters of every stage, as ``frozen_stages`` counts stages.
+
+    Args:
+        net: On the meta device. A net without ``stage_modules`` is taken apart: a
+            stage is what a level adds to the level before it.
+        size: Height and width of an image that it takes.
+        in_channels: Channels of the image.
+
+    Returns:
+        Parameters by ``'stem'``, ``'stage 1'``, ...; ``'other'`` for those in no stage.
+    """
+    if isinstance(net, Backbone):
+        stages = list(_stages(net))
+    else:
+        anatomy = dissect(net, net, in_channels=in_channels, size=size)
+        stages = [[part_of(net, name) for name in names] for names in anatomy.stages]
+    counts = [sum(map(count_parameters, parts)) for parts in stages]
+    named = {f'stage {n}' if n else 'stem': c for n, c in enumerate(counts)}
+    other = count_parameters(net) - sum(counts)
+    return {**named, 'other': other} if other else named
+
+
+def _stages(net: Backbone) -> list[Sequence[nn.Module | nn.Parameter]]:
+    stages: list[Sequence[nn.Module | nn.Parameter]] = []
+    # A stem, one stage per level, and nothing or an IndexError after the last.
+    for number in range(len(net.levels) + 2):
+        try:
+            parts = net.stage_modules(number)
+        except IndexError:
+            break
+        if number and not parts:
+            break
+        stages.append(parts)
+    return stages
+
+
+def _forward(
+    net: nn.Module, size: tuple[int, int], in_channels: int
+) -> Sequence[Tensor]:
+    with torch.no_grad(), torch.device('meta'):
+        outputs = net(torch.zeros(1, in_channels, *size))
+    return (outputs,) if isinstance(outputs, Tensor) else outputs
+
+
+def _levels(
+    net: nn.Module, outputs: Sequence[Tensor], size: tuple[int, int]
+) -> list[Level]:
+    indices = getattr(net, 'out_indices', None)
+    if indices is None or len(indices) != len(outputs):
+        indices = range(len(outputs))
+    levels = [
+        measure(int(index), output, size)
+        for index, output in zip(indices, outputs, strict=True)
+    ]
+    found = [level for level in levels if level is not None]
+    strides = [level.stride for level in found]
+    if len(found) < len(levels) or strides != sorted(strides):
+        shapes = ', '.join(str(tuple(output.shape)) for output in outputs)
+        raise ValueError(
+            'every output must be a map of shape (N, C, H, W) with the size of the '
+            f'image over a whole stride, strides ascending; got {shapes} for an image '
+            f'of {size}, which are the levels {describe_levels(found) or "none"}'
+        )
+    return found

@@ -1,0 +1,126 @@
+"""mmpretrain's backbones, read from its model zoo without importing mmpretrain."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..registry import MODELS
+from .config_reader import read_model_part
+from .entries import Entry, variants
+
+# Families that have a class of their own here.
+_NAMED = ('ShuffleNetV2', 'MobileNetV2', 'MobileNetV3', 'SwinTransformer', 'ConvNeXt')
+# What a detector decides, not the net.
+_NOT_OF_THE_NET = {
+    'frozen_stages',
+    'in_channels',
+    'init_cfg',
+    'norm_eval',
+    'num_classes',
+    'out_indices',
+    'out_type',
+    'with_cp',
+}
+# The named classes take images of any size and do without these.
+_SIZES = {'img_size', 'pad_small_map'}
+# Equal nets may still be trained with other rates.
+_RATES = {'drop_path_rate', 'drop_rate', 'attn_drop_rate'}
+
+
+def read_entries() -> tuple[dict[str, Entry], dict[str, Entry]]:
+    """List the nets of mmpretrain's model zoo that have a backbone.
+
+    Returns:
+        Entries by short name, see :func:`short_name`, and by full name. The full name
+        stands alone where two different nets would get the same short one. Variants of
+        our classes that the zoo has no weights for come last.
+
+    Raises:
+        FileNotFoundError: If the installed package carries no model zoo.
+    """
+    zoo = _zoo()
+    aliases: dict[str, Entry] = {}
+    by_short: dict[str, list[Entry]] = {}
+    for name, config, weights in _models(zoo):
+        backbone = read_model_part(zoo / config, 'backbone')
+        if backbone is None or 'type' not in backbone:
+            continue
+        full = f'mmpretrain/{name}'
+        aliases[full] = Entry(full, 'mmpretrain', _to_config(backbone), weights)
+        short = f'mmpretrain/{short_name(name)}'
+        by_short.setdefault(short, []).append(aliases[full])
+    entries = {}
+    for short, same in by_short.items():
+        if len({_architecture(entry.config) for entry in same}) > 1:
+            entries.update({entry.name: entry for entry in same})
+            continue
+        weights = next((entry.weights for entry in same if entry.weights), None)
+        entries[short] = Entry(short, 'mmpretrain', same[0].config, weights)
+    for name, config in variants('adapters.mmpretrain').items():
+        full = f'mmpretrain/{name}'
+        entries.setdefault(full, Entry(full, 'mmpretrain', config))
+    return entries, aliases
+
+
+def short_name(name: str) -> str:
+    """Take the batch size, ``in1k`` and ``3rdparty`` out of a name of the model zoo.
+
+    What tells weights apart stays: ``resnet50_8xb256-rsb-a1-600e_in1k`` becomes
+    ``resnet50_rsb-a1-600e``, ``resnet50_8xb32_in1k`` becomes ``resnet50``.
+    """
+    kept = []
+    for token in name.split('_'):
+        token = re.sub(r'^\d+xb\d+-?', '', token)
+        token = re.sub(r'-?3rdparty$|^3rdparty-?', '', token)
+        token = re.sub(r'^in1k-?', '', token)
+        if token:
+            kept.append(token)
+    return '_'.join(kept)
+
+
+def _zoo() -> Path:
+    spec = find_spec('mmpretrain')
+    origin = Path(spec.origin).parent if spec and spec.origin else Path()
+    # A wheel carries the zoo in .mim, a clone beside the package.
+    for folder in (origin / '.mim', origin.parent):
+        if (folder / 'model-index.yml').is_file():
+            return folder
+    raise FileNotFoundError(f'no model-index.yml in {origin / ".mim"}')
+
+
+def _models(zoo: Path) -> Iterator[tuple[str, str, str | None]]:
+    """Name, config and weights of every model of the zoo."""
+    loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
+
+    def load(path: str) -> dict[str, Any]:
+        return yaml.load((zoo / path).read_text(encoding='utf-8'), loader)
+
+    for metafile in load('model-index.yml')['Import']:
+        for model in load(metafile).get('Models', ()):
+            if (zoo / str(model.get('Config'))).is_file():
+                yield model['Name'], model['Config'], model.get('Weights')
+
+
+def _to_config(backbone: dict[str, Any]) -> dict[str, Any]:
+    net = {k: v for k, v in backbone.items() if k not in _NOT_OF_THE_NET}
+    named = f'mmdet_backbones.{net["type"]}'
+    cls = MODELS.get(named) if net['type'] in _NAMED else None
+    if cls is not None:
+        taken = set(inspect.signature(cls).parameters)
+        arguments = {k: v for k, v in net.items() if k not in _SIZES - taken}
+        if set(arguments) - {'type'} <= taken:
+            return {**arguments, 'type': named}
+    return dict(type='mmdet_backbones.MMPretrainBackbone', model=net)
+
+
+def _architecture(config: Any) -> str:
+    net = config.get('model', config)
+    return json.dumps({k: v for k, v in net.items() if k not in _RATES}, sort_keys=True)

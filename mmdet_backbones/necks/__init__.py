@@ -1,0 +1,3 @@
+"""What a backbone needs to reach a detector that mmdet's own necks do not give."""
+
+from . import simple_feature_pyramid, single_level  # noqa: F401
