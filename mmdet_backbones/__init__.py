@@ -16,7 +16,12 @@ _LAZY = {
     'MODELS': 'registry',
     'Level': 'backbones.contract',
     'Res2Net': 'backbones.res2net',
+    'ResNet': 'backbones.resnet',
     'TIMMBackbone': 'adapters.timm_backbone',
+    'TorchvisionBackbone': 'adapters.torchvision_backbone',
+    'MMPretrainBackbone': 'adapters.mmpretrain_backbone',
+    'SimpleFeaturePyramid': 'necks.simple_feature_pyramid',
+    'SingleLevel': 'necks.single_level',
     'PretrainedWeightsError': 'weights.report',
 }
 __all__ = ['__version__', *_LAZY]

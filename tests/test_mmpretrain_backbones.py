@@ -83,9 +83,9 @@ def test_numbers_and_names_are_those_of_mmpretrain(name):
     loaded = host.load_state_dict(net.state_dict(), strict=False)
     assert loaded.unexpected_keys == []
     # Only the dropped end of the net is missing.
-    names = list(host.state_dict())
-    if loaded.missing_keys and name != 'swin':
-        assert names[-len(loaded.missing_keys) :] == loaded.missing_keys
+    kept = list(net.state_dict())
+    assert kept == [key for key in host.state_dict() if key in kept]
+    assert len(kept) < len(small(name).state_dict())
     x = torch.rand(2, 3, 64, 96)
     with torch.no_grad():
         for mine, theirs in zip(net(x), host(x), strict=True):
@@ -150,7 +150,7 @@ def test_modules_that_are_exchanged_are_run():
     net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
     assert isinstance(net._net.conv1.bn, nn.SyncBatchNorm)
     net.conv1 = nn.Identity()
-    assert [name for name, _ in net.named_children()][0] == 'conv1'
+    assert next(name for name, _ in net.named_children()) == 'conv1'
     assert net._net.conv1 is net.conv1
 
 
@@ -212,7 +212,7 @@ def test_with_cp_counts_a_batch_once_and_gives_the_same_gradients(name):
         torch.testing.assert_close(saving.state_dict()[key], value, msg=key)
     for mine, theirs in zip(saving.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad)
-    assert any('checkpoint' in str(m.__dict__.get('forward')) for m in saving.modules())
+    assert any('forward' in vars(module) for module in saving.modules())
 
 
 @every
@@ -222,11 +222,11 @@ def test_weights_start_as_in_mmpretrain(name):
             super().__init__()
             self.backbone = small(name)
 
+    torch.manual_seed(0)
     detector = Detector()
-    torch.manual_seed(0)
     detector.init_weights()
-    host = host_of(name, detector.backbone.out_indices)
     torch.manual_seed(0)
+    host = host_of(name, detector.backbone.out_indices)
     host.init_weights()
     for key, value in host.state_dict().items():
         assert torch.equal(detector.backbone.state_dict()[key], value), key
@@ -315,48 +315,3 @@ def test_the_end_of_mobile_nets_can_be_had_by_its_number():
     net = small('shufflenet', out_indices=(0, 3))
     assert (net.out_channels, net.out_strides) == ((48, 1024), (8, 32))
     assert small('shufflenet', out_strides=(8, 32)).out_channels == (48, 192)
-
-
-def test_any_class_of_mmpretrain():
-    net = MMPretrainBackbone(dict(type='ResNet', depth=18), out_strides=(8, 16)).eval()
-    assert net.out_channels == (128, 256)
-    assert 'layer4' not in dict(net.named_children())
-    host = zoo.ResNet(18, out_indices=(1, 2))
-    host.eval()
-    host.load_state_dict(net.state_dict(), strict=False)
-    x = torch.rand(1, 3, 64, 96)
-    for mine, theirs in zip(net(x), host(x), strict=True):
-        assert torch.equal(mine, theirs)
-
-
-def test_a_class_that_returns_all_levels_is_cut_to_those_that_are_wanted():
-    stage = dict(num_modules=1, block='BASIC')
-    counts = {2: (1, 1), 3: (1, 1, 1), 4: (1, 1, 1, 1)}
-    extra = {
-        f'stage{n}': dict(
-            **stage, num_branches=n, num_blocks=blocks, num_channels=(4, 8, 12, 16)[:n]
-        )
-        for n, blocks in counts.items()
-    }
-    extra['stage1'] = dict(
-        num_modules=1,
-        num_branches=1,
-        block='BOTTLENECK',
-        num_blocks=(1,),
-        num_channels=(4,),
-    )
-    model = dict(type='HRNet', extra=extra)
-    net = MMPretrainBackbone(model, out_strides=(8, 16)).train()
-    assert net.out_channels == (8, 12)
-    outputs = net(torch.rand(2, 3, 50, 64))
-    assert [tuple(o.shape) for o in outputs] == [(2, 8, 7, 8), (2, 12, 4, 4)]
-    sum(output.sum() for output in outputs).backward()
-    assert [n for n, p in net.named_parameters() if p.grad is None] == []
-
-
-def test_a_net_of_one_image_size_says_so():
-    arch = dict(channels=[16, 16, 16, 32], num_heads=[1, 1, 1, 2], depths=[1, 1, 1, 1])
-    net = MMPretrainBackbone(dict(type='TinyViT', arch=arch, img_size=(64, 64)))
-    assert len(net(torch.rand(2, 3, 64, 64))) == len(net.levels)
-    with pytest.raises(ValueError, match=r'images of \(64, 64\) only, got \(64, 96\)'):
-        net(torch.rand(2, 3, 64, 96))

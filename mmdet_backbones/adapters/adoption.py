@@ -146,16 +146,30 @@ class AdoptedBackbone(Backbone):
         Raises:
             PretrainedWeightsError: As :meth:`Backbone.init_weights`.
         """
-        if not self.is_init and isinstance(self._net, BaseModule):
-            # While a detector initialises its modules, each of them carries its record
-            # of who changed what, and the net has to write to the same one.
-            record = getattr(self, '_params_init_info', None)
-            if record is not None:
-                self._net._params_init_info = record
-            self._net.init_weights()
-            if record is not None:
-                del self._net._params_init_info
-        super().init_weights()
+        if self.is_init or not isinstance(self._net, BaseModule):
+            super().init_weights()
+            return
+        self._draw(self._net)
+        # mmengine would draw those layers again that do not remember they are drawn,
+        # such as mmcv's ConvModule.
+        forgetful = [m for m in self.children() if not hasattr(m, 'is_init')]
+        for module in forgetful:
+            vars(module)['is_init'] = True
+        try:
+            super().init_weights()
+        finally:
+            for module in forgetful:
+                del vars(module)['is_init']
+
+    def _draw(self, net: BaseModule) -> None:
+        # While a detector initialises its modules, each of them carries its record of
+        # who changed what, and the net has to write to the same one.
+        record = getattr(self, '_params_init_info', None)
+        if record is not None:
+            net._params_init_info = record
+        net.init_weights()
+        if record is not None:
+            del net._params_init_info
 
 
 def _has(net: nn.Module, name: str) -> bool:

@@ -35,7 +35,7 @@ def deformable(dcn: dict[str, Any] | None, stride: int) -> dict[str, Any] | None
     return {key: value for key, value in dcn.items() if key != 'fallback_on_stride'}
 
 
-def read_any_format(conv: nn.Module) -> None:
+def read_any_format(conv: Any) -> None:
     """Let a deformable convolution of mmcv take maps of any memory format.
 
     Compiled mmcv reads the memory of the map, the offsets and the weight as dense NCHW

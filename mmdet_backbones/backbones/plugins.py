@@ -31,7 +31,7 @@ def plugin_problems(plugins: Sequence[dict[str, Any]] | None, stages: int) -> li
         faults = _plugin_faults(plugin, stages)
         if faults:
             problems.append(f'plugins[{number}] {", ".join(faults)}, got {plugin!r}')
-    return problems or _shared_names(plugins, stages)
+    return problems or _double_names(plugins, stages)
 
 
 def _plugin_faults(plugin: object, stages: int) -> list[str]:
@@ -60,7 +60,7 @@ def _layer_class(kind: str | type) -> type | None:
         return registry.get(kind)
 
 
-def _shared_names(plugins: Sequence[dict[str, Any]], stages: int) -> list[str]:
+def _double_names(plugins: Sequence[dict[str, Any]], stages: int) -> list[str]:
     """Name the layers of which a block would have two under one name."""
     problems = []
     for stage in range(stages):

@@ -8,28 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..adapters.anatomy import PROBE_SIZE, dissect, measure, part_of
 from ..backbones.contract import Backbone, Level, describe_levels
 from ..engine.mistakes import UserError, explain
-from ..registry import MODELS
 from .entries import find
-
-_FACTORIES = frozenset(
-    {
-        torch.empty,
-        torch.empty_strided,
-        torch.full,
-        torch.normal,
-        torch.ones,
-        torch.rand,
-        torch.randint,
-        torch.randn,
-        torch.zeros,
-    }
-)
+from .weightless import build_weightless, fixed_size
 
 
 @dataclass(frozen=True)
@@ -75,46 +60,6 @@ class Inspection:
     def to_dict(self) -> dict[str, Any]:
         """Return what ``json.dumps`` takes."""
         return asdict(self)
-
-
-class _Weightless(TorchFunctionMode):
-    """Put new tensors on the meta device, but for ranges.
-
-    Constructors read stochastic depth off ``torch.linspace``, which the meta device
-    cannot give.
-    """
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: Sequence[Any] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func in _FACTORIES and kwargs.get('device') is None:
-            kwargs = {**kwargs, 'device': 'meta'}
-        return func(*args, **kwargs)
-
-
-def build_weightless(config: Mapping[str, Any]) -> nn.Module:
-    """Build a backbone on the meta device, in eval mode.
-
-    Args:
-        config: For ``MODELS.build``.
-
-    Raises:
-        UserError: A ``ValueError`` with the message of a backbone that refuses.
-    """
-    try:
-        with _Weightless():
-            net = MODELS.build(dict(config))
-    except (TypeError, ValueError, AssertionError) as error:
-        raise UserError(explain(error)) from error
-    net.to('meta')
-    # mmdet's own nets return None from eval().
-    net.eval()
-    return net
 
 
 def probe_levels(
@@ -169,17 +114,7 @@ def inspect_backbone(
     if in_channels != 3:
         config['in_channels'] = in_channels
     net = build_weightless(config)
-    counter = FlopCounterMode(display=False)
-    try:
-        with counter:
-            outputs = _forward(net, size, in_channels)
-        levels = _levels(net, outputs, size)
-    except (ValueError, AssertionError, RuntimeError) as error:
-        # Of size or channels: what is wrong with the net itself shows in the build.
-        raise UserError(
-            f'{name} does not take an image of {in_channels} channels and '
-            f'{size[0]} x {size[1]}: {explain(error) or type(error).__name__}'
-        ) from error
+    outputs, levels, macs = _run(net, name, size, in_channels)
     maps = [
         InspectedLevel(**asdict(level), height=output.shape[2], width=output.shape[3])
         for level, output in zip(levels, outputs, strict=True)
@@ -193,10 +128,30 @@ def inspect_backbone(
         tuple(maps),
         stage_parameters(net, size, in_channels),
         count_parameters(net),
-        # The counter of torch counts a multiply-add as two.
-        counter.get_total_flops() // 2,
+        macs,
         () if declared == tuple(levels) else declared,
     )
+
+
+def _run(
+    net: nn.Module, name: str, size: tuple[int, int], in_channels: int
+) -> tuple[Sequence[Tensor], list[Level], int]:
+    """Outputs, levels and multiply-adds of one forward pass."""
+    counter = FlopCounterMode(display=False)
+    try:
+        with counter:
+            outputs = _forward(net, size, in_channels)
+        levels = _levels(net, outputs, size)
+    except (ValueError, AssertionError, RuntimeError) as error:
+        # Of size or channels: what is wrong with the net itself shows in the build.
+        fixed = fixed_size(net)
+        hint = f'. To inspect it write --size {fixed[0]} {fixed[1]}' if fixed else ''
+        raise UserError(
+            f'{name} does not take an image of {in_channels} channels and '
+            f'{size[0]} x {size[1]}: {explain(error) or type(error).__name__}{hint}'
+        ) from error
+    # The counter of torch counts a multiply-add as two.
+    return outputs, levels, counter.get_total_flops() // 2
 
 
 def count_parameters(part: nn.Module | nn.Parameter) -> int:
@@ -233,15 +188,14 @@ def stage_parameters(
 
 def _stages(net: Backbone) -> list[Sequence[nn.Module | nn.Parameter]]:
     stages: list[Sequence[nn.Module | nn.Parameter]] = []
-    # A stem, one stage per level, and nothing or an IndexError after the last.
+    # A stem and one stage per level; what lies beyond is empty or an IndexError.
     for number in range(len(net.levels) + 2):
         try:
-            parts = net.stage_modules(number)
+            stages.append(net.stage_modules(number))
         except IndexError:
             break
-        if number and not parts:
-            break
-        stages.append(parts)
+    while stages and not stages[-1]:
+        stages.pop()
     return stages
 
 
@@ -256,13 +210,17 @@ def _forward(
 def _levels(
     net: nn.Module, outputs: Sequence[Tensor], size: tuple[int, int]
 ) -> list[Level]:
+    declared = getattr(net, 'levels', ())
     indices = getattr(net, 'out_indices', None)
     if indices is None or len(indices) != len(outputs):
         indices = range(len(outputs))
-    levels = [
-        measure(int(index), output, size)
-        for index, output in zip(indices, outputs, strict=True)
-    ]
+    levels = []
+    for number, (index, output) in enumerate(zip(indices, outputs, strict=True)):
+        level = measure(int(index), output, size)
+        # Maps of a small image fit several strides, so the declared one comes first.
+        if len(declared) == len(outputs) and _fits(declared[number], output, size):
+            level = declared[number]
+        levels.append(level)
     found = [level for level in levels if level is not None]
     strides = [level.stride for level in found]
     if len(found) < len(levels) or strides != sorted(strides):
@@ -273,3 +231,8 @@ def _levels(
             f'of {size}, which are the levels {describe_levels(found) or "none"}'
         )
     return found
+
+
+def _fits(level: Level, output: Tensor, size: tuple[int, int]) -> bool:
+    height, width = (-(-side // level.stride) for side in size)
+    return tuple(output.shape[1:]) == (level.channels, height, width)

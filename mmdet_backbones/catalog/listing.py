@@ -76,6 +76,7 @@ def list_backbones(
     sources: Sequence[str] | None = None,
     strides: Collection[int] = (),
     max_parameters: int | None = None,
+    figures: Mapping[str, SourceFigures] | None = None,
 ) -> Listing:
     """Choose backbones of the installed libraries.
 
@@ -86,12 +87,13 @@ def list_backbones(
             out.
         strides: The backbone has levels of all of these.
         max_parameters: The backbone has no more, without any head.
+        figures: By source; those of the package if left out.
 
     Returns:
         The listing, in the order of the libraries.
     """
     filtering = bool(strides) or max_parameters is not None
-    figures = read_figures()
+    figures = read_figures() if figures is None else figures
     loaded = [load_source(name) for name in sources or SOURCES]
     rows, left_out, notes = [], [], []
     refused = {}

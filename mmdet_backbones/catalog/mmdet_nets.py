@@ -68,6 +68,11 @@ def _resnets() -> list[Net]:
         Net(f'ResNetV1d-{depth}', 'ResNetV1d', dict(depth=depth))
         for depth in (50, 101, 152)
     ]
+    return nets
+
+
+def _resnet_relatives() -> list[Net]:
+    nets = []
     for depth, groups, width, weights in (
         (50, 32, 4, 'open-mmlab://resnext50_32x4d'),
         (101, 32, 4, 'open-mmlab://resnext101_32x4d'),
@@ -151,7 +156,7 @@ def _one_stage_nets() -> list[Net]:
     return nets
 
 
-def _transformers() -> list[Net]:
+def _swins() -> list[Net]:
     nets = []
     for name, width, deep, heads, window, file in (
         ('T', 96, 6, 3, 7, 'swin_tiny_patch4_window7_224'),
@@ -171,6 +176,11 @@ def _transformers() -> list[Net]:
         nets.append(
             Net(f'Swin-{name}', 'SwinTransformer', arguments, f'{_SWIN}/{file}.pth')
         )
+    return nets
+
+
+def _pvts() -> list[Net]:
+    nets = []
     for size, layers in (
         ('tiny', (2, 2, 2, 2)),
         ('small', (3, 4, 6, 3)),
@@ -200,7 +210,9 @@ def _transformers() -> list[Net]:
 
 NETS = (
     *_resnets(),
+    *_resnet_relatives(),
     *(_hrnet(width) for width in (18, 32, 40)),
     *_one_stage_nets(),
-    *_transformers(),
+    *_swins(),
+    *_pvts(),
 )

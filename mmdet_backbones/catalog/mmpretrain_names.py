@@ -49,8 +49,8 @@ def read_entries() -> tuple[dict[str, Entry], dict[str, Entry]]:
     zoo = _zoo()
     aliases: dict[str, Entry] = {}
     by_short: dict[str, list[Entry]] = {}
-    for name, config, weights in _models(zoo):
-        backbone = read_model_part(zoo / config, 'backbone')
+    for name, file, weights in _models(zoo):
+        backbone = read_model_part(zoo / file, 'backbone')
         if backbone is None or 'type' not in backbone:
             continue
         full = f'mmpretrain/{name}'

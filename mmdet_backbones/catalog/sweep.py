@@ -18,8 +18,9 @@ from ..backbones.contract import Backbone, describe_levels
 from ..engine.mistakes import UserError
 from .entries import SOURCES, find, load_source
 from .figures import Figures, SourceFigures, read_figures, write_figures
-from .inspection import build_weightless, count_parameters, probe_levels
+from .inspection import count_parameters, probe_levels
 from .listing import matches
+from .weightless import build_weightless, fixed_size
 
 TIME_LIMIT = 120.0
 
@@ -37,7 +38,7 @@ def measure_backbone(name: str) -> Figures:
     entry = find(name)
     try:
         net = build_weightless({**entry.config, **entry.every_level})
-        levels = tuple(probe_levels(net, _image_size(net)))
+        levels = tuple(probe_levels(net, fixed_size(net) or PROBE_SIZE))
     except UserError as error:
         if isinstance(error.__cause__, ValueError):
             return Figures(refused=str(error))
@@ -50,11 +51,6 @@ def measure_backbone(name: str) -> Figures:
             f'{describe_levels(levels)}'
         )
     return Figures(count_parameters(net), levels)
-
-
-def _image_size(net: torch.nn.Module) -> tuple[int, int]:
-    fixed = getattr(getattr(net, '_sizes', None), 'fixed', None)
-    return fixed or PROBE_SIZE
 
 
 def sweep(
@@ -183,7 +179,7 @@ def _read_record(record: Path, version: str | None) -> dict[str, Figures]:
     return results
 
 
-class _TimeIsUp(BaseException):  # noqa: N818
+class _TimeIsUp(BaseException):
     """No ``Exception``, which code that tries things out would take for an answer."""
 
 

@@ -99,7 +99,7 @@ def load_pretrained(
         dialect=dialect.name,
         stages=_count(expected, fitting),
         missing=tuple(k for k in expected if k not in renamed and _matters(k)),
-        unexpected=tuple(k for k in renamed if k not in expected),
+        unexpected=tuple(k for k in renamed if k not in expected and _matters(k)),
         mismatched=tuple(
             (key, tuple(value.shape), tuple(renamed[key].shape))
             for key, value in expected.items()

@@ -1,0 +1,72 @@
+"""Backbones on the meta device: shapes without numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from ..engine.mistakes import UserError, explain
+from ..registry import MODELS
+
+_FACTORIES = frozenset(
+    {
+        torch.empty,
+        torch.empty_strided,
+        torch.full,
+        torch.normal,
+        torch.ones,
+        torch.rand,
+        torch.randint,
+        torch.randn,
+        torch.zeros,
+    }
+)
+
+
+class _Weightless(TorchFunctionMode):
+    """Put new tensors on the meta device, but for ranges.
+
+    Constructors read stochastic depth off ``torch.linspace``, which the meta device
+    cannot give.
+    """
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _FACTORIES and kwargs.get('device') is None:
+            kwargs = {**kwargs, 'device': 'meta'}
+        return func(*args, **kwargs)
+
+
+def build_weightless(config: Mapping[str, Any]) -> nn.Module:
+    """Build a backbone on the meta device, in eval mode.
+
+    Args:
+        config: For ``MODELS.build``.
+
+    Raises:
+        UserError: A ``ValueError`` with the message of a backbone that refuses.
+    """
+    try:
+        with _Weightless():
+            net = MODELS.build(dict(config))
+    except (TypeError, ValueError, AssertionError) as error:
+        raise UserError(explain(error)) from error
+    net.to('meta')
+    # mmdet's own nets return None from eval().
+    net.eval()
+    return net
+
+
+def fixed_size(net: nn.Module) -> tuple[int, int] | None:
+    """Return the one (height, width) that a backbone takes, None if it takes any."""
+    return getattr(getattr(net, '_sizes', None), 'fixed', None)
