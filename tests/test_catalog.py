@@ -1,8 +1,10 @@
 """The catalog: names, figures, listing, and what a backbone looks like."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from mmdet_backbones.catalog.mmpretrain_names import short_name
 from mmdet_backbones.catalog.report import timm_page
 from mmdet_backbones.catalog.weightless import build_weightless
 
+ROOT = Path(__file__).parents[1]
 LIST = 'tools/list_backbones.py'
 INSPECT = 'tools/inspect_backbone.py'
 
@@ -117,27 +120,45 @@ def test_every_name_of_the_model_zoo_has_an_entry():
         assert not {'init_cfg', 'frozen_stages', 'out_indices', 'in_channels'} & {*net}
 
 
-def test_mmpretrain_is_listed_without_importing_it(run_python):
+BROKEN = 'operator torchvision::nms does not exist'
+
+
+@pytest.fixture(scope='module')
+def fresh(tmp_path_factory):
+    """What a process of its own finds in which timm cannot be imported."""
+    folder = tmp_path_factory.mktemp('broken')
+    (folder / 'timm').mkdir()
+    (folder / 'timm' / '__init__.py').write_text(f'raise RuntimeError({BROKEN!r})')
     code = (
-        'import sys; from mmdet_backbones.catalog import find\n'
-        'print(find("mmpretrain/swin-tiny").config["arch"])\n'
-        'assert "mmpretrain" not in sys.modules and "mmdet" not in sys.modules'
+        'import json, sys\n'
+        'from mmdet_backbones.catalog import find\n'
+        'from mmdet_backbones.catalog.listing import list_backbones\n'
+        'arch = find("mmpretrain/swin-tiny").config["arch"]\n'
+        'listing = list_backbones(sources=["timm", "mmdet", "mmpretrain"]).to_dict()\n'
+        'print(json.dumps([arch, sorted(sys.modules), listing]))'
     )
-    done = run_python('-c', code)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == 'tiny\n'
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code],
+        env={**os.environ, 'PYTHONPATH': str(folder)},
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout)
 
 
-def test_a_broken_library_does_not_take_the_others_along(run_python, tmp_path):
-    (tmp_path / 'timm').mkdir()
-    cause = 'operator torchvision::nms does not exist'
-    (tmp_path / 'timm' / '__init__.py').write_text(f'raise RuntimeError({cause!r})')
-    path = {'PYTHONPATH': str(tmp_path)}
-    done = run_python(LIST, '--source', 'timm', 'mmdet', **path)
-    assert done.returncode == 0, done.stderr
-    assert 'timm/*' in done.stdout
-    assert cause in done.stdout
-    assert 'mmdet/Darknet-53' in done.stdout
+def test_mmpretrain_and_mmdet_are_listed_without_importing_them(fresh):
+    arch, modules, listing = fresh
+    assert arch == 'tiny'
+    found = {backbone['source'] for backbone in listing['backbones']}
+    assert found == {'mmdet', 'mmpretrain'}
+    assert not {'mmpretrain', 'mmdet'} & set(modules)
+
+
+def test_a_broken_library_does_not_take_the_others_along(fresh):
+    _, _, listing = fresh
+    problem = listing['sources']['timm']['problem']
+    assert BROKEN in problem
+    assert 'tools/doctor.py' in problem
+    assert any(b['name'] == 'mmdet/Darknet-53' for b in listing['backbones'])
 
 
 def test_a_library_that_is_not_there_is_told(monkeypatch):
@@ -146,7 +167,7 @@ def test_a_library_that_is_not_there_is_told(monkeypatch):
     assert listing.sources[0].problem == (
         'no_such_library is not installed: pip install no_such_library'
     )
-    with pytest.raises(ValueError, match='cannot be used: .* is not installed'):
+    with pytest.raises(ValueError, match=r'cannot be used: .* is not installed'):
         find('no_such_library/net')
 
 
@@ -193,8 +214,8 @@ def test_the_page_on_timm_is_that_of_the_figures():
         '| `slow` | it takes more than 60 s |',
     ):
         assert line in page.splitlines()
-    with open('docs/timm.md', encoding='utf-8') as file:
-        assert file.read() == timm_page(read_figures()['timm'])
+    written = (ROOT / 'docs' / 'timm.md').read_text(encoding='utf-8')
+    assert written == timm_page(read_figures()['timm'])
 
 
 def names(listing):
@@ -351,7 +372,7 @@ def test_other_channels_change_the_stem_only():
         inspect_backbone('mmdet/ResNet-18', (64, 96), channels) for channels in (3, 4)
     )
     assert four.parameters - three.parameters == 7 * 7 * 64
-    assert list(four.stages)[0] == 'stem'
+    assert next(iter(four.stages)) == 'stem'
     assert {**four.stages, 'stem': 0} == {**three.stages, 'stem': 0}
 
 

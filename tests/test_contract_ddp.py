@@ -10,7 +10,7 @@ import sys
 
 import pytest
 from conftest import ROOT
-from variants import REPRESENTATIVES, config, own_variants
+from variants import REPRESENTATIVES, config, listed_variants
 
 NO_GRADIENT = 'Expected to have finished reduction'
 MARKED_TWICE = 'marked as ready twice'
@@ -64,10 +64,10 @@ def test_every_backbone_trains_frozen_and_without_its_tail(train_on_two):
 
 
 @pytest.mark.slow
-def test_every_published_net_of_ours_trains_frozen(train_on_two):
+def test_every_listed_net_trains_frozen(train_on_two):
     cases = {
         name: case(dict(cfg, frozen_stages=1, norm_eval=True))
-        for name, cfg in own_variants().items()
+        for name, cfg in listed_variants().items()
     }
     assert train_on_two(cases) == dict.fromkeys(cases, '')
 

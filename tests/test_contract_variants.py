@@ -10,8 +10,7 @@ from torch import nn
 from variants import (
     REPRESENTATIVES,
     config,
-    mmpretrain_variants,
-    own_variants,
+    listed_variants,
     timm_variants,
     torchvision_variants,
 )
@@ -19,8 +18,7 @@ from variants import (
 pytestmark = pytest.mark.slow
 
 VARIANTS = {
-    **own_variants(),
-    **mmpretrain_variants(),
+    **listed_variants(),
     **torchvision_variants(),
     **timm_variants(),
 }

@@ -11,8 +11,6 @@ from mmengine.model import BaseModule
 from mmpretrain.models import ImageClassifier
 from torch import nn
 
-from mmdet_backbones.adapters.mmpretrain_backbone import MMPretrainBackbone
-
 SWIN = dict(
     type='SwinTransformer',
     arch=dict(embed_dims=24, depths=[1, 2, 1, 1], num_heads=[1, 2, 4, 8]),

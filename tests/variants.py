@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mmdet_backbones.catalog.figures import read_figures
 from mmdet_backbones.registry import MODELS
 
 # One net of each kind: ours, and every way an adapter treats a net of its library.
@@ -43,49 +44,31 @@ def config(name: str, **arguments: Any) -> dict[str, Any]:
     return {**cfg, 'type': f'mmdet_backbones.{cfg["type"]}'}
 
 
-def own_variants() -> dict[str, dict[str, Any]]:
-    """Every published net that our own classes list, by name."""
+def listed_variants() -> dict[str, dict[str, Any]]:
+    """Every net that our classes list as published, those of mmpretrain included."""
     MODELS.import_from_location()
     return {
-        name: dict(type=f'mmdet_backbones.{kind}', **arguments)
+        f'{kind}-{name}': dict(type=f'mmdet_backbones.{kind}', **arguments)
         for kind, cls in MODELS.module_dict.items()
         for name, arguments in getattr(cls, 'variants', {}).items()
     }
 
 
-def mmpretrain_variants() -> dict[str, dict[str, Any]]:
-    """Every architecture that mmpretrain's named nets have."""
-    widths = {'ShuffleNetV2': (0.5, 1.0, 1.5, 2.0), 'MobileNetV2': (0.5, 1.0)}
-    archs = {
-        'MobileNetV3': ('small', 'large', 'small_075', 'small_050'),
-        'SwinTransformer': ('tiny', 'small', 'base'),
-        'ConvNeXt': ('atto', 'femto', 'pico', 'nano', 'tiny', 'small'),
-    }
-    nets: dict[str, dict[str, Any]] = {}
-    for kind, values in widths.items():
-        for width in values:
-            nets[f'{kind}-{width}'] = dict(
-                type=f'mmdet_backbones.{kind}', widen_factor=width
-            )
-    for kind, names in archs.items():
-        for arch in names:
-            nets[f'{kind}-{arch}'] = dict(type=f'mmdet_backbones.{kind}', arch=arch)
-    return nets
-
-
 def timm_variants() -> dict[str, dict[str, Any]]:
-    """One net of every family that timm has, the smallest by its name."""
+    """The smallest net of every family that timm has."""
     import timm
 
-    families: dict[str, str] = {}
+    figures = read_figures()['timm'].models
+    families: dict[str, tuple[int, str]] = {}
     for name in timm.list_models(exclude_filters=['test_*']):
-        module = timm.model_entrypoint(name).__module__
-        small = [word in name for word in ('atto', 'nano', 'tiny', '_xs', '_s', '050')]
-        if module not in families or (any(small) and families[module] > name):
-            families[module] = name
+        found = figures[f'timm/{name}']
+        if found.usable:
+            family = timm.model_entrypoint(name).__module__
+            smallest = families.get(family, (found.parameters, name))
+            families[family] = min(smallest, (found.parameters, name))
     return {
         f'timm-{name}': dict(type='mmdet_backbones.TIMMBackbone', model_name=name)
-        for name in families.values()
+        for _, name in families.values()
     }
 
 

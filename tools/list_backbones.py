@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -45,6 +46,8 @@ def print_listing(listing: Listing) -> None:
 
 
 def main() -> None:
+    # For `| head`.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     args = parse_args()
     limit = parse_count(args.max_params) if args.max_params else None
     listing = list_backbones(args.pattern, args.source, args.stride, limit)

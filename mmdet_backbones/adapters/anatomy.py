@@ -145,7 +145,7 @@ def _needed_by(
 ) -> tuple[list[set[str]], set[str]]:
     """Names of the parameters that each output is the first to depend on; the rest."""
     left = {n: p for n, p in net.named_parameters() if p.requires_grad}
-    needed = []
+    needed: list[set[str]] = []
     for output in outputs:
         if not left or not output.requires_grad:
             needed.append(set())

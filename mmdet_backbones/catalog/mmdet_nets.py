@@ -187,7 +187,7 @@ def _pvts() -> list[Net]:
         ('medium', (3, 4, 18, 3)),
         ('large', (3, 8, 27, 3)),
     ):
-        arguments = dict(num_layers=layers)
+        arguments: dict[str, Any] = dict(num_layers=layers)
         weights = f'{_PVT}/pvt_{size}.pth'
         nets.append(Net(f'PVT-{size}', 'PyramidVisionTransformer', arguments, weights))
     for size, width, layers in (
