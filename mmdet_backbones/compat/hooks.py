@@ -34,11 +34,16 @@ def _leave_types_unscoped(module: ModuleType) -> None:
     import_module('mmdet_backbones.compat.package_paths').unscope(module.Config)
 
 
+def _leave_multimodal_out(module: ModuleType) -> None:
+    import_module('mmdet_backbones.compat.multimodal').leave_multimodal_out(module)
+
+
 AFTER_IMPORT: dict[str, _Action] = {
     'mmengine.config.utils': _know_our_configs,
     'mmengine.config.config': _leave_types_unscoped,
     'mmengine.runner.checkpoint': _load_own_checkpoints,
     'mmengine.utils.package_utils': _find_packages,
+    'mmpretrain.utils.dependency': _leave_multimodal_out,
 }
 
 
