@@ -19,8 +19,8 @@ def steps(cfg: dict, find_unused: bool, size: tuple[int, int]) -> str:
     """Train two steps; say what went wrong, or nothing."""
     torch.manual_seed(0)
     net = MODELS.build(cfg)
-    net.train()
     wrapped = DistributedDataParallel(net, find_unused_parameters=find_unused)
+    wrapped.train()  # where mmengine does it: behind the wrapping
     try:
         for step in range(2):
             torch.manual_seed(10 * step + dist.get_rank())

@@ -13,7 +13,7 @@ from conftest import ROOT
 from variants import REPRESENTATIVES, config, listed_variants
 
 NO_GRADIENT = 'Expected to have finished reduction'
-MARKED_TWICE = 'marked as ready twice'
+MARKED_TWICE = 'Expected to mark a variable ready only once'
 SIZE = (64, 96)
 
 
