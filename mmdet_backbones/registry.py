@@ -7,6 +7,9 @@ mmdet's classes of the same name stay what they are.
 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import (
+    OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+)
 from mmengine.registry import Registry
 
 MODELS = Registry(
@@ -23,5 +26,11 @@ HOOKS = Registry(
     'hook',
     parent=MMENGINE_HOOKS,
     scope='mmdet_backbones',
-    locations=['mmdet_backbones.engine.hooks'],
+    locations=['mmdet_backbones.engine.hooks', 'mmdet_backbones.engine.lr_hook'],
+)
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor',
+    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    scope='mmdet_backbones',
+    locations=['mmdet_backbones.engine.layer_decay'],
 )

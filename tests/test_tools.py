@@ -123,7 +123,7 @@ def test_missing_base(run_tool, tmp_path):
         ('model.neck.type=YOLOXPAFN', ['YOLOXPAFN', 'YOLOXPAFPN']),
         ('model.backbone.model_name=resnet51', ['resnet51', 'resnet50']),
         ('model.backbone.out_strides=(8,64)', ['no level of stride 64', 'stride 32']),
-        ('model.backbone.depth=50', ['unexpected keyword', 'depth']),
+        ('model.backbone.depth=50', ['takes no argument', 'depth']),
     ],
 )
 def test_mistakes_in_the_model(run_tool, config, tmp_path, option, words):

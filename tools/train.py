@@ -15,10 +15,20 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--amp', action='store_true', help='train with automatic mixed precision'
     )
-    parser.add_argument(
+    scaling = parser.add_mutually_exclusive_group()
+    scaling.add_argument(
         '--auto-scale-lr',
         action='store_true',
-        help='scale the learning rate to the batch size of all processes',
+        default=None,
+        dest='scale_lr',
+        help='scale the learning rate to the batch size of all processes, also where '
+        'the config leaves it off',
+    )
+    scaling.add_argument(
+        '--no-scale-lr',
+        action='store_false',
+        dest='scale_lr',
+        help='take the learning rate as it stands in the config',
     )
     parser.add_argument(
         '--resume',
@@ -35,8 +45,7 @@ def train(args: argparse.Namespace) -> None:
     cfg = launch.read_config(args)
     if args.amp:
         launch.enable_amp(cfg)
-    if args.auto_scale_lr:
-        launch.enable_lr_scaling(cfg)
+    launch.apply_lr_scaling(cfg, args.scale_lr)
     launch.set_resume(cfg, args.resume)
     launch.require_data(cfg, 'train', 'val')
     launch.build_runner(cfg).train()

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..engine.mistakes import UserError, explain
 from ..registry import MODELS
@@ -44,7 +45,23 @@ class _Weightless(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _FACTORIES and kwargs.get('device') is None:
             kwargs = {**kwargs, 'device': 'meta'}
-        return func(*args, **kwargs)
+        try:
+            return func(*args, **kwargs)
+        except RuntimeError:
+            moved, changed = _all_on_meta((args, kwargs))
+            if not changed:
+                raise
+            return func(*moved[0], **moved[1])
+
+
+def _all_on_meta(arguments: Any) -> tuple[Any, bool]:
+    """Follow a tensor that is on the meta device; ranges are not."""
+    leaves, spec = tree_flatten(arguments)
+    devices = {leaf.device.type for leaf in leaves if isinstance(leaf, Tensor)}
+    if len(devices) < 2:
+        return arguments, False
+    moved = [leaf.to('meta') if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    return tree_unflatten(moved, spec), True
 
 
 def build_weightless(config: Mapping[str, Any]) -> nn.Module:

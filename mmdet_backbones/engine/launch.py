@@ -17,13 +17,13 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from .lr_scaling import count_processes, find_scale, read_rates, scale_rates
 from .mistakes import UserError, explain
 
 
-def add_common_flags(parser: ArgumentParser) -> None:
-    """Add the flags that mmdet's train and test tools share."""
+def add_config_flags(parser: ArgumentParser) -> None:
+    """Add the flags that name a config and change its settings."""
     parser.add_argument('config', help='path of the config, or mmdet::folder/name.py')
-    parser.add_argument('--work-dir', help='folder for logs, metrics and checkpoints')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -31,6 +31,12 @@ def add_common_flags(parser: ArgumentParser) -> None:
         help='settings that replace those of the config: key=value, with lists as '
         'key="[a,b]" and no white space',
     )
+
+
+def add_common_flags(parser: ArgumentParser) -> None:
+    """Add the flags that mmdet's train and test tools share."""
+    add_config_flags(parser)
+    parser.add_argument('--work-dir', help='folder for logs, metrics and checkpoints')
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -49,7 +55,7 @@ def read_config(args: Namespace) -> Config:
     """Read the config of a command line and apply its common flags.
 
     Args:
-        args: Flags of :func:`add_common_flags`, parsed.
+        args: Flags of :func:`add_config_flags` or :func:`add_common_flags`, parsed.
 
     Returns:
         The config with ``work_dir``, ``launcher`` and ``cfg_options`` set.
@@ -58,13 +64,13 @@ def read_config(args: Namespace) -> Config:
         UserError: If the file is not there or cannot be parsed.
     """
     cfg = _from_file(args.config)
-    cfg.launcher = args.launcher
+    cfg.launcher = getattr(args, 'launcher', 'none')
     if args.cfg_options is not None:
         try:
             cfg.merge_from_dict(args.cfg_options)
         except (KeyError, TypeError, AssertionError) as error:
             raise UserError(f'--cfg-options: {explain(error)}') from error
-    if args.work_dir is not None:
+    if getattr(args, 'work_dir', None) is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
@@ -205,18 +211,51 @@ def enable_amp(cfg: Config) -> None:
     cfg.optim_wrapper.loss_scale = 'dynamic'
 
 
-def enable_lr_scaling(cfg: Config) -> None:
-    """Turn on ``auto_scale_lr``.
+def apply_lr_scaling(cfg: Config, wanted: bool | None = None) -> None:
+    """Scale the learning rate to the batch size of all processes, and say how.
+
+    Args:
+        cfg: The whole config, with its launcher.
+        wanted: Whether to scale; if left out, ``auto_scale_lr.enable`` decides; a
+            config that gives a base and no ``enable`` is scaled.
 
     Raises:
-        UserError: If the config does not say what batch size its rate is for.
+        UserError: If scaling is asked for by the flag and the config does not say what
+            batch size its rate is for, or what it says cannot be used.
     """
-    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+    settings = cfg.get('auto_scale_lr') or {}
+    scale = find_scale(cfg, count_processes(cfg.get('launcher', 'none')))
+    if scale is None and wanted:
         raise UserError(
             '--auto-scale-lr needs the batch size that the learning rate of the config '
             'was chosen for: write auto_scale_lr = dict(base_batch_size=16)'
         )
-    cfg.auto_scale_lr.enable = True
+    if scale is None:
+        return
+    if not (settings.get('enable', True) if wanted is None else wanted):
+        cfg.auto_scale_lr.enable = False
+        if scale.factor != 1:
+            print_log(
+                f'The learning rate is that of batches of {scale.base_batch_size} '
+                f'images and is not scaled to {scale.batch_size}; --auto-scale-lr '
+                'scales it',
+                'current',
+                logging.WARNING,
+            )
+        return
+    rates = read_rates(cfg)
+    lines = '; '.join(f'{key}: {scale.formula(lr)}' for key, lr in rates.items())
+    scale_rates(cfg, scale)
+    hook = dict(
+        type='mmdet_backbones.LearningRateScaleHook',
+        batch_size=scale.batch_size,
+        rule=scale.rule,
+        note=f'Learning rate, {scale.rule} rule. {lines}',
+    )
+    cfg.custom_hooks = [
+        *(h for h in cfg.get('custom_hooks') or [] if h.get('type') != hook['type']),
+        hook,
+    ]
 
 
 def set_resume(cfg: Config, resume: str | None) -> None:
