@@ -95,9 +95,29 @@ def test_a_net_of_one_size_says_so_and_takes_another_when_told():
         TIMMBackbone('mixer_s32_224', img_size='64')
 
 
-def test_a_net_without_maps_of_whole_strides_is_refused():
-    with pytest.raises(ValueError, match="'inception_v3' cannot be a backbone"):
-        TIMMBackbone('inception_v3')
+def test_maps_of_unpadded_convolutions_are_surrounded_with_zeros():
+    net = TIMMBackbone('inception_v3', out_strides=(8, 16, 32))
+    plain = timm.create_model('inception_v3', features_only=True, out_indices=(2, 3, 4))
+    plain.load_state_dict(net.timm_model.state_dict())
+    image = torch.rand(1, 3, 160, 200, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ours, theirs = net.eval()(image), plain.eval()(image)
+    assert [output.shape[2:] for output in ours] == [(20, 25), (10, 13), (5, 7)]
+    for output, inside in zip(ours, theirs, strict=True):
+        top, left = (
+            (whole - part) // 2
+            for whole, part in zip(output.shape[2:], inside.shape[2:], strict=True)
+        )
+        height, width = inside.shape[2:]
+        middle = output[:, :, top : top + height, left : left + width]
+        assert torch.equal(middle, inside)
+        assert output.count_nonzero() == inside.count_nonzero()
+
+
+def test_a_map_that_timm_cannot_extract_is_left_out():
+    net = TIMMBackbone('tresnet_m')
+    assert net.out_indices == (1, 2, 3, 4)
+    assert net.out_strides == (4, 8, 16, 32)
 
 
 def test_levels_of_broken_strides_are_not_offered():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -69,3 +71,22 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     height, width = x.shape[-2:]
     right, bottom = -width % multiple, -height % multiple
     return functional.pad(x, (0, right, 0, bottom)) if right or bottom else x
+
+
+def fit_map(feature_map: Tensor, size: Sequence[int]) -> Tensor:
+    """Cut off what padding the image added, or surround a smaller map with zeros.
+
+    Args:
+        feature_map: Of shape (N, C, h, w).
+        size: Height and width that it shall have.
+    """
+    if tuple(feature_map.shape[2:]) == tuple(size):
+        return feature_map
+    height, width = (
+        max(wanted - given, 0)
+        for wanted, given in zip(size, feature_map.shape[2:], strict=True)
+    )
+    # Convolutions without padding cut equal strips off opposite sides.
+    top, left = height // 2, width // 2
+    around = (left, width - left, top, height - top)
+    return functional.pad(feature_map, around)[..., : size[0], : size[1]]

@@ -11,7 +11,7 @@ import timm
 from timm.layers import Format, freeze_batch_norm_2d
 from torch import Tensor, nn
 
-from .inputs import pad_to_multiple
+from .inputs import fit_map, pad_to_multiple
 
 FROZEN_BN = 'FrozenBN'
 Options = tuple[tuple[str, Any], ...]
@@ -71,8 +71,9 @@ def features(
         net: From :func:`build`.
         x: Images (N, C, H, W).
         multiple: Pad H and W to multiples of it.
-        strides: Stride of each output, to cut off what the padding added; None
-            leaves it.
+        strides: Stride of each output, to cut off what the padding added, or to
+            surround a map with zeros that convolutions without padding made smaller;
+            None leaves the maps as they are.
 
     Returns:
         One (N, C, ceil(H / stride), ceil(W / stride)) tensor per level.
@@ -84,7 +85,7 @@ def features(
     if strides is None:
         return list(outputs)
     return [
-        output[..., : -(-height // stride), : -(-width // stride)]
+        fit_map(output, (-(-height // stride), -(-width // stride)))
         for output, stride in zip(outputs, strides, strict=True)
     ]
 

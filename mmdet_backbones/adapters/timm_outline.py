@@ -27,6 +27,11 @@ from .anatomy import (
 from .timm_nets import FROZEN_BN, Options, SizeRule, features, remove, replace
 from .timm_sizes import free, outlined, padded, probe, strides_of
 
+# Large enough that the deepest map of such a net is not empty.
+_UNPADDED_SIZE = (224, 320)
+# Cells that such nets lose along a side at most.
+_MOST_MISSING = 4
+
 
 @dataclass(frozen=True)
 class Outline:
@@ -63,22 +68,24 @@ def outline(model_name: str, options: Options, in_channels: int) -> Outline:
         TypeError: If the net does not take one of the arguments.
         ValueError: If it gives no maps of whole strides, or ignores an argument.
     """
-    count = _count_levels(model_name, options)
+    indices = _level_numbers(model_name, options)
     try:
-        net, sizes = free(model_name, options, in_channels, count)
-        anatomy = _dissect(net, range(count), in_channels, sizes)
+        net, sizes = free(model_name, options, in_channels, indices)
+        anatomy = _dissect(net, indices, in_channels, sizes)
     except _RefusedError:
         raise
     except Exception as error:
         raise _refused(model_name, _last_line(error)) from error
-    strides = strides_of(net)
+    strides = dict(zip(indices, strides_of(net), strict=True))
     levels = tuple(lv for lv in anatomy.levels if lv.stride == strides[lv.index])
+    if not levels:
+        levels, sizes = _unpadded(net, indices, in_channels), SizeRule(())
     if not levels:
         raise _refused(
             model_name, 'none of its maps has the size of the image over a whole stride'
         )
     _check_honoured(model_name, options, net, levels)
-    return Outline(levels, anatomy.stages, sizes, count, anatomy.unused)
+    return Outline(levels, anatomy.stages, sizes, len(indices), anatomy.unused)
 
 
 @lru_cache(maxsize=64)
@@ -137,7 +144,7 @@ def _last_line(error: BaseException) -> str:
     return f'{type(error).__name__}: {lines[0]}' if lines else type(error).__name__
 
 
-def _count_levels(model_name: str, options: Options) -> int:
+def _level_numbers(model_name: str, options: Options) -> tuple[int, ...]:
     arguments = {k: v for k, v in options if (k, v) != ('norm_layer', FROZEN_BN)}
     given = ', '.join(f'{name}={value!r}' for name, value in arguments.items())
     try:
@@ -156,7 +163,26 @@ def _count_levels(model_name: str, options: Options) -> int:
     info: Any = getattr(net, 'feature_info', None)
     if not info:
         raise _refused(model_name, 'it does not say which feature maps it has')
-    return len(info)
+    # Without the name of a module there is nothing to take the map from.
+    return tuple(
+        n for n, entry in enumerate(list(info)) if entry.get('module', n) != ''
+    )
+
+
+def _unpadded(
+    net: nn.Module, indices: Sequence[int], in_channels: int
+) -> tuple[Level, ...]:
+    """Levels of a net whose convolutions without padding cut strips off its maps."""
+    levels = []
+    outputs = probe(net, SizeRule(()), in_channels, _UNPADDED_SIZE)
+    for index, output, stride in zip(indices, outputs, strides_of(net), strict=True):
+        missing = [
+            -(-side // stride) - given
+            for side, given in zip(_UNPADDED_SIZE, output.shape[2:], strict=True)
+        ]
+        if output.dim() == 4 and all(0 <= m <= _MOST_MISSING for m in missing):
+            levels.append(Level(index, output.shape[1], stride))
+    return tuple(levels)
 
 
 def _dissect(

@@ -31,7 +31,7 @@ def outlined(model_name: str, options: Options, indices: Sequence[int]) -> nn.Mo
 
 
 def free(
-    model_name: str, options: Options, in_channels: int, count: int
+    model_name: str, options: Options, in_channels: int, indices: Sequence[int]
 ) -> tuple[nn.Module, SizeRule]:
     """Find the arguments and the padding under which a net takes any image.
 
@@ -39,16 +39,17 @@ def free(
         model_name: As in ``timm.create_model``.
         options: Its arguments.
         in_channels: Channels of the image.
-        count: Number of maps of the net.
+        indices: Numbers of the maps of the net.
 
     Returns:
         The extractor of all maps on the meta device, and what it takes.
     """
+    count = len(indices)
     taken = {name for name, _ in options}
     best: tuple[int, nn.Module, SizeRule] | None = None
     for arguments in _FREEING if 'img_size' not in taken else ():
         try:
-            net = outlined(model_name, (*options, *arguments.items()), range(count))
+            net = outlined(model_name, (*options, *arguments.items()), indices)
         except TypeError:
             continue
         if _is_fixed(net):
@@ -60,7 +61,7 @@ def free(
             break
     if best is not None:
         return best[1:]
-    net = outlined(model_name, options, range(count))
+    net = outlined(model_name, options, indices)
     given = dict(options).get('img_size')
     size = given or cast(Any, net).pretrained_cfg['input_size'][-2:]
     return net, SizeRule((), fixed=(size[0], size[1]))

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torchvision.models import VisionTransformer
 
 from ..backbones.contract import Level, select_levels
 from .anatomy import dissect
-from .inputs import pad_to_multiple
+from .inputs import fit_map, pad_to_multiple
 from .torchvision_graph import FeatureMap, Survey, extract, survey
 from .torchvision_keys import HEADS
 from .torchvision_nets import build
@@ -145,23 +144,11 @@ def feature_maps(
     """
     padded = pad_to_multiple(image, multiple)
     return tuple(
-        _fit(feature.map.to_nchw(output, padded), _size_at(image, feature.map.stride))
+        fit_map(
+            feature.map.to_nchw(output, padded), _size_at(image, feature.map.stride)
+        )
         for feature, output in zip(features, body(padded), strict=True)
     )
-
-
-def _fit(feature_map: Tensor, size: torch.Size) -> Tensor:
-    """Cut off what padding the image added, or surround a smaller map with zeros."""
-    if feature_map.shape[2:] == size:
-        return feature_map
-    height, width = (
-        max(wanted - given, 0)
-        for wanted, given in zip(size, feature_map.shape[2:], strict=True)
-    )
-    # Convolutions without padding cut equal strips off opposite sides.
-    top, left = height // 2, width // 2
-    around = (left, width - left, top, height - top)
-    return functional.pad(feature_map, around)[..., : size[0], : size[1]]
 
 
 def choose(
