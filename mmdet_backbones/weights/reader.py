@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import pickle
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
-import torch
 from torch import Tensor
 
-from . import timm_source
+from .digest import hash_beside, sha256_of
+from .download import check_digest
+from .errors import CheckpointError
+from .file_formats import recognise
+from .sources import bring
+from .unwrap import check_finite, check_size, unwrap, without_prefixes
 
-# Keys under which training scripts store the weights; averaged weights first.
-_WRAPPERS = ('state_dict_ema', 'model_ema', 'state_dict', 'model')
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be read; the message says why and what to do."""
+__all__ = ['Checkpoint', 'CheckpointError', 'read_checkpoint', 'read_shapes']
 
 
 @dataclass(frozen=True)
@@ -28,24 +25,44 @@ class Checkpoint:
     """Weights as they stand in a file.
 
     Attributes:
-        state_dict: Tensors by name, ``module.`` of data-parallel runs removed.
+        state_dict: Tensors by name, ``module.`` of data-parallel runs removed. They
+            may be views into the file: do not write to it while they are in use
+            (write a new file and rename it).
         source: What the user wrote as ``checkpoint``.
         sha256: Of the file.
+        path: Of the file on this machine.
+        wrapper: Keys under which the weights stood, joined by dots, None if they
+            stood on top.
+        metadata: Text that the file has beside the tensors: ``__metadata__`` of a
+            safetensors file, ``meta`` of a file of torch.save.
     """
 
     state_dict: dict[str, Tensor]
     source: str
     sha256: str
+    path: Path | None = None
+    wrapper: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
-def read_checkpoint(source: str, map_location: str = 'cpu') -> Checkpoint:
+def read_checkpoint(
+    source: str, map_location: str = 'cpu', finite: bool = True
+) -> Checkpoint:
     """Read the weights of a file or an address.
 
+    The format is told by the content, not by the suffix: files of ``torch.save``
+    (``.pth``, ``.pt``, ``.bin``, ``.ckpt``, ``.pkl``), ``.safetensors`` and numpy's
+    ``.npz``. Plain pickles are refused, as reading them can run any code.
+
     Args:
-        source: Path of a ``.pth``, ``.pt``, ``.bin`` or ``.safetensors`` file, an
-            ``http(s)://`` address, downloaded once into torch's hub cache, or
-            ``timm://`` and the name of a model, with or without a tag.
+        source: A path; an ``http(s)://`` address, downloaded once into torch's hub
+            cache; ``torchvision://resnet50``, which means ``IMAGENET1K_V1`` as in
+            mmengine, or ``torchvision://resnet50.IMAGENET1K_V2``;
+            ``timm://`` and the name of a model, with or without a tag;
+            ``open-mmlab://`` and a name of mmengine's table.
         map_location: Device the tensors are put on, as in ``torch.load``.
+        finite: Refuse NaN and infinity in any tensor. A caller that uses only some
+            of them checks these with :func:`check_finite` instead.
 
     Returns:
         The tensors with the usual wrappers taken off.
@@ -54,108 +71,58 @@ def read_checkpoint(source: str, map_location: str = 'cpu') -> Checkpoint:
         CheckpointError: If the file is missing, is no checkpoint, holds objects
             other than weights, or the address cannot be reached.
     """
-    path = _local_path(source)
-    if not path.is_file():
-        kind = 'a directory' if path.is_dir() else 'not there'
-        raise CheckpointError(
-            f"The checkpoint '{source}' is {kind}: expected a file. Write "
-            "init_cfg=dict(type='Pretrained', checkpoint='<path or http address>'), "
-            'or init_cfg=None to train from scratch'
-        )
-    content = _load(path, source, map_location)
-    state_dict = _unwrap(content)
-    if not state_dict:
-        raise CheckpointError(
-            f"'{source}' holds no weights: expected tensors by name, or those under "
-            f'one of {", ".join(_WRAPPERS)}; got {_outline(content)}'
-        )
-    return Checkpoint(state_dict, source, _sha256(path))
-
-
-def _local_path(source: str) -> Path:
-    scheme = urlparse(source).scheme
-    if scheme in ('http', 'https'):
-        return _download(source)
-    if scheme == 'timm':
-        return _of_timm(source)
-    if '://' in source:
-        raise CheckpointError(
-            f"'{source}': checkpoint must be a path, an http(s) address or "
-            f'timm://<name>; {scheme}:// is not supported'
-        )
-    return Path(source).expanduser()
-
-
-def _of_timm(source: str) -> Path:
-    try:
-        found = timm_source.locate(source.removeprefix('timm://'))
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"'{source}' cannot be had: {error}") from error
-    return _download(found) if isinstance(found, str) else found
-
-
-def _download(url: str) -> Path:
-    path = Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlparse(url).path).name
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
+    path, digest = bring(source)
+    with _readable(source):
         try:
-            # torch.hub writes to a temporary file and renames it.
-            torch.hub.download_url_to_file(url, str(path))
-        except OSError as error:
-            raise CheckpointError(
-                f"'{url}' cannot be downloaded ({error}). Download it elsewhere and "
-                f'put it at {path}'
-            ) from error
-    return path
+            form = recognise(path, source)
+            sha256 = hash_beside(path)
+            content = form.read(path, source, map_location)
+            state_dict, wrapper = unwrap(content.data, source)
+            check_size(state_dict, path.stat().st_size, source)
+            if finite:
+                check_finite(state_dict, source)
+        except CheckpointError:
+            # A damaged download is the likelier cause, and is removed.
+            if digest is not None:
+                check_digest(path, sha256_of(path), digest, source)
+            raise
+        check_digest(path, sha256.result(), digest, source)
+    return Checkpoint(
+        state_dict, source, sha256.result(), path, wrapper, content.metadata
+    )
 
 
-def _load(path: Path, source: str, map_location: str) -> Any:
-    if path.suffix == '.safetensors':
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+def read_shapes(source: str) -> dict[str, tuple[int, ...]]:
+    """Read the names and shapes of the weights, not the weights.
 
-        try:
-            return load_file(path, device=map_location)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"'{source}' cannot be read: {error}") from error
+    Args:
+        source: As :func:`read_checkpoint` takes it; downloaded if it is not here.
+
+    Returns:
+        Shapes by name, as the keys of :attr:`Checkpoint.state_dict`.
+
+    Raises:
+        CheckpointError: As :func:`read_checkpoint`, but for what the data is.
+    """
+    path, _ = bring(source)
+    with _readable(source):
+        form = recognise(path, source)
+        if form.shapes is not None:
+            return without_prefixes(form.shapes(path, source))
+        # Files of torch.save are mapped into memory and read when they are used.
+        content = form.read(path, source, 'cpu')
+        state_dict, _ = unwrap(content.data, source)
+        return {name: tuple(value.shape) for name, value in state_dict.items()}
+
+
+@contextmanager
+def _readable(source: str) -> Iterator[None]:
     try:
-        return torch.load(path, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
+        yield
+    except PermissionError as error:
         raise CheckpointError(
-            f"'{source}' holds more than weights, or is no checkpoint, and is not "
-            f'opened: {str(error).splitlines()[0]}. If you trust it, save only its '
-            'tensors: torch.save(model.state_dict(), path)'
+            f"There is no permission to read the checkpoint '{source}': ask its owner "
+            'for it, or copy it to where you may read it'
         ) from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"'{source}' cannot be read as a checkpoint: "
-            f'{type(error).__name__}: {error}. Is the file complete?'
-        ) from error
-
-
-def _unwrap(content: Any) -> dict[str, Tensor]:
-    for key in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not isinstance(content, Mapping):
-        return {}
-    return {
-        str(key).removeprefix('module.'): value
-        for key, value in content.items()
-        if isinstance(value, Tensor)
-    }
-
-
-def _outline(content: Any) -> str:
-    if isinstance(content, Mapping):
-        return f'a dict of {", ".join(map(str, list(content)[:5])) or "nothing"}'
-    return f'a {type(content).__name__}'
-
-
-def _sha256(path: Path) -> str:
-    with path.open('rb') as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"'{source}' cannot be read: {error}") from error

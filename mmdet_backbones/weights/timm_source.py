@@ -10,16 +10,17 @@ from typing import Any
 _FILES = ('model.safetensors', 'pytorch_model.bin')
 
 
-def locate(name: str) -> str | Path:
+def locate(name: str, download: bool = True) -> str | Path:
     """Find the weights behind ``timm://name``.
 
     Args:
         name: Of a model, with or without the tag of its weights, for example
             ``'resnet50'`` or ``'resnet50.a1_in1k'``.
+        download: Put a file of the Hugging Face hub into the hub's cache if it is
+            not there; without it the hub is not asked.
 
     Returns:
-        An http address, or the path of a file, which is downloaded into the cache
-        of the Hugging Face hub if it is not there.
+        The path of a file, or an http address.
 
     Raises:
         ValueError: If timm has no weights of that name; the nearest are listed.
@@ -36,14 +37,14 @@ def locate(name: str) -> str | Path:
     if cfg.file:
         return Path(cfg.file)
     if cfg.hf_hub_id:
-        return _from_hub(cfg.hf_hub_id, cfg.hf_hub_filename)
+        return _from_hub(cfg.hf_hub_id, cfg.hf_hub_filename, download)
     if cfg.url:
         return cfg.url
     raise ValueError(f"timm publishes no weights of '{name}'")
 
 
-def _from_hub(repo_id: str, filename: str | None) -> Path:
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+def _from_hub(repo_id: str, filename: str | None, download: bool) -> str | Path:
+    from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     names = (filename,) if filename else _FILES
@@ -52,6 +53,8 @@ def _from_hub(repo_id: str, filename: str | None) -> Path:
         cached = try_to_load_from_cache(repo_id, name)
         if isinstance(cached, str):
             return Path(cached)
+    if not download:
+        return hf_hub_url(repo_id, names[0])
     for name in names:
         try:
             return Path(hf_hub_download(repo_id, name))

@@ -1,0 +1,28 @@
+"""Small weights, as tensors and as files, for the tests of the reader."""
+
+from pathlib import Path
+
+import torch
+
+
+def make_weights(seed: int = 0) -> dict[str, torch.Tensor]:
+    torch.manual_seed(seed)
+    return {
+        'conv.weight': torch.randn(8, 3, 3, 3),
+        'bn.running_mean': torch.randn(8).half(),
+        'bn.num_batches_tracked': torch.tensor(7),
+    }
+
+
+def file_bytes(tmp_path: Path, seed: int = 0, size: int = 50_000) -> bytes:
+    path = tmp_path / f'source{seed}.pth'
+    weights = {**make_weights(seed), 'large': torch.randn(size)}
+    torch.save(weights, path)
+    return path.read_bytes()
+
+
+def assert_same(found: dict, expected: dict) -> None:
+    assert list(found) == list(expected)
+    for key, value in expected.items():
+        assert torch.equal(found[key], value), key
+        assert found[key].dtype == value.dtype
