@@ -54,7 +54,8 @@ def config(tmp_path, squares) -> Path:
     root = f'{squares}/'
     path.write_text(
         f"_base_ = 'mmdet_backbones::{TREES.removeprefix('configs/')}'\n"
-        'model = dict(backbone=dict(init_cfg=None))\n'
+        'model = dict(backbone=dict(init_cfg=None, frozen_stages=-1,\n'
+        '                           norm_eval=False))\n'
         f'data_root = {root!r}\n'
         f'train_dataloader = dict(dataset=dict(data_root={root!r}))\n'
         f'val_dataloader = dict(dataset=dict(data_root={root!r}))\n'

@@ -88,11 +88,12 @@ def test_wrong_prefix_names_those_there_are(tmp_path, weights):
 
 def test_forgotten_prefix_stops_the_run_and_changes_nothing(tmp_path, weights):
     path = tmp_path / 'net.pth'
-    torch.save({f'encoder.{k}': v for k, v in weights.items()}, path)
+    torch.save({f'net.{k}': v for k, v in weights.items()}, path)
     net = backbone(path)
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    with pytest.raises(PretrainedWeightsError, match=r'0\.0%.*at least 95%'):
+    with pytest.raises(PretrainedWeightsError, match=r'0\.0%.*at least 95%') as error:
         net.init_weights()
+    assert "prefix='net.')" in str(error.value)
     for key, value in net.state_dict().items():
         assert torch.equal(value, before[key])
 

@@ -7,6 +7,7 @@ import sys
 import mmdet_backbones  # noqa: F401
 from mmdet_backbones.engine import launch
 from mmdet_backbones.engine.mistakes import run
+from mmdet_backbones.swap.check import require_sound
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,6 +32,9 @@ def parse_args() -> argparse.Namespace:
         help='take the learning rate as it stands in the config',
     )
     parser.add_argument(
+        '--no-check', action='store_true', help='train without checking the config'
+    )
+    parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
@@ -48,6 +52,8 @@ def train(args: argparse.Namespace) -> None:
     launch.apply_lr_scaling(cfg, args.scale_lr)
     launch.set_resume(cfg, args.resume)
     launch.require_data(cfg, 'train', 'val')
+    if not args.no_check:
+        require_sound(cfg, launch.count_processes(args.launcher))
     launch.build_runner(cfg).train()
 
 

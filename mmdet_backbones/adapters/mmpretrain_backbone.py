@@ -7,6 +7,7 @@ from typing import Any
 
 from ..registry import MODELS
 from .adoption import AdoptedBackbone
+from .mmpretrain_keys import ALL
 
 _OUTSIDE = (
     'out_indices',
@@ -59,6 +60,8 @@ class MMPretrainBackbone(AdoptedBackbone):
         >>> MMPretrainBackbone(model, out_strides=(8, 16, 32)).out_channels
         (128, 256, 512)
     """
+
+    dialects = ALL
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..backbones.contract import IMAGENET
 from ..registry import MODELS
+from . import mmpretrain_keys as keys
 from .adoption import AdoptedBackbone
 from .mmpretrain_backbone import model_dict
 
@@ -53,6 +54,7 @@ class SwinTransformer(AdoptedBackbone):
         (192, 384, 768)
     """
 
+    dialects = keys.SWIN
     preprocess = IMAGENET
     variants = {
         f'swin-{arch}': dict(arch=arch) for arch in ('tiny', 'small', 'base', 'large')
@@ -133,6 +135,7 @@ class ConvNeXt(AdoptedBackbone):
         ValueError: If the arch or a level is not there; all are listed.
     """
 
+    dialects = keys.CONVNEXT
     preprocess = IMAGENET
     variants = {
         f'convnext-{arch}': dict(arch=arch)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..backbones.contract import IMAGENET
 from ..registry import MODELS
+from . import mmpretrain_keys as keys
 from .adoption import AdoptedBackbone
 from .mmpretrain_backbone import model_dict
 
@@ -44,6 +45,7 @@ class ShuffleNetV2(AdoptedBackbone):
         (116, 232, 464)
     """
 
+    dialects = keys.SHUFFLENET_V2
     preprocess = IMAGENET
     variants = {
         f'shufflenet-v2-{width:g}x': dict(widen_factor=width)
@@ -111,6 +113,7 @@ class MobileNetV2(AdoptedBackbone):
         ValueError: If the width or a level is not there.
     """
 
+    dialects = keys.MOBILENET_V2
     preprocess = IMAGENET
     variants = {'mobilenet-v2': dict(widen_factor=1.0)}
 
@@ -175,6 +178,7 @@ class MobileNetV3(AdoptedBackbone):
         ValueError: If the arch or a level is not there; all are listed.
     """
 
+    dialects = keys.MOBILENET_V3
     preprocess = IMAGENET
     variants = {
         'mobilenet-v3-small': dict(arch='small'),

@@ -16,7 +16,7 @@ from ..backbones.contract import (
 )
 from ..registry import MODELS
 from .anatomy import blocks_of, part_of
-from .timm_keys import EFFICIENTNET_PYTORCH, TIMM
+from .timm_keys import DIALECTS
 
 if TYPE_CHECKING:
     from .timm_nets import Options
@@ -70,7 +70,7 @@ class TIMMBackbone(Backbone):
         [(1, 128, 8, 12), (1, 256, 4, 6), (1, 512, 2, 3)]
     """
 
-    dialects = (TIMM, EFFICIENTNET_PYTORCH)
+    dialects = DIALECTS
 
     def __init__(
         self,

@@ -3,83 +3,73 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 
-from ..weights.dialect import Dialect
+from ..weights import transformers_keys as transformers
+from ..weights.dialect import Dialect, backwards
+from . import hierarchical_keys as hierarchical
+from . import mobile_keys as mobile
+from . import plain_keys as plain
 
 ROOT = 'timm_model.'
 
-
-def feature_name(plain: str, target_keys: Collection[str]) -> str:
-    """Name of a parameter of a timm net inside its feature extractor.
-
-    timm wraps some nets (``model.``, ``body.``) and flattens the first number of others
-    (``stages.0`` becomes ``stages_0``).
-
-    Args:
-        plain: Name in the classification net.
-        target_keys: Names in the backbone, which start with ``timm_model.``.
-
-    Returns:
-        The name in the backbone, or ``plain`` behind ``timm_model.`` if it has none.
-    """
-    flat = re.sub(r'^(\w+)\.(\d+)\.', r'\1_\2.', plain)
-    for inner in (plain, flat, f'model.{plain}', f'body.{plain}'):
-        if f'{ROOT}{inner}' in target_keys:
-            return f'{ROOT}{inner}'
-    return f'{ROOT}{plain}'
-
-
-_EFFICIENTNET_BLOCK = re.compile(r'_blocks\.(\d+)\.(.+)')
-# The first convolution of a block is there only if it widens the input.
-_WIDENING = (
-    ('_expand_conv', 'conv_pw'),
-    ('_bn0', 'bn1'),
-    ('_depthwise_conv', 'conv_dw'),
-    ('_bn1', 'bn2'),
-    ('_project_conv', 'conv_pwl'),
-    ('_bn2', 'bn3'),
-)
-_PLAIN = (
-    ('_depthwise_conv', 'conv_dw'),
-    ('_bn1', 'bn1'),
-    ('_project_conv', 'conv_pw'),
-    ('_bn2', 'bn2'),
-)
-_ATTENTION = (('_se_reduce', 'se.conv_reduce'), ('_se_expand', 'se.conv_expand'))
-
-
-def _efficientnet_block(key: str, target_keys: Collection[str]) -> str:
-    match = _EFFICIENTNET_BLOCK.fullmatch(key)
-    if match is None:
-        return key
-    places = sorted(
-        {
-            (int(m[1]), int(m[2]))
-            for m in (re.search(r'blocks\.(\d+)\.(\d+)\.', k) for k in target_keys)
-            if m
-        }
-    )
-    number = int(match[1])
-    if number >= len(places):
-        return key
-    block = f'{ROOT}blocks.{places[number][0]}.{places[number][1]}.'
-    widens = f'{block}conv_pwl.weight' in target_keys
-    part, _, leaf = match[2].partition('.')
-    names = dict((*(_WIDENING if widens else _PLAIN), *_ATTENTION))
-    return f'{block}{names.get(part, part)}.{leaf}'
-
-
+# timm wraps some nets into its extractors of feature maps, and flattens containers of
+# others: `stages.0` becomes `stages_0`, `stem.conv1` becomes `stem_conv1`.
 TIMM = Dialect(
     'timm',
     marker=rf'(?!{re.escape(ROOT)})',
+    rules=(
+        (rf'^{re.escape(ROOT)}(?:(?:model|body)\.)?', ''),
+        (r'^(stem(?!_dct)|features|patch_embed|\w+?(?=_\d+\.))_(\w+)\.', r'\1.\2.'),
+    ),
     heads=r'(?:head|fc|classifier|conv_head|norm|bn2|fc_norm|head_drop)\.',
-    renumber=feature_name,
 )
-EFFICIENTNET_PYTORCH = Dialect(
-    'efficientnet-pytorch',
-    marker=r'_conv_stem\.',
-    rules=((r'^_conv_stem\.', f'{ROOT}conv_stem.'), (r'^_bn0\.', f'{ROOT}bn1.')),
-    heads=r'_(?:conv_head|bn1|fc)\.',
-    renumber=_efficientnet_block,
+EFFICIENTNET_PYTORCH = mobile.TIMM_TO_EFFICIENTNET_PYTORCH.on(TIMM)
+
+
+DIALECTS = (
+    TIMM,
+    EFFICIENTNET_PYTORCH,
+    *(
+        table.on(TIMM)
+        for table in (
+            mobile.TIMM_TO_TORCHVISION_V2,
+            mobile.TIMM_TO_FIRST_V2,
+            mobile.TIMM_TO_TORCHVISION_V3,
+            mobile.TIMM_TO_TORCHVISION_EFFICIENTNET,
+            mobile.TIMM_TO_MMPRETRAIN_V2,
+            mobile.TIMM_TO_MMPRETRAIN_V3,
+            hierarchical.SWIN_TIMM_TO_AUTHORS,
+            hierarchical.SWIN_TIMM_TO_TORCHVISION,
+            hierarchical.CONVNEXT_TIMM_TO_AUTHORS,
+            hierarchical.CONVNEXT_TIMM_TO_TORCHVISION,
+            transformers.RESNET,
+            transformers.SWIN,
+            transformers.CONVNEXT,
+            transformers.DINOV2,
+            plain.CRAFT,
+        )
+    ),
+    backwards(
+        hierarchical.SWIN_MMPRETRAIN_TO_TIMM,
+        'Swin of mmpretrain',
+        r'stages\.0\.blocks\.0\.attn\.w_msa\.',
+        base=TIMM,
+    ),
+    backwards(
+        hierarchical.CONVNEXT_MMPRETRAIN_TO_TIMM,
+        'ConvNeXt of mmpretrain',
+        r'stages\.0\.0\.depthwise_conv\.',
+        base=TIMM,
+    ),
+    backwards(
+        plain.VGG_MMPRETRAIN_TO_TORCHVISION,
+        'VGG of mmpretrain',
+        r'features\.0\.conv\.',
+        base=TIMM,
+    ),
+    EFFICIENTNET_PYTORCH.meet(
+        mobile.MMPRETRAIN_TO_EFFICIENTNET_PYTORCH,
+        'EfficientNet of mmpretrain',
+        mobile.MMPRETRAIN_EFFICIENTNET,
+    ),
 )

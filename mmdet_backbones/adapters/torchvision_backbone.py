@@ -13,7 +13,7 @@ from ..backbones.contract import (
 )
 from ..registry import MODELS
 from .anatomy import part_of
-from .torchvision_keys import TORCHVISION
+from .torchvision_keys import DIALECTS
 
 
 @MODELS.register_module()
@@ -74,7 +74,7 @@ class TorchvisionBackbone(Backbone):
         [(1, 512, 8, 12), (1, 512, 4, 6)]
     """
 
-    dialects = (TORCHVISION,)
+    dialects = DIALECTS
 
     def __init__(
         self,

@@ -147,11 +147,15 @@ class Backbone(BaseModule):
             and the first n stages.
         norm_eval: Whether batch normalisation stays in eval mode in training.
         init_cfg: As in mmengine. ``dict(type='Pretrained')`` also takes
-            ``min_coverage``, see :func:`~mmdet_backbones.weights.load_pretrained`.
+            ``min_coverage`` and ``allow_random_frozen``, see
+            :func:`~mmdet_backbones.weights.load_pretrained`.
 
     Attributes:
         levels: Index, channels and stride of each output.
         load_report: What the last loading of pretrained weights did, or None.
+        reads_weights: Whether :meth:`init_weights` reads pretrained weights. False
+            when a training goes on from a checkpoint that holds all weights, see
+            :class:`~mmdet_backbones.engine.hooks.PretrainedReportHook`.
         preprocess: What the family's usual weights expect of an image, or None.
         variants: Constructor arguments of the family's published nets, by name.
     """
@@ -173,6 +177,7 @@ class Backbone(BaseModule):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.load_report: LoadReport | None = None
+        self.reads_weights = True
 
     @property
     def out_indices(self) -> tuple[int, ...]:
@@ -223,8 +228,9 @@ class Backbone(BaseModule):
         """Initialise the weights as ``init_cfg`` says, pretrained ones last.
 
         Raises:
+            CheckpointError: If pretrained weights cannot be read.
             PretrainedWeightsError: If pretrained weights cover less of the
-                backbone than ``min_coverage``.
+                backbone than ``min_coverage``, or something frozen would stay random.
         """
         if self.is_init:
             return
@@ -235,5 +241,5 @@ class Backbone(BaseModule):
             super().init_weights()
         finally:
             self.init_cfg = given
-        for cfg in pretrained:
+        for cfg in pretrained if self.reads_weights else ():
             self.load_report = load_pretrained(self, **cfg)

@@ -23,13 +23,13 @@ STEM_STRIDE = 4
 DEEP_STEM_OF_TIMM = Dialect(
     'deep stem of the Res2Net authors and of timm',
     marker=r'conv1\.6\.',
-    rules=((r'^conv1\.(\d)\.', r'stem.\1.'), (r'^bn1\.', 'stem.7.')),
+    rules=((r'^stem\.7\.', 'bn1.'), (r'^stem\.(\d)\.', r'conv1.\1.')),
 )
 DEEP_STEM_OF_MMPRETRAIN = Dialect(
     'deep stem of mmpretrain',
     marker=r'stem\.0\.conv\.',
     rules=tuple(
-        (rf'^stem\.{i}\.{layer}\.', f'stem.{3 * i + offset}.')
+        (rf'^stem\.{3 * i + offset}\.', f'stem.{i}.{layer}.')
         for i in range(3)
         for offset, layer in enumerate(('conv', 'bn'))
     ),

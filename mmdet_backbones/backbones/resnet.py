@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..registry import MODELS
 from ..weights.dialect import Dialect
+from ..weights.transformers_keys import RESNET as TRANSFORMERS
 from .arguments import resolve_stage_blocks
 from .checkpointing import checkpoint_blocks
 from .residual import (
@@ -52,34 +52,25 @@ MMPRETRAIN = Dialect(
     rules=(
         *DEEP_STEM_OF_MMPRETRAIN.rules,
         # The only shortcut with nothing to average, for which it has no place.
-        (r'^(layer1\.0\.downsample)\.1\.', r'\1.2.'),
-        (r'^(layer1\.0\.downsample)\.0\.', r'\1.1.'),
+        (r'^(layer1\.0\.downsample)\.1\.', r'\1.0.'),
+        (r'^(layer1\.0\.downsample)\.2\.', r'\1.1.'),
     ),
 )
-
-
-def _group_norm_of_detectron2(key: str, target_keys: Collection[str]) -> str:
-    if 'layer1.0.gn1.weight' not in target_keys:
-        return key
-    return re.sub(r'(?:^|(?<=\.))(?:stem\.)?conv(\d)\.norm\.', r'gn\1.', key)
-
 
 DETECTRON2 = Dialect(
     'detectron2',
     marker=r'(?:bottom_up\.)?(?:stem\.conv1|res2\.0\.conv1)\.',
     rules=(
-        (r'^bottom_up\.', ''),
-        (r'^stem\.conv1\.norm\.', 'bn1.'),
-        (r'^stem\.conv1\.', 'conv1.'),
-        *((rf'^res{i + 1}\.', f'layer{i}.') for i in range(1, 6)),
-        (r'\.conv(\d)\.norm\.', r'.bn\1.'),
-        (r'\.conv2_offset\.', '.conv2.conv_offset.'),
-        (r'\.shortcut\.norm\.', '.downsample.1.'),
-        (r'\.shortcut\.', '.downsample.0.'),
+        (r'\.downsample\.0\.', '.shortcut.'),
+        (r'\.downsample\.1\.', '.shortcut.norm.'),
+        (r'\.conv2\.conv_offset\.', '.conv2_offset.'),
+        (r'(^|\.)(?:bn|gn)(\d)\.', r'\1conv\2.norm.'),
+        (r'^conv1\.', 'stem.conv1.'),
+        *((rf'^layer{i}\.', f'res{i + 1}.') for i in range(1, 6)),
     ),
+    older=((r'^bottom_up\.', ''),),
     # Its detectors keep the neck inside the backbone.
     heads=r'(?:bottom_up\.)?(?:linear|fpn_\w+|top_block)\.',
-    renumber=_group_norm_of_detectron2,
 )
 
 
@@ -156,7 +147,7 @@ class ResNet(ResidualNet):
     """
 
     variants = VARIANTS
-    dialects = (DEEP_STEM_OF_TIMM, MMPRETRAIN, DETECTRON2)
+    dialects = (DEEP_STEM_OF_TIMM, MMPRETRAIN, DETECTRON2, TRANSFORMERS)
 
     def __init__(
         self,

@@ -193,6 +193,7 @@ def build_runner(cfg: Config) -> Runner:
         UserError: With the message of the part that failed.
     """
     join_processes_without_gpu(cfg)
+    _add_hook(cfg, dict(type='mmdet_backbones.PretrainedReportHook'))
     try:
         if 'runner_type' in cfg:
             return RUNNERS.build(cfg)
@@ -201,6 +202,12 @@ def build_runner(cfg: Config) -> Runner:
         raise UserError(
             f'the config cannot be built: {type(error).__name__}: {explain(error)}'
         ) from error
+
+
+def _add_hook(cfg: Config, hook: dict[str, Any]) -> None:
+    """Add a hook of ours, in the place of one that an earlier run left."""
+    others = [h for h in cfg.get('custom_hooks') or [] if h.get('type') != hook['type']]
+    cfg.custom_hooks = [*others, hook]
 
 
 def enable_amp(cfg: Config) -> None:
@@ -252,10 +259,7 @@ def apply_lr_scaling(cfg: Config, wanted: bool | None = None) -> None:
         rule=scale.rule,
         note=f'Learning rate, {scale.rule} rule. {lines}',
     )
-    cfg.custom_hooks = [
-        *(h for h in cfg.get('custom_hooks') or [] if h.get('type') != hook['type']),
-        hook,
-    ]
+    _add_hook(cfg, hook)
 
 
 def set_resume(cfg: Config, resume: str | None) -> None:

@@ -3,49 +3,223 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-Renumber = Callable[[str, Collection[str]], str]
+from torch import Tensor
+
+Renumber = Callable[[Collection[str]], Mapping[str, str]]
+_HEADS = r'(?:fc|head|classifier)\.'
+
+
+@dataclass(frozen=True)
+class Form:
+    """A tensor that a source keeps in another form.
+
+    Attributes:
+        pattern: Regular expression of the backbone's keys, searched.
+        read: Turns the tensor of the source into that of the backbone.
+        write: The other way round.
+    """
+
+    pattern: str
+    read: Callable[[Tensor], Tensor]
+    write: Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """A table that turns the key names of one source into those of a backbone.
+    """A table that turns the key names of a backbone into those of one source.
+
+    It works both ways: a checkpoint is read by looking up the name that each key of
+    the backbone has in it, and written by giving each key that name.
 
     Attributes:
         name: What a report calls the dialect.
         marker: Regular expression that some key of such a checkpoint matches from
             its start and no key of another dialect does.
-        rules: Pairs of a regular expression and its replacement. Each key is
-            rewritten by every rule in turn; a rule that does not match leaves it.
+        rules: Pairs of a regular expression and its replacement, from the backbone's
+            names to those of the source. Each key is rewritten by every rule in turn;
+            a rule that does not match leaves it.
         heads: Regular expression of keys that belong to the classifier and have
             no place in a backbone.
-        renumber: For a source that counts its blocks differently: takes a key
-            and the backbone's own keys, before the rules, and returns the key.
+        renumber: For a source that counts its blocks differently: takes all keys,
+            before the rules, and returns the new names of those that change.
+        older: Pairs as in ``rules`` that bring names of older files of the source, or
+            of programs around it, up to date. For reading only.
+        split: Pairs of a regular expression and the names of several tensors that the
+            source keeps instead of one, stacked along the first dimension.
+        forms: Tensors with another order of their channels or other dimensions.
+        base: The names that ``renumber`` and ``rules`` start from, if these are not
+            the backbone's own but themselves a dialect of them.
+        through: Where the source and the backbone have no table between them, the one
+            that leads from the names of the source to those that the rules lead to.
+            Such a dialect can only be read.
     """
 
     name: str
     marker: str
     rules: tuple[tuple[str, str], ...] = ()
-    heads: str = r'(?:fc|head|classifier)\.'
+    heads: str = _HEADS
     renumber: Renumber | None = None
+    older: tuple[tuple[str, str], ...] = ()
+    split: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    forms: tuple[Form, ...] = ()
+    base: Dialect | None = None
+    through: Dialect | None = None
 
     def fits(self, keys: Iterable[str]) -> bool:
         """Tell whether some key carries the marker of this dialect."""
         return any(re.match(self.marker, key) for key in keys)
 
-    def translate(self, key: str, target_keys: Collection[str]) -> str:
-        """Rewrite one key of the source into the backbone's name for it."""
-        if self.renumber is not None:
-            key = self.renumber(key, target_keys)
-        for pattern, replacement in self.rules:
-            key = re.sub(pattern, replacement, key)
-        return key
-
     def is_head(self, key: str) -> bool:
         """Tell whether a key of the source belongs to its classifier."""
         return re.match(self.heads, key) is not None
 
+    def spell(self, keys: Collection[str]) -> dict[str, str]:
+        """Rewrite keys by this table, in the direction it is written in."""
+        names = {key: key for key in keys}
+        if self.base is not None:
+            names = self.base.spell(keys)
+        counted = self.renumber(set(names.values())) if self.renumber else {}
+        return {
+            key: _apply(self.rules, counted.get(name, name))
+            for key, name in names.items()
+        }
+
+    def renew(self, keys: Iterable[str]) -> dict[str, str]:
+        """Bring the names of older files up to date.
+
+        Returns:
+            The key as it stands in the file, by its name today.
+        """
+        if not self.older:
+            return {key: key for key in keys}
+        return {_apply(self.older, key): key for key in keys}
+
+    def names(
+        self, ours: Collection[str], theirs: Collection[str]
+    ) -> dict[str, tuple[str, ...]]:
+        """Name the tensors of the source that make up each one of the backbone.
+
+        Args:
+            ours: Keys of the backbone.
+            theirs: Keys of the file, which matter only if it takes two tables.
+
+        Returns:
+            One name, or several of tensors that are stacked, by key of the backbone.
+            Whether the file has them is not said.
+        """
+        if self.through is not None:
+            inside = {name: key for key, name in self.through.spell(theirs).items()}
+            met = {key: inside.get(name) for key, name in self.spell(ours).items()}
+            return {key: (name,) for key, name in met.items() if name is not None}
+        return {key: self.pieces(name) for key, name in self.spell(ours).items()}
+
+    def pieces(self, name: str) -> tuple[str, ...]:
+        """Names of the tensors that the source keeps under one name of the table."""
+        for pattern, parts in self.split:
+            if re.search(pattern, name):
+                return tuple(re.sub(pattern, part, name) for part in parts)
+        return (name,)
+
+    def reader(self, key: str, name: str) -> Callable[[Tensor], Tensor] | None:
+        """How a tensor of the source becomes that of the backbone.
+
+        Args:
+            key: Of the backbone.
+            name: Of the source.
+
+        Returns:
+            A function, or None where both are the same.
+        """
+        if self.through is not None:
+            return self.through.writer(name)
+        for form in self.forms:
+            if re.search(form.pattern, key):
+                return form.read
+        return self.base.reader(key, name) if self.base is not None else None
+
+    def writer(self, key: str) -> Callable[[Tensor], Tensor] | None:
+        """How the tensor of a key of the backbone becomes that of the source."""
+        for form in self.forms:
+            if re.search(form.pattern, key):
+                return form.write
+        return self.base.writer(key) if self.base is not None else None
+
+    def writes(self, keys: Collection[str]) -> bool:
+        """Tell whether a net with these keys can be written in this dialect."""
+        return self.through is None and self.fits(self.spell(keys).values())
+
+    def write(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Write the weights of a backbone as the source would.
+
+        Args:
+            state_dict: Of the backbone.
+
+        Returns:
+            The tensors under the names of the source; they share memory with the
+            given ones where their form is the same.
+
+        Raises:
+            ValueError: If the dialect can only be read, or gives two tensors one name.
+        """
+        if self.through is not None:
+            raise ValueError(f'weights can be read from {self.name}, not written to it')
+        written: dict[str, Tensor] = {}
+        for key, names in self.names(state_dict, ()).items():
+            value = state_dict[key]
+            change = self.writer(key)
+            if change is not None:
+                value = change(value)
+            pieces = value.chunk(len(names)) if len(names) > 1 else (value,)
+            taken = [name for name in names if name in written]
+            if taken:
+                raise ValueError(f'{self.name} has one name for two: {taken[0]}')
+            written.update(zip(names, pieces, strict=True))
+        return written
+
+    def on(self, base: Dialect) -> Dialect:
+        """Return this table for a net that has the names of ``base`` by a table."""
+        return replace(self, base=base)
+
+    def meet(
+        self, through: Dialect, name: str, marker: str, heads: str = _HEADS
+    ) -> Dialect:
+        """Return a dialect of a source whose table leads to the same names as this one.
+
+        Args:
+            through: Table from the names of the source to those.
+            name: See :class:`Dialect`, like all that follow.
+            marker: Of the source.
+            heads: Of the source.
+        """
+        return replace(self, name=name, marker=marker, heads=heads, through=through)
+
+
+def _apply(rules: Sequence[tuple[str, str]], key: str) -> str:
+    for pattern, replacement in rules:
+        key = re.sub(pattern, replacement, key)
+    return key
+
 
 OWN = Dialect('own names', marker='')
+
+
+def backwards(
+    table: Dialect,
+    name: str,
+    marker: str,
+    heads: str = _HEADS,
+    base: Dialect | None = None,
+) -> Dialect:
+    """Return a dialect for the nets of the source of another table.
+
+    Args:
+        table: Leads from the names of another source to those of these nets.
+        name: See :class:`Dialect`, like all that follow.
+        marker: Of the other source.
+        heads: Of the other source.
+        base: From the backbone's names to those of the nets.
+    """
+    return Dialect(name, marker, heads=heads, base=base, through=table)

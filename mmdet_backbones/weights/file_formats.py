@@ -192,7 +192,9 @@ def _known_classes() -> AbstractContextManager[Any]:
     arrays = [type(np.dtype(code)) for code in np.typecodes['AllInteger'] + 'efd?']
     # The arguments of a training script; MAE, DeiT and DINO store them as Namespace.
     classes = [*mmengine_classes(), *arrays, argparse.Namespace]
-    return torch.serialization.safe_globals(classes)
+    # On leaving, torch forgets these also where they were known before.
+    known = torch.serialization.get_safe_globals()
+    return torch.serialization.safe_globals([c for c in classes if c not in known])
 
 
 def _unreadable(source: str, error: Exception) -> CheckpointError:

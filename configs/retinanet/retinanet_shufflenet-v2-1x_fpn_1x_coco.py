@@ -1,0 +1,25 @@
+# RetinaNet (arXiv 1708.02002) on ShuffleNetV2 1.0x (arXiv 1807.11164) with the ImageNet
+# weights of mmpretrain. Not trained.
+# Backbone: 0.78 M parameters, 2.58 GMACs at 800 x 1344; detector: 10.9 M parameters.
+#   python tools/train.py configs/retinanet/retinanet_shufflenet-v2-1x_fpn_1x_coco.py
+_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
+custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
+
+checkpoint = 'https://download.openmmlab.com/mmclassification/v0/shufflenet_v2/shufflenet_v2_batch1024_imagenet_20200812-5bf4721e.pth'
+model = dict(
+    data_preprocessor=dict(
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True),
+    backbone=dict(
+        _delete_=True,
+        type='mmdet_backbones.ShuffleNetV2',
+        widen_factor=1.0,
+        out_strides=(8, 16, 32),
+        frozen_stages=0,
+        norm_eval=True,
+        init_cfg=dict(type='Pretrained', checkpoint=checkpoint)),
+    # There is no level of stride 4 to leave out, as the base does.
+    neck=dict(in_channels=[116, 232, 464], start_level=0))
+
+auto_scale_lr = dict(enable=True)

@@ -1,0 +1,1 @@
+"""Put a backbone of the catalog into a detector's config, with all that follows."""

@@ -1,0 +1,65 @@
+"""What a check of a config finds, as objects, as a table and as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+SEVERITIES = ('error', 'warning')
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with a config.
+
+    Attributes:
+        rule: What kind of mistake it is, in a word or two.
+        key: Place in the config, dotted as in ``--cfg-options``.
+        problem: What is wrong, with what is expected and what was given.
+        cure: Lines to write, each ``key = value`` of the whole config; empty where
+            there is no one line that mends it.
+        severity: ``'error'`` if training would fail or be worthless, ``'warning'`` if
+            it would be worse than it has to be.
+    """
+
+    rule: str
+    key: str
+    problem: str
+    cure: tuple[str, ...] = ()
+    severity: str = 'error'
+
+    def __post_init__(self) -> None:
+        assert self.severity in SEVERITIES, self.severity
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``json.dumps`` takes."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """Render the finding in a few lines."""
+        lines = [f'[{self.severity}] {self.rule}: {self.key}', f'  {self.problem}']
+        return '\n'.join(lines + [f'  write  {line}' for line in self.cure])
+
+
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """Return errors before warnings, each finding once."""
+    once = list(dict.fromkeys(findings))
+    return sorted(once, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def errors_of(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings that forbid a training."""
+    return [finding for finding in findings if finding.severity == 'error']
+
+
+def describe(findings: Sequence[Finding]) -> str:
+    """Render all findings as text, errors first."""
+    count = len(errors_of(findings))
+    total = f'{count} errors, {len(findings) - count} warnings'
+    return '\n'.join([*(str(finding) for finding in in_order(findings)), total])
+
+
+def line(key: str, value: Any) -> str:
+    """Spell a setting as a line of a config."""
+    return f'{key} = {value!r}'

@@ -1,0 +1,218 @@
+"""The new backbone: its config, weights, freezing and what it looks like."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..backbones.contract import Backbone, Level, Preprocess
+from ..catalog.entries import Entry, find
+from ..catalog.inspection import probe_levels
+from ..catalog.weightless import build_weightless, fixed_size
+from ..engine.mistakes import UserError, explain
+from ..registry import MODELS
+from .base import Base
+from .preprocessing import preprocess_of
+
+# Weights that are checkpoints of whole classifiers, for mmengine's own loader.
+_PREFIXES = {'mmdet.CSPNeXt': 'backbone.'}
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """A backbone of the catalog, looked at but not yet told its levels.
+
+    Attributes:
+        entry: Of the catalog.
+        net: On the meta device, with all of its levels.
+        levels: All of them, shallow to deep.
+        weights: Where training starts from, or None for random weights.
+        preprocess: How images are prepared for it, or None if that is open.
+    """
+
+    entry: Entry
+    net: nn.Module
+    levels: tuple[Level, ...]
+    weights: str | None
+    preprocess: Preprocess | None
+
+    @property
+    def batch_norm(self) -> bool:
+        """Whether it has batch normalisation."""
+        return any(isinstance(module, _BatchNorm) for module in self.net.modules())
+
+
+def load_replacement(name: str, checkpoint: str | None = None) -> Replacement:
+    """Look at a backbone of the catalog; nothing is downloaded or allocated.
+
+    Args:
+        name: As :func:`~mmdet_backbones.catalog.find` takes it.
+        checkpoint: Weights instead of the usual ones.
+
+    Raises:
+        UserError: If there is no such backbone (the nearest are named), it cannot be
+            built, or it takes images of one size only.
+    """
+    entry = find(name)
+    net = build_weightless({**entry.config, **entry.every_level})
+    size = fixed_size(net)
+    if size is not None:
+        raise UserError(
+            f'{name} takes images of {size[0]} x {size[1]} only, and detectors show '
+            'their backbone images of many sizes: take another net, see '
+            'tools/list_backbones.py'
+        )
+    levels = getattr(net, 'levels', None)
+    if levels is None:
+        try:
+            levels = probe_levels(net)
+        except (ValueError, RuntimeError, AssertionError) as error:
+            raise UserError(
+                f'{name} gives no levels for a detector: {explain(error)}'
+            ) from error
+    if isinstance(net, Backbone):
+        levels = _by_stride(entry, levels)
+    weights = checkpoint or entry.weights
+    return Replacement(entry, net, tuple(levels), weights, preprocess_of(entry, net))
+
+
+def _by_stride(entry: Entry, levels: Sequence[Level]) -> Sequence[Level]:
+    """Of levels that share a stride, the one that the class means by it."""
+    strides = sorted({level.stride for level in levels})
+    if len(strides) in (1, len(levels)):
+        return levels
+    # Not always the deepest: the last may be the convolution before a classifier.
+    return build_weightless({**entry.config, 'out_strides': strides}).levels  # type: ignore[return-value]
+
+
+def backbone_settings(
+    new: Replacement, strides: Sequence[int], base: Base
+) -> dict[str, Any]:
+    """The dict that stands under ``model.backbone``.
+
+    Args:
+        new: The backbone.
+        strides: Of the levels that it shall return.
+        base: The detector, whose freezing is kept where there are weights.
+
+    Raises:
+        UserError: If it cannot return these levels alone.
+    """
+    settings = {**new.entry.config, **_level_arguments(new, strides)}
+    settings.update(_freezing(new, settings, base))
+    settings['init_cfg'] = None
+    if new.weights is not None:
+        init_cfg = dict(type='Pretrained', checkpoint=new.weights)
+        prefix = _PREFIXES.get(str(settings['type']))
+        if prefix is not None:
+            init_cfg['prefix'] = prefix
+        settings['init_cfg'] = init_cfg
+    return settings
+
+
+def _level_arguments(new: Replacement, strides: Sequence[int]) -> dict[str, Any]:
+    if isinstance(new.net, Backbone):
+        return dict(out_strides=tuple(strides))
+    # Of the levels that share a stride the deepest one has it, as everywhere.
+    index = {level.stride: level.index for level in new.levels}
+    indices = tuple(index[stride] for stride in strides)
+    known = _arguments(new)
+    if 'out_indices' not in known:
+        if indices != tuple(level.index for level in new.levels):
+            raise UserError(
+                f'{new.entry.name} always returns all of its levels, of the strides '
+                f'{", ".join(str(level.stride) for level in new.levels)}: write '
+                f'--strides {" ".join(str(level.stride) for level in new.levels)}'
+            )
+        return {}
+    arguments: dict[str, Any] = dict(out_indices=indices)
+    if 'num_stages' in known:
+        # mmdet builds stages that no output needs unless it is told not to.
+        count = indices[-1] + 1
+        if count < len(new.levels):
+            arguments['num_stages'] = count
+            for name in ('strides', 'dilations'):
+                if name in known:
+                    default = new.entry.config.get(name, known[name].default)
+                    arguments[name] = tuple(default)[:count]
+    return arguments
+
+
+def _freezing(
+    new: Replacement, settings: Mapping[str, Any], base: Base
+) -> dict[str, Any]:
+    """As in the base with pretrained weights; nothing frozen without."""
+    known = _arguments(new)
+    found: dict[str, Any] = {}
+    frozen = -1
+    if new.weights and new.batch_norm:
+        frozen = _frozen(new, base.of_backbone('frozen_stages', -1))
+    if 'frozen_stages' in known and (
+        frozen >= 0 or _default(known, 'frozen_stages') != -1
+    ):
+        found['frozen_stages'] = frozen
+    if 'norm_eval' in known and new.batch_norm:
+        found['norm_eval'] = bool(new.weights and base.of_backbone('norm_eval', False))
+    return {key: value for key, value in found.items() if settings.get(key) != value}
+
+
+def _frozen(new: Replacement, stages: int) -> int:
+    """As many stages as reach the stride that the base's frozen ones reach."""
+    if stages < 1:
+        return stages
+    if not isinstance(new.net, Backbone):
+        # mmdet's ResNets count alike, its other classes each in their own way.
+        return stages if 'num_stages' in _arguments(new) else -1
+    reached = 4 * 2 ** (stages - 1)
+    every = new.net.levels
+    count = sum(level.stride <= reached for level in every)
+    # Without a stem of its own, stage 0 is the first level.
+    return count if _stages(new.net, len(every)) > len(every) else count - 1
+
+
+def _stages(net: Backbone, levels: int) -> int:
+    count = 0
+    while count <= levels:
+        try:
+            found = net.stage_modules(count)
+        except (IndexError, AttributeError):
+            break
+        if not found:
+            break
+        count += 1
+    return count
+
+
+def _default(known: Mapping[str, inspect.Parameter], name: str) -> Any:
+    return known[name].default
+
+
+def _arguments(new: Replacement) -> dict[str, inspect.Parameter]:
+    """All arguments of its class, those handed on to parents included."""
+    found: dict[str, inspect.Parameter] = {}
+    for cls in MODELS.get(str(new.entry.config['type'])).__mro__:
+        if '__init__' not in cls.__dict__:
+            continue
+        parameters = inspect.signature(cls.__dict__['__init__']).parameters.values()
+        for parameter in parameters:
+            found.setdefault(parameter.name, parameter)
+        if not any(p.kind == p.VAR_KEYWORD for p in parameters):
+            break
+    return found
+
+
+def check_backbone(settings: Mapping[str, Any], channels: Sequence[int]) -> None:
+    """Build the backbone on the meta device once more, as it will be written.
+
+    Raises:
+        UserError: If its class refuses the arguments, or gives other channels.
+    """
+    net = build_weightless({**settings, 'init_cfg': None})
+    levels = getattr(net, 'levels', None) or probe_levels(net)
+    found = [level.channels for level in levels]
+    assert found == list(channels), f'{settings} gives {found}, not {list(channels)}'

@@ -1,0 +1,262 @@
+"""Put another backbone into a detector: one command, one short config."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..backbones.contract import describe_levels
+from ..engine.mistakes import UserError
+from .base import Base, load_base, plain
+from .data_folder import DataFolder, data_settings, read_folder
+from .document import assignment, check_target, comment, nested, write
+from .head_edits import class_edits, stride_edits
+from .level_plan import Edits, LevelPlan, plan_levels
+from .neck_rules import necks_of, rule_of
+from .optimisation import optimiser_settings
+from .preprocessing import preprocess_settings
+from .recipes import Traits, choose_recipe, traits
+from .replacement import (
+    Replacement,
+    backbone_settings,
+    check_backbone,
+    load_replacement,
+)
+
+_T = TypeVar('_T')
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to swap.
+
+    Attributes:
+        base: Path of a detector's config, or ``mmdet::folder/name.py``.
+        name: Of a backbone of the catalog.
+        out: File of the new config.
+        strides: Of the levels to use; those of the base if left out.
+        checkpoint: Weights of the backbone; the usual ones if left out.
+        data: Folder of a data set in COCO's format or Pascal VOC's.
+        num_classes: Of the heads; as many as the data has if left out.
+        force: Whether ``out`` may be replaced.
+    """
+
+    base: str
+    name: str
+    out: Path
+    strides: tuple[int, ...] | None = None
+    checkpoint: str | None = None
+    data: str | None = None
+    num_classes: int | None = None
+    force: bool = False
+
+
+def swap(order: Order) -> str:
+    """Compose the config; nothing is written.
+
+    Args:
+        order: What to swap.
+
+    Returns:
+        The text of a config that inherits from the base.
+
+    Raises:
+        UserError: A ``ValueError`` that lists every mistake that could be seen.
+    """
+    problems: list[str] = []
+    base = _try(problems, lambda: load_base(order.base))
+    new = _try(problems, lambda: load_replacement(order.name, order.checkpoint))
+    folder = None
+    if order.data is not None:
+        data = order.data
+        folder = _try(problems, lambda: read_folder(data))
+    problems += _mistakes(order, folder)
+    if problems or base is None or new is None:
+        raise _all(problems)
+    plan = _try(
+        problems, lambda: plan_levels(base, order.name, new.levels, order.strides)
+    )
+    data_lines = {}
+    if folder is not None:
+        data_lines = _try(problems, lambda: data_settings(base.config, folder)) or {}
+    edits = _try(problems, lambda: _edits(base, new, plan, order, folder))
+    if problems or plan is None or edits is None:
+        raise _all(problems)
+    return _compose(order, base, new, plan, edits, data_lines)
+
+
+def save(order: Order) -> Path:
+    """Compose the config and write it.
+
+    Args:
+        order: What to swap.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        UserError: As :func:`swap`; and if the file is there, without ``force``.
+    """
+    write(order.out, swap(order), order.force)
+    return order.out
+
+
+def _try(problems: list[str], step: Callable[[], _T]) -> _T | None:
+    """Take a step, or note why it cannot be taken."""
+    try:
+        return step()
+    except UserError as error:
+        problems.append(str(error))
+        return None
+
+
+def _all(problems: Sequence[str]) -> UserError:
+    if len(problems) == 1:
+        return UserError(problems[0])
+    return UserError(
+        f'{len(problems)} things are wrong:' + ''.join(f'\n  - {p}' for p in problems)
+    )
+
+
+def _mistakes(order: Order, folder: DataFolder | None) -> list[str]:
+    problems: list[str] = []
+    _try(problems, lambda: check_target(order.out, order.force))
+    count = order.num_classes
+    if count is not None and count < 1:
+        problems.append(f'--num-classes must be a positive integer, got {count}')
+    if folder is not None and count is not None and count != len(folder.classes):
+        problems.append(
+            f"--num-classes {count}: '{folder.root}' has {len(folder.classes)} classes "
+            f'({", ".join(folder.classes[:5])}...): leave --num-classes out'
+        )
+    path = order.checkpoint
+    if path is not None and '://' not in path and not Path(path).is_file():
+        problems.append(f"--checkpoint: there is no file '{path}'")
+    return problems
+
+
+def _edits(
+    base: Base,
+    new: Replacement,
+    plan: LevelPlan | None,
+    order: Order,
+    folder: DataFolder | None,
+) -> Edits:
+    edits: Edits = {}
+    if new.preprocess is not None:
+        for key, value in preprocess_settings(new.preprocess).items():
+            edits[('data_preprocessor', key)] = value
+    if plan is not None:
+        edits.update(_padding(base, plan))
+        settings = backbone_settings(new, plan.strides, base)
+        check_backbone(settings, plan.channels)
+        edits[('backbone',)] = dict(_delete_=True, **settings)
+        edits.update(plan.edits)
+        edits.update(stride_edits(base, plan.outputs))
+    count = len(folder.classes) if folder is not None else order.num_classes
+    if count is not None:
+        edits.update(class_edits(base, count))
+    if base.model.get('init_cfg'):
+        # It would load the whole detector of the base over the new backbone.
+        edits[('init_cfg',)] = None
+    return edits
+
+
+def _padding(base: Base, plan: LevelPlan) -> Edits:
+    """Pad images so that every map is exactly twice as large as the next one."""
+    necks = necks_of(base.model)
+    if isinstance(plan.edits.get(base.place), dict):
+        # The pyramid that stands in for the first one takes maps of any size.
+        necks = necks[1:]
+    doubling = any(rule_of(neck).doubles for neck in necks)
+    if not doubling or not all(s == int(s) for s in plan.neck_inputs):
+        return {}
+    deepest = int(plan.neck_inputs[-1])
+    given = base.model.get('data_preprocessor') or {}
+    edits: Edits = {}
+    if given.get('pad_size_divisor', 1) % deepest and deepest > max(
+        base.strides[-1], 1
+    ):
+        edits[('data_preprocessor', 'pad_size_divisor')] = deepest
+    elif deepest % 2**3:
+        # The patches of a ViT of 14 pixels, in steps that nothing else divides.
+        edits[('data_preprocessor', 'pad_size_divisor')] = deepest
+    resizing = given.get('batch_augments') or []
+    for index, augment in enumerate(resizing):
+        if augment.get('size_divisor', deepest) % deepest:
+            place = ('data_preprocessor', 'batch_augments', index, 'size_divisor')
+            edits[place] = deepest
+    return edits
+
+
+def _compose(
+    order: Order,
+    base: Base,
+    new: Replacement,
+    plan: LevelPlan,
+    edits: Edits,
+    data_lines: Mapping[str, Any],
+) -> str:
+    net = _traits(new)
+    recipe = choose_recipe(net)
+    optimiser, sentence = optimiser_settings(
+        base.config, recipe, net.groups, new.weights is not None
+    )
+    imports = list((base.config.get('custom_imports') or {}).get('imports', ()))
+    if 'mmdet_backbones' not in imports:
+        imports.append('mmdet_backbones')
+    statements = {
+        '_base_': _base_path(order),
+        'custom_imports': dict(imports=imports, allow_failed_imports=False),
+        'model': nested(plain(base.model), edits),
+        **data_lines,
+        **optimiser,
+    }
+    if base.config.get('load_from'):
+        statements['load_from'] = None
+    lines = _header(order, new, plan, f'Recipe ({recipe.family}): {sentence}')
+    lines += [assignment(name, value) for name, value in statements.items()]
+    return '\n'.join(lines) + '\n'
+
+
+def _traits(new: Replacement) -> Traits:
+    return traits(
+        new.net,
+        new.entry.name,
+        new.entry.source,
+        new.weights,
+        [level.stride for level in new.levels],
+    )
+
+
+def _base_path(order: Order) -> str:
+    if '::' in order.base:
+        return order.base
+    return os.path.relpath(order.base, order.out.parent)
+
+
+def _header(order: Order, new: Replacement, plan: LevelPlan, recipe: str) -> list[str]:
+    levels = [level for level in new.levels if level.stride in plan.strides]
+    by_stride = {level.stride: level for level in levels}
+    lines = comment(
+        f'{order.name} in the detector of {order.base}, written by '
+        'tools/swap_backbone.py; not trained. Train it:'
+    )
+    lines += [f'#   python tools/train.py {order.out}']
+    lines += comment(f'Levels: {describe_levels(by_stride.values())}.')
+    for note in plan.notes:
+        lines += comment(note)
+    if new.weights is None:
+        lines += comment(
+            'There are no known weights of this net: training starts from RANDOM '
+            'weights. If you have some, write init_cfg or swap again with --checkpoint.'
+        )
+    if new.preprocess is None:
+        lines += comment(
+            'What its weights expect of an image is unknown: mean, standard deviation '
+            'and channel order are those of the base.'
+        )
+    return [*lines, *comment(recipe)]

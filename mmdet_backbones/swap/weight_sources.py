@@ -1,0 +1,55 @@
+"""Which weights a backbone of a config starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Pretrained(NamedTuple):
+    """What a config says about pretrained weights.
+
+    Attributes:
+        checkpoint: Path, address or name.
+        prefix: Of the keys to take, or None.
+        key: Below ``backbone``, where it stands.
+        min_coverage: Smallest accepted share of the backbone, 0 to 1.
+        allow_random_frozen: Whether frozen parts may stay random.
+    """
+
+    checkpoint: str
+    prefix: str | None
+    key: str
+    min_coverage: float = 0.95
+    allow_random_frozen: bool = False
+
+
+def pretrained_of(backbone: Mapping[str, Any]) -> Pretrained | None:
+    """Find the weights that a backbone starts from.
+
+    Args:
+        backbone: Its config.
+
+    Returns:
+        Those of ``init_cfg``, of ``pretrained`` or of ``checkpoint_path``; None if it
+        starts from random weights.
+    """
+    given = backbone.get('init_cfg')
+    entries = given if isinstance(given, (list, tuple)) else [given]
+    for entry in entries:
+        if isinstance(entry, Mapping) and entry.get('type') == 'Pretrained':
+            return Pretrained(
+                str(entry.get('checkpoint')),
+                entry.get('prefix'),
+                'init_cfg',
+                entry.get('min_coverage', 0.95),
+                entry.get('allow_random_frozen', False),
+            )
+    pretrained = backbone.get('pretrained')
+    if pretrained is True and 'model_name' in backbone:
+        return Pretrained(f'timm://{backbone["model_name"]}', None, 'pretrained')
+    if isinstance(pretrained, str):
+        return Pretrained(pretrained, None, 'pretrained')
+    if backbone.get('checkpoint_path'):
+        return Pretrained(str(backbone['checkpoint_path']), None, 'checkpoint_path')
+    return None
