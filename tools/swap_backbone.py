@@ -4,9 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from mmengine.config import Config
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet_backbones.engine.mistakes import run
+from mmdet_backbones.swap.check import check_config
+from mmdet_backbones.swap.findings import describe
 from mmdet_backbones.swap.swapping import Order, save, swap
 
 
@@ -42,7 +46,9 @@ def main() -> None:
     if args.dry_run:
         print(swap(order), end='')
         return
-    print(f'written: {save(order)}\npython tools/train.py {args.out}')
+    path = save(order)
+    findings = check_config(Config.fromfile(path))
+    print(f'written: {path}\n{describe(findings)}\npython tools/train.py {path}')
 
 
 if __name__ == '__main__':

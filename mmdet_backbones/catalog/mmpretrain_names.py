@@ -46,10 +46,10 @@ def read_entries() -> tuple[dict[str, Entry], dict[str, Entry]]:
     Raises:
         FileNotFoundError: If the installed package carries no model zoo.
     """
-    zoo = _zoo()
+    zoo = model_zoo()
     aliases: dict[str, Entry] = {}
     by_short: dict[str, list[Entry]] = {}
-    for name, file, weights in _models(zoo):
+    for name, file, weights in published(zoo):
         backbone = read_model_part(zoo / file, 'backbone')
         if backbone is None or 'type' not in backbone:
             continue
@@ -86,7 +86,12 @@ def short_name(name: str) -> str:
     return '_'.join(kept)
 
 
-def _zoo() -> Path:
+def model_zoo() -> Path:
+    """Folder of mmpretrain's model-index.yml.
+
+    Raises:
+        FileNotFoundError: If mmpretrain brings none.
+    """
     spec = find_spec('mmpretrain')
     origin = Path(spec.origin).parent if spec and spec.origin else Path()
     # A wheel carries the zoo in .mim, a clone beside the package.
@@ -96,8 +101,12 @@ def _zoo() -> Path:
     raise FileNotFoundError(f'no model-index.yml in {origin / ".mim"}')
 
 
-def _models(zoo: Path) -> Iterator[tuple[str, str, str | None]]:
-    """Name, config and weights of every model of the zoo."""
+def published(zoo: Path) -> Iterator[tuple[str, str, str | None]]:
+    """Name, config and weights of every model.
+
+    Args:
+        zoo: From :func:`model_zoo`.
+    """
     loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
 
     def load(path: str) -> dict[str, Any]:

@@ -64,11 +64,12 @@ def _all_on_meta(arguments: Any) -> tuple[Any, bool]:
     return tree_unflatten(moved, spec), True
 
 
-def build_weightless(config: Mapping[str, Any]) -> nn.Module:
+def build_weightless(config: Mapping[str, Any], as_built: bool = False) -> nn.Module:
     """Build a backbone on the meta device, in eval mode.
 
     Args:
         config: For ``MODELS.build``.
+        as_built: Leave the mode as the class sets it; some freeze in ``eval()``.
 
     Raises:
         UserError: A ``ValueError`` with the message of a backbone that refuses.
@@ -79,8 +80,9 @@ def build_weightless(config: Mapping[str, Any]) -> nn.Module:
     except (TypeError, ValueError, AssertionError) as error:
         raise UserError(explain(error)) from error
     net.to('meta')
-    # mmdet's own nets return None from eval().
-    net.eval()
+    if not as_built:
+        # mmdet's own nets return None from eval().
+        net.eval()
     return net
 
 

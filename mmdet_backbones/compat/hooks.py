@@ -38,11 +38,17 @@ def _leave_multimodal_out(module: ModuleType) -> None:
     import_module('mmdet_backbones.compat.multimodal').leave_multimodal_out(module)
 
 
+def _let_ssd_predict(module: ModuleType) -> None:
+    # Prediction asks this head, alone of all, for a loss that it does not have.
+    module.SSDHead.loss_cls = None
+
+
 AFTER_IMPORT: dict[str, _Action] = {
     'mmengine.config.utils': _know_our_configs,
     'mmengine.config.config': _leave_types_unscoped,
     'mmengine.runner.checkpoint': _load_own_checkpoints,
     'mmengine.utils.package_utils': _find_packages,
+    'mmdet.models.dense_heads.ssd_head': _let_ssd_predict,
     'mmpretrain.utils.dependency': _leave_multimodal_out,
 }
 

@@ -187,7 +187,7 @@ def _check(
     in_stride: int,
 ) -> None:
     problems = []
-    factor = int(max([s for s in scales if s in SCALES], default=1))
+    factor = max(1, int(max([s for s in scales if s in SCALES], default=1)))
     if len(in_channels) != 1:
         problems.append(
             f'in_channels must name one level, got {in_channels}: write in_channels='

@@ -116,15 +116,9 @@ def _one_map(subject: Subject) -> bool:
 
 def _number(levels: Sequence[Level], reader: Part, rule: NeckRule) -> Iterator[str]:
     expected = rule.count(reader)
-    given = rule.channels(reader)
     if expected is not None and not rule.single and len(levels) != expected:
         yield f'{type_name(reader)} takes {expected} levels, the backbone gives ' + (
             f'{len(levels)}: {describe_levels(levels)}'
-        )
-    elif given is not None and not rule.single and len(given) != len(levels):
-        yield (
-            f'{type_name(reader)} is configured for {len(given)} levels, the backbone '
-            f'gives {len(levels)}: {describe_levels(levels)}'
         )
 
 
@@ -165,20 +159,26 @@ def _better(subject: Subject) -> tuple[Level, ...] | None:
     assert not isinstance(subject.reader, UserError)
     assert subject.levels is not None
     _, reader, rule = subject.reader
-    asked = rule.count(reader)
-    given = rule.channels(reader)
-    counts = [asked] if asked else [len(given or ()), len(subject.levels)]
+    strides = tuple(level.stride for level in subject.levels)
+    if strides == rule.strides:
+        return None  # then it is the heads that are wrong
+    count = rule.count(reader) or len(subject.levels)
     heads = head_strides(subject.model)
-    for count in dict.fromkeys(filter(None, counts)):
-        for chosen in combinations(subject.offered, count):
-            fits = _outputs(subject, chosen) is not None and not _fit(subject, chosen)
-            usual = tuple(level.stride for level in chosen) == rule.strides
-            if fits and (heads or usual):
-                same = [lv.stride for lv in chosen] == [
-                    lv.stride for lv in subject.levels
-                ]
-                return None if same else chosen
-    return None
+    fitting = []
+    for chosen in combinations(subject.offered, count):
+        fits = _outputs(subject, chosen) is not None and not _fit(subject, chosen)
+        theirs = tuple(level.stride for level in chosen)
+        if fits and theirs != strides and (heads or theirs == rule.strides):
+            fitting.append(chosen)
+    # The usual strides first, then those that are the most like what was asked for.
+    return max(
+        fitting,
+        key=lambda chosen: (
+            tuple(level.stride for level in chosen) == rule.strides,
+            sum(level.stride in strides for level in chosen),
+        ),
+        default=None,
+    )
 
 
 def _by_levels(

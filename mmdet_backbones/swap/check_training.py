@@ -129,7 +129,8 @@ def _dataset(loader: Any) -> Mapping[str, Any] | None:
 def _classes(dataset: Mapping[str, Any]) -> tuple[str, ...] | None:
     given = (dataset.get('metainfo') or {}).get('classes')
     if given is None:
-        cls = DATASETS.get(dataset['type'])
+        with DATASETS.switch_scope_and_registry(None) as registry:
+            cls = registry.get(dataset['type'])
         given = (getattr(cls, 'METAINFO', None) or {}).get('classes')
     if isinstance(given, str):
         return (given,)

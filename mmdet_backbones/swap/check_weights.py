@@ -176,10 +176,12 @@ def check_frozen(subject: Subject) -> Iterator[Finding]:
     loaded = subject.config.get('load_from') or subject.model.get('init_cfg')
     if pretrained_of(subject.backbone) is None and not loaded:
         yield from _random(subject, net, key)
-    before = {name for name, p in net.named_parameters() if p.requires_grad}
-    net.train()
-    after = {name for name, p in net.named_parameters() if p.requires_grad}
-    late = before - after
+    fresh = subject.build(subject.backbone, as_built=True)
+    if isinstance(fresh, UserError):
+        return
+    before = {name for name, p in fresh.named_parameters() if p.requires_grad}
+    fresh.train()
+    late = before - {name for name, p in fresh.named_parameters() if p.requires_grad}
     if late:
         yield Finding(
             'frozen late',
@@ -189,7 +191,6 @@ def check_frozen(subject: Subject) -> Iterator[Finding]:
             'on several GPUs stops with "Expected to have finished reduction"',
             (line(f'{key}.type', subject.twin_type),) if subject.twin_type else (),
         )
-    net.eval()
 
 
 def _random(subject: Subject, net: nn.Module, key: str) -> Iterator[Finding]:

@@ -21,8 +21,7 @@ from .findings import errors_of
 from .swapping import Order, save
 from .trial import SIZE, try_config
 
-# Configs of mmdet 3.3.0. SSD is missing: its head reads a loss_cls that it does not
-# have, so it predicts with no backbone at all.
+# Configs of mmdet 3.3.0. SSD is missing: it takes images of 300 pixels only.
 DETECTORS: dict[str, str] = {
     'Faster R-CNN': 'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
     'Faster R-CNN C4': 'faster_rcnn/faster-rcnn_r50-caffe-c4_ms-1x_coco.py',
@@ -201,8 +200,8 @@ def page(record: Path, cells: Sequence[Cell], command: str) -> str:
         f'Written by `{command}`; Python {sys.version.split()[0]}, {_versions()}.',
         'Each pair: `tools/swap_backbone.py`, the fast check of what it wrote, then',
         'loss, backward and predict with random weights on two synthetic images of',
-        f'{SIZE[0]} x {SIZE[1]} pixels. Nothing is trained. SSD is missing: SSDHead of',
-        'mmdet 3.3.0 cannot predict, whatever the backbone (it has no `loss_cls`).',
+        f'{SIZE[0]} x {SIZE[1]} pixels. Nothing is trained. SSD is missing: it takes',
+        'images of 300 x 300 pixels only, see `tests/test_swap.py`.',
         '',
         f'**{len(works)} of {len(found)} pairs work'
         f' ({100 * len(works) / max(len(found), 1):.1f} %).**',

@@ -78,8 +78,8 @@ def preprocess_settings(wanted: Preprocess) -> dict[str, Any]:
 
 
 def _of_model_zoo(entry: Entry) -> Preprocess | None:
-    zoo = mmpretrain_names._zoo()
-    for name, file, weights in mmpretrain_names._models(zoo):
+    zoo = mmpretrain_names.model_zoo()
+    for name, file, weights in mmpretrain_names.published(zoo):
         if not (weights and weights == entry.weights) and not entry.name.endswith(
             f'/{name}'
         ):

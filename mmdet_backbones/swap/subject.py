@@ -72,12 +72,12 @@ class Subject:
         """The backbone on the meta device, or why it cannot be built."""
         return self.build(self.backbone)
 
-    def build(self, backbone: Part) -> nn.Module | UserError:
+    def build(self, backbone: Part, as_built: bool = False) -> nn.Module | UserError:
         """Build a backbone on the meta device, or return why that fails."""
         cfg = {k: v for k, v in backbone.items() if k not in ('init_cfg', 'pretrained')}
         try:
             with DefaultScope.overwrite_default_scope(self.scope):
-                return build_weightless(cfg)
+                return build_weightless(cfg, as_built)
         except UserError as error:
             return error
         except Exception as error:  # of classes that nobody here wrote
