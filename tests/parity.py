@@ -15,6 +15,8 @@ def randomise(model):
         return torch.randn(value.shape, generator=generator)
 
     for name, value in model.state_dict().items():
+        if not value.is_floating_point():
+            continue  # counters and tables of indices
         if name.endswith('running_mean'):
             value.copy_(0.1 * noise(value))
         elif name.endswith('running_var'):
