@@ -152,7 +152,14 @@ def _voc(folder: Path) -> DataFolder:
     files = sorted((folder / 'Annotations').glob('*.xml'))
     classes: set[str] = set()
     for file in files:
-        tree = ElementTree.parse(file)
+        try:
+            tree = ElementTree.parse(file)
+        except ElementTree.ParseError as error:
+            problems.append(
+                f"'{file}' is damaged ({error}): run tools/prepare_data.py on the "
+                'folder, which leaves such files out'
+            )
+            continue
         classes |= {str(o.findtext('name')) for o in tree.iter('object')}
     if not classes:
         problems.append(f"no objects in '{folder / 'Annotations'}'")

@@ -1,0 +1,107 @@
+"""Opens every image as mmdet will, and says what is wrong with it."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import cv2
+import mmcv
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+_ORIENTATION = 0x0112
+_PNG = b'\x89PNG\r\n\x1a\n'
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an image file is.
+
+    Attributes:
+        size: Width and height as mmdet's loader returns it, turned as EXIF says.
+        orientation: EXIF's number as far as the loader follows it; 1 is upright.
+        digest: Equal for equal files.
+        fault: Why it cannot be used; empty if it can.
+        remarks: What a user should know of it, each with what becomes of it.
+    """
+
+    size: tuple[int, int] = (0, 0)
+    orientation: int = 1
+    digest: str = ''
+    fault: str = ''
+    remarks: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """Width and height of the pixels as they lie in the file."""
+        return self.size[::-1] if self.orientation in (5, 6, 7, 8) else self.size
+
+
+def look_at(path: Path) -> Facts:
+    """Read an image wholly.
+
+    Both readers are asked: OpenCV is what mmdet trains with, and it fills up some
+    truncated files with grey, which Pillow tells.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return Facts(fault=f'image that cannot be opened: {error.strerror}')
+    if not content:
+        return Facts(fault='empty file')
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            with Image.open(io.BytesIO(content)) as picture:
+                mode, kind = picture.mode, picture.format
+                orientation = picture.getexif().get(_ORIENTATION, 1)
+                picture.load()
+    except UnidentifiedImageError:
+        return Facts(fault='unreadable image: no known format')
+    except Exception as error:
+        # Pillow's readers raise whatever a damaged file makes them stumble over.
+        return Facts(fault=f'unreadable or truncated image: {error}')
+    try:
+        shown = mmcv.imfrombytes(content, flag='color', backend='cv2')
+    except cv2.error:
+        shown = None
+    if shown is None:
+        return Facts(fault=f'image that OpenCV, and so mmdet, cannot read ({mode})')
+    height, width = shown.shape[:2]
+    remarks = _remarks(content, mode, min(width, height))
+    if orientation not in range(1, 9):
+        orientation = 1
+    elif orientation != 1 and not _is_turned(content, shown, kind):
+        orientation = 1
+        problem = 'EXIF rotation that OpenCV does not follow in this format'
+        remarks.append((problem, 'kept: boxes are of the picture as it is stored'))
+    digest = sha256(content).hexdigest()
+    return Facts((width, height), orientation, digest, '', tuple(remarks))
+
+
+def _is_turned(content: bytes, shown: np.ndarray, kind: str | None) -> bool:
+    # It depends on the format and on OpenCV's version: 4 leaves WebP as it is, and
+    # a TIFF is turned whatever the flag.
+    if kind == 'TIFF':
+        return True
+    flag = 'color_ignore_orientation'
+    stored = mmcv.imfrombytes(content, flag=flag, backend='cv2')
+    return not np.array_equal(stored, shown)
+
+
+def _remarks(content: bytes, mode: str, side: int) -> list[tuple[str, str]]:
+    remarks = []
+    deep_png = content.startswith(_PNG) and content[24:25] == b'\x10'
+    if deep_png or mode.startswith(('I', 'F')):
+        remarks.append(('16-bit image', 'kept: mmdet reads the upper 8 bits'))
+    if mode in ('1', 'L', 'LA') or mode.startswith(('I', 'F')):
+        remarks.append(('grey image', 'kept: mmdet reads three equal channels'))
+    if side < 32:
+        remarks.append(
+            ('image of less than 32 pixels', 'kept: mmdet does not train on it')
+        )
+    return remarks

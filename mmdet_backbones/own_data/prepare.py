@@ -1,0 +1,252 @@
+"""Makes a data set in COCO's format from a folder of annotated images."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ..engine.mistakes import UserError
+from . import coco, labelme, voc, yolo
+from .boxes import ClassRule, clean
+from .images import Facts, look_at
+from .records import Notes, Record, Source, printable
+from .report import Report, figures
+from .sheet import draw_sheet
+from .splits import settle
+from .survey import LOOKED_FOR, Survey, recognise, survey
+from .writing import (
+    REPORT,
+    check,
+    coco_content,
+    link,
+    problems_with,
+    short_names,
+    write,
+)
+
+FORMATS = tuple(LOOKED_FOR)
+Track = Callable[[Iterable[Any], int], Iterable[Any]]
+"""Passes so many items through and shows how far it is."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a user wants.
+
+    Attributes:
+        folder: The images and their annotations, as they are; nothing is changed.
+        out: Where the data set goes.
+        val_share: Part of the images to measure on, if the folder has no split.
+        seed: Of the split, and of the choice of examples.
+        classes: The classes that count, in the order of their numbers; None for all.
+        merge_into: One name for all of them; None to keep theirs.
+        format: One of ``FORMATS``; None to recognise it.
+        force: Replace a data set that was written before.
+    """
+
+    folder: Path
+    out: Path
+    val_share: float = 0.2
+    seed: int = 0
+    classes: tuple[str, ...] | None = None
+    merge_into: str | None = None
+    format: str | None = None
+    force: bool = False
+
+
+def prepare(order: Order, track: Track = lambda items, _: items) -> Report:
+    """Make the data set.
+
+    Args:
+        order: What is wanted.
+        track: Shows progress over the images.
+
+    Returns:
+        What it holds, and every file and box that was not good.
+
+    Raises:
+        UserError: If nothing can be made of the folder or the order; says all of it.
+    """
+    _check_order(order)
+    notes = Notes()
+    found, kind, source = _source(order, notes)
+    rule = _rule(source, order)
+    facts = _facts(found, source, notes, track)
+    records = _clean(source.records, facts, rule, notes)
+    if not records:
+        raise UserError(f"'{order.folder}' holds no good image{_worst(notes)}")
+    masks = _keep_outlines(records, notes)
+    splits = settle(records, facts, order.val_share, order.seed, notes)
+    if not any(record.boxes for record in splits['train']):
+        raise UserError(f"'{order.folder}' has no good box to train on{_worst(notes)}")
+    classes = _classes(source, rule, records)
+    report = Report(
+        order.out,
+        kind,
+        classes,
+        masks,
+        {name: figures(side, facts, classes) for name, side in splits.items()},
+        notes.findings,
+    )
+    write(order.out, lambda new: _fill(new, found, splits, facts, report, order.seed))
+    return report
+
+
+def _check_order(order: Order) -> None:
+    problems = []
+    if not order.folder.is_dir():
+        problems.append(f"there is no folder '{order.folder}'")
+    else:
+        problems += problems_with(order.out, order.folder, order.force)
+    if not 0 < order.val_share < 1:
+        problems.append(f'--val-share is between 0 and 1, got {order.val_share}')
+    names = order.classes or ()
+    if order.classes is not None and ('' in names or not names):
+        problems.append('--classes takes names with commas between: --classes a,b,c')
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        problems.append(f'--classes names {", ".join(twice)} twice')
+    if order.merge_into is not None and not order.merge_into.strip():
+        problems.append('--merge-into takes a name')
+    if problems:
+        raise UserError('; '.join(problems))
+
+
+def _source(order: Order, notes: Notes) -> tuple[Survey, str, Source]:
+    found = survey(order.folder.resolve())
+    if not found.images:
+        names = [name for listed in found.files.values() for name in listed]
+        holds = f'{len(names)} other files' if names else 'nothing'
+        raise UserError(f"'{order.folder}' holds no images, {holds} at all")
+    kind = recognise(found, order.format)
+    try:
+        source = _read(kind, found, notes, order)
+    except OSError as error:
+        raise UserError(
+            f"'{error.filename}' cannot be read: {error.strerror}"
+        ) from error
+    return found, kind, source
+
+
+def _read(kind: str, found: Survey, notes: Notes, order: Order) -> Source:
+    if kind == 'yolo':
+        return yolo.read(found, notes, order.classes)
+    return {'coco': coco, 'voc': voc, 'labelme': labelme}[kind].read(found, notes)
+
+
+def _rule(source: Source, order: Order) -> ClassRule:
+    """Return which classes count.
+
+    Raises:
+        UserError: If classes are wanted that are not in the folder.
+    """
+    if order.classes is None:
+        return ClassRule(source.classes, order.merge_into)
+    there = {box.label for record in source.records for box in record.boxes}
+    there |= set(source.classes or ())
+    problems = []
+    for name in order.classes:
+        if name not in there:
+            near = get_close_matches(name, there, n=3, cutoff=0.5)
+            hint = f' (nearest: {", ".join(near)})' if near else ''
+            problems.append(f"no object is of class '{name}'{hint}")
+    if problems:
+        listed = ', '.join(printable(name) for name in sorted(there)) or 'none'
+        raise UserError(f'--classes: {"; ".join(problems)}. There are {listed}')
+    return ClassRule(order.classes, order.merge_into)
+
+
+def _classes(source: Source, rule: ClassRule, records: list[Record]) -> tuple[str, ...]:
+    if rule.merged is not None:
+        return (rule.merged,)
+    if rule.listed is not None:
+        return rule.listed
+    return tuple(sorted({box.label for record in records for box in record.boxes}))
+
+
+def _facts(
+    found: Survey, source: Source, notes: Notes, track: Track
+) -> dict[str, Facts]:
+    """Look at every image of the folder, also at those without annotation."""
+    paths = [found.root / name for name in found.images]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        looked = track(pool.map(look_at, paths), len(paths))
+        facts = dict(zip(found.images, looked, strict=True))
+    used = {record.name for record in source.records}
+    for name, fact in facts.items():
+        if fact.fault:
+            notes.add(name, fact.fault)
+        for remark, done in fact.remarks:
+            if name in used:
+                notes.add(name, remark, done)
+    return facts
+
+
+def _clean(
+    records: list[Record], facts: dict[str, Facts], rule: ClassRule, notes: Notes
+) -> list[Record]:
+    good = []
+    for record in records:
+        if facts[record.name].fault:
+            continue
+        boxes = clean(record, facts[record.name], rule, notes)
+        if boxes is None:
+            continue
+        if not boxes:
+            notes.add(record.name, 'zero boxes', 'kept: mmdet does not train on it')
+        record.boxes = boxes
+        good.append(record)
+    return good
+
+
+def _keep_outlines(records: list[Record], notes: Notes) -> bool:
+    """Tell whether all boxes have outlines; take them away if only some have.
+
+    mmdet stops at the first object without a mask when it learns masks.
+    """
+    boxes = [(record, box) for record in records for box in record.boxes]
+    without = [record for record, box in boxes if box.outline is None]
+    if not without:
+        return bool(boxes)
+    if len(without) < len(boxes):
+        notes.add(without[0].source, 'some objects have no outline',
+                  'outlines are not written, boxes are')  # fmt: skip
+    for _, box in boxes:
+        box.outline = None
+    return False
+
+
+def _worst(notes: Notes) -> str:
+    if not notes.findings:
+        return ''
+    told = [f'{f.file}: {f.problem}' for f in notes.findings[:10]]
+    more = len(notes.findings) - len(told)
+    return f' ({"; ".join(told)}{f"; {more} more" if more else ""})'
+
+
+def _fill(
+    new: Path,
+    found: Survey,
+    splits: dict[str, list[Record]],
+    facts: dict[str, Facts],
+    report: Report,
+    seed: int,
+) -> None:
+    (new / 'annotations').mkdir()
+    for split, records in splits.items():
+        (new / split).mkdir()
+        names = short_names(records)
+        for record, name in zip(records, names, strict=True):
+            link(found.root / record.name, new / split / name)
+        path = new / 'annotations' / f'{split}.json'
+        content = coco_content(records, names, facts, report.classes)
+        path.write_text(json.dumps(content))
+        check(path, len(content['images']), len(content['annotations']))
+    draw_sheet(found.root, splits, report.classes, new / 'examples.png', seed)
+    (new / REPORT).write_text(json.dumps(report.to_dict(), indent=1))

@@ -1,0 +1,87 @@
+"""A sheet of examples with their boxes, as mmdet sees them."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import mmcv
+from PIL import Image, ImageDraw, ImageFont
+
+from .records import Record, printable
+
+_COLOURS = ('#e6194b', '#3cb44b', '#4363d8', '#f58231', '#911eb4', '#008080', '#9a6324')
+_SIDE, _GAP, _COLUMNS, _TITLE = 360, 12, 4, 20
+
+
+def draw_sheet(
+    root: Path,
+    splits: dict[str, list[Record]],
+    classes: tuple[str, ...],
+    path: Path,
+    seed: int = 0,
+) -> None:
+    """Draw some images of each split with their boxes.
+
+    Args:
+        root: The folder that the images' names are below.
+        splits: The records, with clean boxes.
+        classes: In the order of their numbers, which gives the colours.
+        path: The PNG to write.
+        seed: Which images are drawn.
+    """
+    chosen = []
+    for split, count in (('train', 8), ('val', 4)):
+        records = list(splits[split])
+        random.Random(seed).shuffle(records)
+        # Without boxes there is less to see.
+        records.sort(key=lambda record: not record.boxes)
+        chosen += [(split, record) for record in records[:count]]
+    rows = -(-len(chosen) // _COLUMNS)
+    width = min(len(chosen), _COLUMNS) * (_SIDE + _GAP) + _GAP
+    line = _SIDE + _TITLE + _GAP
+    font = ImageFont.load_default(13)
+    sheet = Image.new('RGB', (width, rows * line + _GAP + _TITLE), 'white')
+    _legend(sheet, classes, font)
+    for i, (split, record) in enumerate(chosen):
+        left = _GAP + i % _COLUMNS * (_SIDE + _GAP)
+        top = _GAP + i // _COLUMNS * line
+        title = f'{split}: {printable(Path(record.name).name)}'
+        boxes = f' ({len(record.boxes)})'
+        ImageDraw.Draw(sheet).text(
+            (left, top), title[: 46 - len(boxes)] + boxes, 'black', font
+        )
+        sheet.paste(_example(root, record, classes, font), (left, top + _TITLE))
+    sheet.save(path)
+
+
+def _legend(sheet: Image.Image, classes: tuple[str, ...], font: Any) -> None:
+    pen, left = ImageDraw.Draw(sheet), float(_GAP)
+    for i, name in enumerate(classes):
+        place = (left, sheet.height - _TITLE)
+        pen.text(place, printable(name), _COLOURS[i % len(_COLOURS)], font)
+        left += font.getlength(printable(name)) + _GAP
+
+
+def _example(
+    root: Path, record: Record, classes: tuple[str, ...], font: Any
+) -> Image.Image:
+    content = (root / record.name).read_bytes()
+    pixels = mmcv.imfrombytes(content, flag='color', channel_order='rgb', backend='cv2')
+    picture = Image.fromarray(pixels)
+    scale = _SIDE / max(picture.size)
+    size = [max(1, round(side * scale)) for side in picture.size]
+    picture = picture.resize((size[0], size[1]))
+    pen = ImageDraw.Draw(picture)
+    for box in record.boxes:
+        colour = _COLOURS[classes.index(box.label) % len(_COLOURS)]
+        x0, y0, x1, y1 = (value * scale for value in box.corners)
+        corners = (x0, y0, max(x0 + 1, x1 - 1), max(y0 + 1, y1 - 1))
+        pen.rectangle(corners, outline=colour, width=1 if box.ignore else 2)
+        # Names on small boxes would hide what they name.
+        if len(classes) > 1 and len(record.boxes) <= 20:
+            place = (x0 + 3, y0 + 1)
+            pen.text(place, printable(box.label), colour, font, stroke_width=2,
+                     stroke_fill='white')  # fmt: skip
+    return picture
