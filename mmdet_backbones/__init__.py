@@ -23,6 +23,7 @@ _LAZY = {
     'SimpleFeaturePyramid': 'necks.simple_feature_pyramid',
     'SingleLevel': 'necks.single_level',
     'PretrainedWeightsError': 'weights.report',
+    'fuse_for_inference': 'engine.fusion',
 }
 __all__ = ['__version__', *_LAZY]
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from .mistakes import UserError
@@ -83,3 +86,59 @@ def dump_predictions(runner: Runner, path: str | None) -> None:
     from mmdet.evaluation import DumpDetResults
 
     runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=path))
+
+
+class _FuseHook(Hook):
+    """Test a folded copy of the detector.
+
+    The copy is made when the weights are loaded and the averaged ones of an EMAHook
+    are in their place, and is gone before that hook takes them back.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self, compile: bool) -> None:
+        self.compile = compile
+        self._unfolded: list[tuple[Any, str, Any]] = []
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Put the folded detector into the place of the detector."""
+        from .fusion import fuse_for_inference
+
+        owner, name = _place_of_detector(runner)
+        detector = getattr(owner, name)
+        self._unfolded.append((owner, name, detector))
+        fused = fuse_for_inference(detector, self.compile)
+        setattr(owner, name, fused)
+        found: Any = fused.fused
+        note = f'Folded {found.folded} layers of batch normalisation'
+        if found.left:
+            note += f'; {len(found.left)} are left: {dict(found.left)}'
+        print_log(note, 'current')
+
+    def after_test_epoch(self, runner: Runner, metrics: Any = None) -> None:
+        """Put the detector back."""
+        while self._unfolded:
+            setattr(*self._unfolded.pop())
+
+
+def _place_of_detector(runner: Runner) -> tuple[Any, str]:
+    """Where the detector is, inside what distributes it or averages over flips."""
+    owner, name = runner, 'model'
+    while hasattr(getattr(owner, name), 'module'):
+        owner, name = getattr(owner, name), 'module'
+    return owner, name
+
+
+def fuse_before_test(runner: Runner, fuse: bool, compile: bool) -> None:
+    """Have the detector folded, and compiled if asked for, once it is loaded.
+
+    Raises:
+        UserError: If it shall be compiled and not folded.
+    """
+    if compile and not fuse:
+        raise UserError(
+            '--compile compiles the folded detector: write --fuse --compile'
+        )
+    if fuse:
+        runner.register_hook(_FuseHook(compile), priority='LOWEST')
