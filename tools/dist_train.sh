@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Train on several processes: tools/dist_train.sh CONFIG GPUS [flags of tools/train.py]
-# Several machines: set NNODES, NODE_RANK and MASTER_ADDR on each of them.
+# Several machines: set NNODES, NODE_RANK and MASTER_ADDR on each of them; PORT if the
+# one of torchrun, 29500, is taken. GPUS is the number of processes of one machine.
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
@@ -10,11 +11,31 @@ fi
 config=$1
 gpus=$2
 shift 2
+machines=${NNODES:-1}
+machine=${NODE_RANK:-0}
 
-exec "${PYTHON:-python}" -m torch.distributed.run \
-    --nnodes="${NNODES:-1}" \
-    --node_rank="${NODE_RANK:-0}" \
+# In the background, because bash handles no signal while it waits for a command.
+"${PYTHON:-python}" -m torch.distributed.run \
+    --nnodes="$machines" \
+    --node_rank="$machine" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \
     --master_port="${PORT:-29500}" \
     --nproc_per_node="$gpus" \
-    "$(dirname "$0")/train.py" "$config" --launcher pytorch "$@"
+    "$(dirname "$0")/train.py" "$config" --launcher pytorch "$@" &
+torchrun=$!
+trap 'kill -TERM "$torchrun" 2>/dev/null || true' INT TERM HUP
+
+status=0
+wait "$torchrun" || status=$?
+# A signal ends the wait too, before torchrun has stopped its processes.
+while kill -0 "$torchrun" 2>/dev/null; do
+    wait "$torchrun" || status=$?
+done
+if [ "$status" -ne 0 ]; then
+    echo "dist_train.sh: machine $machine (of $machines, from 0) stopped with exit" \
+        "status $status. If a line above starts with 'error:', mend what it names." \
+        "Otherwise a process here or on another machine died or could not be" \
+        "reached; to go on from the newest checkpoint, start the same command on" \
+        "every machine with --resume" >&2
+fi
+exit "$status"

@@ -6,6 +6,7 @@ import sys
 
 import mmdet_backbones  # noqa: F401
 from mmdet_backbones.engine import launch
+from mmdet_backbones.engine.gpu_settings import require_gpu
 from mmdet_backbones.engine.mistakes import run
 from mmdet_backbones.swap.check import require_sound
 
@@ -49,6 +50,7 @@ def train(args: argparse.Namespace) -> None:
     cfg = launch.read_config(args)
     if args.amp:
         launch.enable_amp(cfg)
+    require_gpu(cfg)
     launch.apply_lr_scaling(cfg, args.scale_lr)
     launch.set_resume(cfg, args.resume)
     launch.require_data(cfg, 'train', 'val')

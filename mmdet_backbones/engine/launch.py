@@ -10,13 +10,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config, DictAction
 from mmengine.config.utils import ConfigParsingError
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from .joining import join_processes_without_gpu
 from .lr_scaling import count_processes, find_scale, read_rates, scale_rates
 from .mistakes import UserError, explain
 
@@ -160,27 +160,6 @@ def _under(root: str, part: str) -> str:
         return part
     # pathlib would make one slash of the two in an address.
     return os.path.join(root, part) if '://' in root else str(Path(root, part))
-
-
-def join_processes_without_gpu(cfg: Config) -> None:
-    """Join the other processes of a distributed run through gloo, if there is no GPU.
-
-    mmengine always selects a GPU first; it leaves processes alone that have joined,
-    and takes the wrapper of the model from the config.
-    """
-    if cfg.launcher != 'pytorch' or torch.cuda.is_available():
-        return
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group('gloo')
-    cfg.setdefault(
-        'model_wrapper_cfg',
-        dict(
-            type='MMDistributedDataParallel',
-            device_ids=None,
-            broadcast_buffers=False,
-            find_unused_parameters=cfg.get('find_unused_parameters', False),
-        ),
-    )
 
 
 def build_runner(cfg: Config) -> Runner:

@@ -97,6 +97,8 @@ def run(command: Callable[[], None], show_traceback: bool = False) -> int:
         sys.stderr.write(f'error: {error}\n')
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write('stopped; a training goes on with the same command and --resume\n')
+        sys.stderr.write(
+            'stopped; a training goes on with the same command and --resume\n'
+        )
         return 130
     return 0
