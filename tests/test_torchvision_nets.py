@@ -78,7 +78,7 @@ def test_checkpoints_of_another_net_are_refused(tmp_path):
     path = tmp_path / 'net.pth'
     torch.save(models.mobilenet_v3_small().state_dict(), path)
     cfg = dict(type='Pretrained', checkpoint=str(path))
-    with pytest.raises(PretrainedWeightsError, match='No name fits'):
+    with pytest.raises(PretrainedWeightsError, match='looks like a MobileNetV3'):
         TorchvisionBackbone('resnet18', init_cfg=cfg).init_weights()
 
 
