@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..backbones.contract import Level
+from .shapes import repeated_shapes
 
 # Not square, so that swapped height and width cannot hide.
 PROBE_SIZE = (96, 160)
@@ -89,8 +90,9 @@ def dissect(
         module.register_forward_pre_hook(lambda *_, name=name: calls.append(name))
         for name, module in net.named_modules()
     ]
+    repeated = repeated_shapes()
     try:
-        with torch.device('meta'):
+        with repeated, torch.device('meta'):
             outputs = forward(torch.zeros(2, in_channels, *size))
     finally:
         for handle in handles:
@@ -107,7 +109,8 @@ def dissect(
                 f'stride along both sides, got {tuple(output.shape)} for an image of '
                 f'{size}'
             )
-    needed, unused = _needed_by(net, outputs)
+    with repeated:
+        needed, unused = _needed_by(net, outputs)
     parts = [largest_parts(net, names) for names in needed]
     return Anatomy(
         tuple(levels),

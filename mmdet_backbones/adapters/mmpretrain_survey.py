@@ -19,6 +19,7 @@ from .adoption import SizeRule
 from .anatomy import PROBE_SIZE, Anatomy, dissect
 from .mmpretrain_nets import RefusedError, Spec, build, last_line, maps_of
 from .mmpretrain_trim import pass_on
+from .shapes import repeated_shapes
 
 # Strides of mmpretrain's nets, and patches of 7 or 14 pixels.
 _MULTIPLES = (1, 16, 32, 7, 14, 64)
@@ -167,7 +168,7 @@ def _own_size(spec: Spec) -> tuple[int, int]:
 
 
 def _probe(spec: Spec, net: nn.Module, size: tuple[int, int]) -> list[Tensor]:
-    with torch.no_grad(), torch.device('meta'):
+    with repeated_shapes(), torch.no_grad(), torch.device('meta'):
         return maps_of(spec, net(torch.zeros(2, spec.in_channels, *size)))
 
 

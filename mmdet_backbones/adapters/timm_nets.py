@@ -11,6 +11,7 @@ import timm
 from timm.layers import Format, freeze_batch_norm_2d
 from torch import Tensor, nn
 
+from .anatomy import without_initialisation
 from .inputs import fit_map, pad_to_multiple
 
 FROZEN_BN = 'FrozenBN'
@@ -56,9 +57,10 @@ def build(model_name: str, options: Options, indices: Sequence[int]) -> nn.Modul
     frozen = arguments.get('norm_layer') == FROZEN_BN
     if frozen:
         del arguments['norm_layer']
-    net = timm.create_model(
-        model_name, features_only=True, out_indices=tuple(indices), **arguments
-    )
+    with without_initialisation():
+        net = timm.create_model(
+            model_name, features_only=True, out_indices=tuple(indices), **arguments
+        )
     return freeze_batch_norm_2d(net) if frozen else net
 
 

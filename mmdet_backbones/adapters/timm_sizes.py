@@ -9,7 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .anatomy import PROBE_SIZE, measure, without_initialisation
+from .anatomy import PROBE_SIZE, measure
+from .shapes import repeated_shapes
 from .timm_nets import Options, SizeRule, build, features
 
 # Arguments that free a net of a fixed image size, by the names timm's classes use.
@@ -25,7 +26,7 @@ _MULTIPLES = (1, 2, 3, 7, 8)
 
 def outlined(model_name: str, options: Options, indices: Sequence[int]) -> nn.Module:
     """Build an extractor on the meta device, in eval mode."""
-    with torch.device('meta'), without_initialisation():
+    with torch.device('meta'):
         # In eval mode batch normalisation costs half as much on this device.
         return build(model_name, options, indices).eval()
 
@@ -131,6 +132,6 @@ def probe(
     size: tuple[int, int] = PROBE_SIZE,
 ) -> list[Tensor]:
     """Run an extractor that stands on the meta device."""
-    with torch.no_grad(), torch.device('meta'):
+    with repeated_shapes(), torch.no_grad(), torch.device('meta'):
         image = torch.zeros(2, in_channels, *(sizes.fixed or size))
         return features(net, image, sizes.multiple)

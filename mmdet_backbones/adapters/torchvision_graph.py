@@ -15,6 +15,7 @@ from torchvision.models.feature_extraction import NodePathTracer
 from torchvision.models.swin_transformer import ShiftedWindowAttention
 
 from ..backbones.frozen_norm import FrozenBN
+from .shapes import repeated_shapes
 from .torchvision_sizes import AnySizePartitionAttention, tokens_to_map
 
 # Not square, so that swapped height and width cannot hide, and so large that what
@@ -138,7 +139,7 @@ def survey(net: nn.Module) -> Survey:
     """
     graph, nodes = trace(net)
     interpreter = _Shapes(fx.GraphModule(net, graph))
-    with torch.no_grad(), torch.device('meta'):
+    with repeated_shapes(), torch.no_grad(), torch.device('meta'):
         interpreter.run(torch.zeros(2, 3, *SURVEY_SIZE))
     patch = getattr(net, 'patch_size', None)
     maps = {

@@ -15,6 +15,7 @@ from torchvision.models import VisionTransformer
 from ..backbones.contract import Level, select_levels
 from .anatomy import dissect
 from .inputs import fit_map, pad_to_multiple
+from .shapes import repeated_shapes
 from .torchvision_graph import FeatureMap, Survey, extract, survey
 from .torchvision_keys import HEADS
 from .torchvision_nets import build
@@ -114,7 +115,7 @@ def _multiple(body: nn.Module, features: Sequence[Feature]) -> int:
 
 
 def _rounds_up(body: nn.Module, features: Sequence[Feature], multiple: int) -> bool:
-    with torch.no_grad(), torch.device('meta'):
+    with repeated_shapes(), torch.no_grad(), torch.device('meta'):
         image = pad_to_multiple(torch.zeros(2, 3, *_ODD_SIZE), multiple)
         outputs = body(image)
     return all(

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..adapters.anatomy import PROBE_SIZE, dissect, measure, part_of
+from ..adapters.shapes import repeated_shapes
 from ..backbones.contract import Backbone, Level, describe_levels
 from ..engine.mistakes import UserError, explain
 from .entries import find
-from .weightless import build_weightless, fixed_size
+from .weightless import build_weightless, fixed_size, forward_weightless
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def probe_levels(
         ValueError: If an output is not NCHW, its size is not that of the image over a
             whole stride, or strides decrease.
     """
-    outputs = _forward(backbone, size, in_channels)
+    with repeated_shapes():
+        outputs = forward_weightless(backbone, size, in_channels)
     return _levels(backbone, outputs, size)
 
 
@@ -139,8 +140,8 @@ def _run(
     """Outputs, levels and multiply-adds of one forward pass."""
     counter = FlopCounterMode(display=False)
     try:
-        with counter:
-            outputs = _forward(net, size, in_channels)
+        with repeated_shapes(), counter:
+            outputs = forward_weightless(net, size, in_channels)
         levels = _levels(net, outputs, size)
     except (ValueError, AssertionError, RuntimeError) as error:
         # Of size or channels: what is wrong with the net itself shows in the build.
@@ -197,14 +198,6 @@ def _stages(net: Backbone) -> list[Sequence[nn.Module | nn.Parameter]]:
     while stages and not stages[-1]:
         stages.pop()
     return stages
-
-
-def _forward(
-    net: nn.Module, size: tuple[int, int], in_channels: int
-) -> Sequence[Tensor]:
-    with torch.no_grad(), torch.device('meta'):
-        outputs = net(torch.zeros(1, in_channels, *size))
-    return (outputs,) if isinstance(outputs, Tensor) else outputs
 
 
 def _levels(

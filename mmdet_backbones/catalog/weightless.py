@@ -89,3 +89,21 @@ def build_weightless(config: Mapping[str, Any], as_built: bool = False) -> nn.Mo
 def fixed_size(net: nn.Module) -> tuple[int, int] | None:
     """Return the one (height, width) that a backbone takes, None if it takes any."""
     return getattr(getattr(net, '_sizes', None), 'fixed', None)
+
+
+def forward_weightless(
+    net: nn.Module, size: tuple[int, int], in_channels: int = 3
+) -> tuple[Tensor, ...]:
+    """Run a backbone that stands on the meta device.
+
+    Args:
+        net: Maps (N, C, H, W) to one tensor or a sequence of them.
+        size: Height and width of the image.
+        in_channels: Channels of the image.
+
+    Returns:
+        Its outputs, without numbers.
+    """
+    with torch.no_grad(), torch.device('meta'):
+        outputs = net(torch.zeros(1, in_channels, *size))
+    return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
