@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import operator
 from functools import cache
+from os.path import normpath
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def read_model_part(path: Path, part: str) -> dict[str, Any] | None:
             names of such values.
         OSError: If the file or a base is not there.
     """
-    found = _merge(*_layers(path.resolve(), part)).get(part)
+    found = _merge(*_layers(Path(normpath(path)), part)).get(part)
     return found if isinstance(found, dict) else None
 
 
@@ -55,7 +56,7 @@ def _layers(path: Path, part: str) -> tuple[dict[str, Any], ...]:
     bases = names['_base_']
     layers: list[dict[str, Any]] = []
     for base in [bases] if isinstance(bases, str) else bases:
-        layers += _layers((path.parent / base).resolve(), part)
+        layers += _layers(Path(normpath(path.parent / base)), part)
     return (*layers, model)
 
 

@@ -155,9 +155,38 @@ def _version(distributions: tuple[str, ...]) -> str | None:
 _Loaded = tuple[dict[str, Entry], dict[str, Entry]]
 
 
-def _entry(name: str, source: str, type_: str, weights: str | None = None) -> Entry:
-    config = dict(type=f'mmdet_backbones.{type_}', model_name=name.rpartition('/')[2])
+# Classes whose one argument is the name that the library gives the net.
+_BY_NAME = {'timm': 'TIMMBackbone', 'torchvision': 'TorchvisionBackbone'}
+
+
+def _entry(name: str, weights: str | None = None) -> Entry:
+    source, _, model = name.partition('/')
+    config = dict(type=f'mmdet_backbones.{_BY_NAME[source]}', model_name=model)
     return Entry(name, source, config, weights)
+
+
+def recorded_source(
+    name: str, version: str | None, models: Mapping[str, bool]
+) -> Source:
+    """List what one source has without importing it, which takes seconds.
+
+    Args:
+        name: A key of ``SOURCES``.
+        version: Of the library whose models were written down.
+        models: Names of the catalog, and whether the library has weights for them.
+
+    Returns:
+        What :func:`load_source` returns, without aliases. It is asked if another
+        version is installed, or if a name does not tell the arguments of a net.
+    """
+    installed = find_spec(name) and _version(SOURCES[name][0])
+    if name not in _BY_NAME or not models or not version or installed != version:
+        return load_source(name)
+    entries = {
+        full: _entry(full, full.replace('/', '://') if has_weights else None)
+        for full, has_weights in models.items()
+    }
+    return Source(name, version, entries)
 
 
 def variants(folder: str) -> dict[str, dict[str, Any]]:
@@ -194,14 +223,9 @@ def _load_timm() -> _Loaded:
     entries = {}
     for model in timm.list_models():
         weights = f'timm://{model}' if model in with_weights else None
-        entries[f'timm/{model}'] = _entry(
-            f'timm/{model}', 'timm', 'TIMMBackbone', weights
-        )
+        entries[f'timm/{model}'] = _entry(f'timm/{model}', weights)
     aliases = {
-        f'timm/{model}': _entry(
-            f'timm/{model}', 'timm', 'TIMMBackbone', f'timm://{model}'
-        )
-        for model in tagged
+        f'timm/{model}': _entry(f'timm/{model}', f'timm://{model}') for model in tagged
     }
     return entries, aliases
 
@@ -210,12 +234,7 @@ def _load_torchvision() -> _Loaded:
     from torchvision import models
 
     names = [f'torchvision/{model}' for model in models.list_models(module=models)]
-    entries = {
-        name: _entry(
-            name, 'torchvision', 'TorchvisionBackbone', name.replace('/', '://')
-        )
-        for name in names
-    }
+    entries = {name: _entry(name, name.replace('/', '://')) for name in names}
     return entries, {}
 
 

@@ -23,12 +23,14 @@ class Figures:
         levels: All of them, shallow to deep.
         refused: Why the backbone cannot be built, in its own words, or None.
         failed: What broke that should not, or None.
+        published: Whether its library has weights for it.
     """
 
     parameters: int = 0
     levels: tuple[Level, ...] = ()
     refused: str | None = None
     failed: str | None = None
+    published: bool = True
 
     @property
     def usable(self) -> bool:
@@ -37,19 +39,19 @@ class Figures:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the short form of the file."""
+        weights = {} if self.published else {'published': False}
         if not self.usable:
             kind = 'refused' if self.refused is not None else 'failed'
-            return {kind: getattr(self, kind)}
+            return {kind: getattr(self, kind), **weights}
         levels = [[level.index, level.channels, level.stride] for level in self.levels]
-        return {'parameters': self.parameters, 'levels': levels}
+        return {'parameters': self.parameters, 'levels': levels, **weights}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Figures:
         """Read the short form of the file."""
         levels = tuple(Level(*level) for level in data.get('levels', ()))
-        return cls(
-            data.get('parameters', 0), levels, data.get('refused'), data.get('failed')
-        )
+        others = {key: data[key] for key in data if key != 'levels'}
+        return cls(levels=levels, **others)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ..engine.mistakes import UserError
-from .entries import OURS, SOURCES, Entry, Source, load_source
+from .entries import OURS, SOURCES, Entry, Source, recorded_source
 from .figures import Figures, SourceFigures, read_figures
 
 _UNITS = {'': 1, 'K': 10**3, 'M': 10**6, 'G': 10**9, 'B': 10**9}
@@ -94,7 +94,9 @@ def list_backbones(
     """
     filtering = bool(strides) or max_parameters is not None
     figures = read_figures() if figures is None else figures
-    loaded = [load_source(name) for name in sources or SOURCES]
+    loaded = [
+        _load(name, figures.get(name, SourceFigures())) for name in sources or SOURCES
+    ]
     rows, left_out, notes = [], [], []
     refused = {}
     for source in loaded:
@@ -144,6 +146,11 @@ def parse_count(text: str) -> int:
         raise UserError(
             f"a number of parameters is digits with K, M or B, as in 30M, got '{text}'"
         ) from error
+
+
+def _load(name: str, known: SourceFigures) -> Source:
+    models = {model: found.published for model, found in known.models.items()}
+    return recorded_source(name, known.version, models)
 
 
 def _passes(

@@ -8,6 +8,7 @@ import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -79,7 +80,9 @@ def sweep(
             for group in same.values()
         }
         for task in as_completed(tasks):
-            yield from ((name, task.result()) for name in tasks[task])
+            for name in tasks[task]:
+                published = find(name).weights is not None
+                yield name, replace(task.result(), published=published)
     finally:
         pool.shutdown(cancel_futures=True)
 
