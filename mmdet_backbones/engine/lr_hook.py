@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from typing import Any
 
 from mmengine.config import Config
@@ -11,8 +10,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ..registry import HOOKS
+from .lr_scaling import ABSOLUTE, Scale
 
 _RATES_OF_GROUPS = ('lr', 'initial_lr', 'max_lr', 'min_lr')
+_RATES_OF_SCHEDULERS = ('base_values', '_last_value', 'min_values')
 
 
 @HOOKS.register_module()
@@ -47,8 +48,7 @@ class LearningRateScaleHook(Hook):
         before = _batch_size_of(checkpoint)
         if before is None or before == self.batch_size:
             return
-        factor = self.batch_size / before
-        factor = factor if self.rule == 'linear' else math.sqrt(factor)
+        factor = Scale(before, 1, self.batch_size, rule=self.rule).factor
         _scale_optimizer(checkpoint['optimizer'], factor)
         for state in _states(checkpoint.get('param_schedulers')):
             _scale_scheduler(state, factor)
@@ -92,9 +92,9 @@ def _states(states: Any) -> list[dict]:
 def _scale_scheduler(state: dict, factor: float) -> None:
     if state.get('param_name') != 'lr':
         return
-    for key in ('base_values', '_last_value'):
+    for key in _RATES_OF_SCHEDULERS:
         if key in state:
             state[key] = [value * factor for value in state[key]]
-    for key in ('eta_min', 'eta_max'):
+    for key in ABSOLUTE:
         if isinstance(state.get(key), (int, float)):
             state[key] = state[key] * factor

@@ -15,7 +15,7 @@ from .mistakes import UserError
 RULES = ('linear', 'sqrt')
 _SETTINGS = ('enable', 'base_batch_size', 'rule')
 # Settings of schedulers that are rates themselves, not shares of one.
-_ABSOLUTE = ('eta_min', 'eta_max', 'min_value')
+ABSOLUTE = ('eta_min', 'eta_max', 'min_value')
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def _rates(cfg: Config) -> Iterator[tuple[str, Any, str]]:
     schedulers = cfg.get('param_scheduler')
     if isinstance(schedulers, Mapping) and 'type' in schedulers:
         schedulers = [schedulers]
-    for path, node, key in _numbers(schedulers, 'param_scheduler', _ABSOLUTE):
+    for path, node, key in _numbers(schedulers, 'param_scheduler', ABSOLUTE):
         # The bounds of a momentum are no rates.
         if 'Momentum' not in str(node.get('type')):
             yield path, node, key
