@@ -8,7 +8,6 @@ import mmdet_backbones  # noqa: F401
 from mmdet_backbones.engine import launch
 from mmdet_backbones.engine.gpu_settings import require_gpu
 from mmdet_backbones.engine.mistakes import run
-from mmdet_backbones.swap.check import require_sound
 
 
 def parse_args() -> argparse.Namespace:
@@ -55,6 +54,8 @@ def train(args: argparse.Namespace) -> None:
     launch.set_resume(cfg, args.resume)
     launch.require_data(cfg, 'train', 'val')
     if not args.no_check:
+        from mmdet_backbones.swap.check import require_sound
+
         require_sound(cfg, launch.count_processes(args.launcher))
     launch.build_runner(cfg).train()
 

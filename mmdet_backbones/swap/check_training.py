@@ -33,9 +33,9 @@ def check_preprocessing(subject: Subject) -> Iterator[Finding]:
         return
     ours = isinstance(subject.net, Backbone)
     wanted = _wanted(subject.net, weights.checkpoint)
-    given = subject.model.get('data_preprocessor') or subject.config.model.get(
-        'data_preprocessor'
-    )
+    place, given = subject.place, subject.model.get('data_preprocessor')
+    if not given:  # of a wrapper around the detector
+        place, given = 'model', subject.config.model.get('data_preprocessor')
     if wanted is None or not isinstance(given, Mapping):
         return
     settings = preprocess_settings(wanted)
@@ -47,7 +47,7 @@ def check_preprocessing(subject: Subject) -> Iterator[Finding]:
     wrong = [key for key in settings if not _alike(settings[key], current[key])]
     if not wrong:
         return
-    key = f'{subject.place}.data_preprocessor'
+    key = f'{place}.data_preprocessor'
     text = ', '.join(f'{name}={current[name]}' for name in wrong)
     expected = ', '.join(f'{name}={settings[name]}' for name in wrong)
     yield Finding(

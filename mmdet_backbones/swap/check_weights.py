@@ -11,17 +11,19 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..adapters.anatomy import largest_parts
+from ..adapters.shapes import repeated_shapes
 from ..backbones.contract import Backbone
 from ..engine.mistakes import UserError
 from ..weights.errors import CheckpointError
 from ..weights.families import differ, kind_of
 from ..weights.loader import examine_checkpoint
+from ..weights.matching import all_prefixes
 from ..weights.reader import Checkpoint, read_shapes
 from ..weights.report import PretrainedWeightsError
 from ..weights.sources import locate_checkpoint
 from .findings import Finding, line
 from .neck_rules import type_name
-from .subject import Subject
+from .subject import Subject, trainable
 from .weight_sources import Pretrained, pretrained_of
 
 # Below which share of a foreign class's parameters nothing useful is loaded.
@@ -123,12 +125,7 @@ def _fitting_prefix(
 ) -> tuple[str, ...]:
     """The prefix under which most of the file's names are those of the net."""
     names = set(net.state_dict())
-    candidates = {''} | {
-        name[: position + 1]
-        for name in shapes
-        for position, letter in enumerate(name)
-        if letter == '.'
-    }
+    candidates = {'', *all_prefixes(shapes)}
     counts = {
         prefix: sum(prefix + name in shapes for name in names) for prefix in candidates
     }
@@ -147,11 +144,10 @@ def _by_name(net: nn.Module, weights: Pretrained, key: str) -> Iterator[Finding]
     if here is None or not differ(here, there) or not set(here.split(' or ')) & kinds:
         return
     cure: tuple[str, ...] = ()
-    if (here, there) == ('ShuffleNetV2', 'ShuffleNetV1'):
-        width = getattr(net, 'widen_factor', 1.0)
-        if isinstance(net, Backbone) or weights.key == 'init_cfg':
-            new = weights.checkpoint if width != 1.0 else _SHUFFLENET
-            cure = (line(f'{key}.checkpoint', new),) if width == 1.0 else ()
+    full_width = getattr(net, 'widen_factor', 1.0) == 1.0
+    mixed_up = (here, there) == ('ShuffleNetV2', 'ShuffleNetV1')
+    if mixed_up and full_width and weights.key == 'init_cfg':
+        cure = (line(f'{key}.checkpoint', _SHUFFLENET),)
     yield Finding(
         'weights',
         key,
@@ -176,12 +172,9 @@ def check_frozen(subject: Subject) -> Iterator[Finding]:
     loaded = subject.config.get('load_from') or subject.model.get('init_cfg')
     if pretrained_of(subject.backbone) is None and not loaded:
         yield from _random(subject, net, key)
-    fresh = subject.build(subject.backbone, as_built=True)
-    if isinstance(fresh, UserError):
-        return
-    before = {name for name, p in fresh.named_parameters() if p.requires_grad}
-    fresh.train()
-    late = before - {name for name, p in fresh.named_parameters() if p.requires_grad}
+    net.train()
+    late = subject.trained_at_first - trainable(net)
+    net.eval()
     if late:
         yield Finding(
             'frozen late',
@@ -245,12 +238,14 @@ def _idle(net: nn.Module, subject: Subject) -> list[str]:
     trained = {n: p for n, p in net.named_parameters() if p.requires_grad}
     channels = int(subject.backbone.get('in_channels', 3))
     try:
-        with torch.device('meta'), torch.enable_grad():
+        with repeated_shapes(), torch.device('meta'), torch.enable_grad():
             outputs = net(torch.zeros(2, channels, *subject.size))
             total = sum(output.sum() for output in outputs if output.requires_grad)
-        if not isinstance(total, torch.Tensor):
-            return []
-        grads = torch.autograd.grad(total, list(trained.values()), allow_unused=True)
+            if not isinstance(total, torch.Tensor):
+                return []
+            grads = torch.autograd.grad(
+                total, list(trained.values()), allow_unused=True
+            )
     except Exception:  # of nets that the meta device cannot train; the full check can
         return []
     finally:

@@ -9,22 +9,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from ..adapters.anatomy import measure
+from ..adapters.shapes import repeated_shapes
 from ..backbones.contract import Backbone, Level
-from ..catalog.weightless import build_weightless, fixed_size
+from ..catalog.weightless import build_weightless, fixed_size, forward_weightless
 from ..engine.mistakes import UserError, explain
 from ..registry import MODELS
-from .base import plain
+from .base import PROBE_SIZE, plain
 from .check_arguments import arguments_of
 from .neck_rules import NeckRule, Part, reader_of
 
-# Large enough for nets without padding, and for the windows of transformers.
-PROBE = (320, 416)
 _MOST_LEVELS = 24
 
 
@@ -35,27 +33,28 @@ class Subject:
     Attributes:
         config: All of it.
         num_gpus: Processes that will train together.
-        trained: Whether it will be trained; otherwise weights and schedule are left
-            unread.
     """
 
     config: Config
     num_gpus: int = 1
-    trained: bool = True
 
     @property
     def model(self) -> Part:
         """``model``, the detector inside a wrapper such as a semi-supervised one."""
-        model = self.config.model
-        for key in ('detector', 'module'):
-            if isinstance(model.get(key), Mapping) and 'backbone' not in model:
-                return model[key]
-        return model
+        return self._place[1]
 
     @property
     def place(self) -> str:
         """Key of :attr:`model` in the config."""
-        return 'model' if self.model is self.config.model else 'model.detector'
+        return self._place[0]
+
+    @property
+    def _place(self) -> tuple[str, Part]:
+        model = self.config.model
+        for key in ('detector', 'module'):
+            if isinstance(model.get(key), Mapping) and 'backbone' not in model:
+                return f'model.{key}', model[key]
+        return 'model', model
 
     @property
     def scope(self) -> str:
@@ -67,10 +66,25 @@ class Subject:
         """Config of the backbone; empty if the detector has none."""
         return plain(self.model.get('backbone') or {})
 
-    @cached_property
+    @property
     def net(self) -> nn.Module | UserError:
-        """The backbone on the meta device, or why it cannot be built."""
-        return self.build(self.backbone)
+        """The backbone on the meta device in eval mode, or why it cannot be built."""
+        return self._built[0]
+
+    @property
+    def trained_at_first(self) -> set[str]:
+        """Parameters that are trainable as the class leaves them, by name."""
+        return self._built[1]
+
+    @cached_property
+    def _built(self) -> tuple[nn.Module | UserError, set[str]]:
+        net = self.build(self.backbone, as_built=True)
+        if isinstance(net, UserError):
+            return net, set()
+        names = trainable(net)
+        # mmdet's own nets freeze here at the latest, and return None.
+        net.eval()
+        return net, names
 
     def build(self, backbone: Part, as_built: bool = False) -> nn.Module | UserError:
         """Build a backbone on the meta device, or return why that fails."""
@@ -85,7 +99,7 @@ class Subject:
 
     @cached_property
     def outputs(self) -> Sequence[Tensor] | UserError:
-        """What the backbone returns for an image of :data:`PROBE`, without numbers."""
+        """What the backbone returns for an image of :attr:`size`, without numbers."""
         if isinstance(self.net, UserError):
             return self.net
         return run(self.net, int(self.backbone.get('in_channels', 3)))
@@ -94,7 +108,7 @@ class Subject:
     def size(self) -> tuple[int, int]:
         """Height and width of the image that :attr:`outputs` are of."""
         fixed = None if isinstance(self.net, UserError) else fixed_size(self.net)
-        return fixed or PROBE
+        return fixed or PROBE_SIZE
 
     @cached_property
     def levels(self) -> tuple[Level, ...] | None:
@@ -168,23 +182,27 @@ class Subject:
         outputs = run(net, int(cfg.get('in_channels', 3)))
         if isinstance(outputs, UserError) or len(outputs) != 1:
             return None
-        return measure(index, outputs[0], PROBE)
+        return measure(index, outputs[0], PROBE_SIZE)
+
+
+def trainable(net: nn.Module) -> set[str]:
+    """Name the parameters that an optimiser would change."""
+    return {name for name, p in net.named_parameters() if p.requires_grad}
 
 
 def run(net: nn.Module, in_channels: int) -> Sequence[Tensor] | UserError:
     """Run a backbone on the meta device, or return why that fails."""
-    size = fixed_size(net) or PROBE
+    size = fixed_size(net) or PROBE_SIZE
     try:
-        with torch.no_grad(), torch.device('meta'), warnings.catch_warnings():
+        with repeated_shapes(), warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            outputs = net(torch.zeros(1, in_channels, *size))
+            return forward_weightless(net, size, in_channels)
     except Exception as error:  # of nets that nobody here wrote
         text = str(error).splitlines()
         return UserError(
             f'it does not take an image of {size[0]} x {size[1]} pixels: '
             f'{text[0] if text else type(error).__name__}'
         )
-    return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
 
 
 def combinations(levels: Sequence[Level], count: int) -> Iterator[tuple[Level, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -246,7 +247,7 @@ def _with_rest(chosen: Match, state_dict: Mapping[str, Tensor]) -> Match:
     )
 
 
-def all_prefixes(state_dict: Mapping[str, Tensor]) -> Iterator[str]:
+def all_prefixes(state_dict: Mapping[str, Any]) -> Iterator[str]:
     """Name everything that may be a prefix in a file, the shortest first."""
     found: dict[str, None] = {}
     for depth in range(1, 5):
