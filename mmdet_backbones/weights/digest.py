@@ -7,7 +7,8 @@ import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-_BLOCK = 1 << 20
+# Large, as the hashing thread may have to wait for Python's lock after every block.
+_BLOCK = 1 << 24
 # By device, inode, size and time of change: a renamed file is still known.
 _known: dict[tuple[int, int, int, int], str] = {}
 

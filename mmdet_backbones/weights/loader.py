@@ -6,6 +6,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -115,6 +116,8 @@ def load_checkpoint(
     used = [name for key in fitting for name in found.found[key].names]
     check_finite({name: source.state_dict[name] for name in used}, source.source)
     _copy(backbone.state_dict(), found, fitting)
+    # Known by now: the file was hashed meanwhile.
+    report = replace(report, sha256=source.sha256)
     if is_main_process():
         print_log(str(report), logger='current', level=logging.INFO)
     return report
@@ -137,8 +140,8 @@ def examine_checkpoint(
         allow_random_frozen: The same.
 
     Returns:
-        The report; what was found; and by key what fits, with the tensor that was made
-        to fit or None for one that fits as it is.
+        The report, without a sha256; what was found; and by key what fits, with the
+        tensor that was made to fit or None for one that fits as it is.
 
     Raises:
         PretrainedWeightsError: As :func:`load_pretrained`.
@@ -150,7 +153,7 @@ def examine_checkpoint(
     fitting, adapted, mismatched = _fit(backbone, expected, found)
     report = LoadReport(
         source=source.source,
-        sha256=source.sha256,
+        sha256='',
         dialect=found.dialect.name,
         prefix=found.prefix,
         stages=_count(expected, fitting),

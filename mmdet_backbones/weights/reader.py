@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,7 @@ class Checkpoint:
             may be views into the file: do not write to it while they are in use
             (write a new file and rename it).
         source: What the user wrote as ``checkpoint``.
-        sha256: Of the file.
+        hashed: Gives the sha256 of the file, None if there is no file.
         path: Of the file on this machine.
         wrapper: Keys under which the weights stood, joined by dots, None if they
             stood on top.
@@ -39,10 +40,20 @@ class Checkpoint:
 
     state_dict: dict[str, Tensor]
     source: str
-    sha256: str
+    hashed: Future[str] | None = None
     path: Path | None = None
     wrapper: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str:
+        """Of the file, which may still be being hashed; empty if there is none.
+
+        Raises:
+            CheckpointError: If the file cannot be read any more.
+        """
+        with _readable(self.source):
+            return self.hashed.result() if self.hashed is not None else ''
 
 
 def read_checkpoint(
@@ -75,7 +86,7 @@ def read_checkpoint(
     with _readable(source):
         try:
             form = recognise(path, source)
-            sha256 = hash_beside(path)
+            hashed = hash_beside(path)
             content = form.read(path, source, map_location)
             state_dict, wrapper = unwrap(content.data, source)
             check_size(state_dict, path.stat().st_size, source)
@@ -86,10 +97,9 @@ def read_checkpoint(
             if digest is not None:
                 check_digest(path, sha256_of(path), digest, source)
             raise
-        check_digest(path, sha256.result(), digest, source)
-    return Checkpoint(
-        state_dict, source, sha256.result(), path, wrapper, content.metadata
-    )
+        if digest is not None:
+            check_digest(path, hashed.result(), digest, source)
+    return Checkpoint(state_dict, source, hashed, path, wrapper, content.metadata)
 
 
 def read_shapes(source: str) -> dict[str, tuple[int, ...]]:

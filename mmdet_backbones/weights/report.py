@@ -59,7 +59,7 @@ class LoadReport:
 
     Attributes:
         source: What ``checkpoint`` said.
-        sha256: Of the file.
+        sha256: Of the file; empty as long as nothing was loaded from it.
         dialect: Naming that the file was recognised to use.
         prefix: Under which the weights stand in the file, ``''`` for none.
         stages: Counts by part of the backbone, in the order of its parameters.
