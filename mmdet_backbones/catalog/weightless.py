@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from ..adapters.shapes import repeated_shapes
 from ..engine.mistakes import UserError, explain
 from ..registry import MODELS
 
@@ -78,7 +79,10 @@ def build_weightless(config: Mapping[str, Any], as_built: bool = False) -> nn.Mo
         with _Weightless():
             net = MODELS.build(dict(config))
     except (TypeError, ValueError, AssertionError) as error:
-        raise UserError(explain(error)) from error
+        reason = explain(error)
+        if reason in ('', type(error).__name__):
+            reason = f'{config["type"]} refuses its arguments without saying why'
+        raise UserError(reason) from error
     net.to('meta')
     if not as_built:
         # mmdet's own nets return None from eval().
@@ -107,3 +111,37 @@ def forward_weightless(
     with torch.no_grad(), torch.device('meta'):
         outputs = net(torch.zeros(1, in_channels, *size))
     return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+
+
+def idle_parameters(
+    net: nn.Module, size: tuple[int, int], in_channels: int = 3
+) -> list[str]:
+    """Name the trainable parameters that no output depends on.
+
+    DistributedDataParallel stops at them, unless it is told to look for them.
+
+    Args:
+        net: On the meta device; it is left in eval mode.
+        size: Height and width of an image that it takes.
+        in_channels: Channels of the image.
+
+    Returns:
+        Their names; none if the net cannot be trained on the meta device.
+    """
+    net.train()
+    trained = {n: p for n, p in net.named_parameters() if p.requires_grad}
+    try:
+        with repeated_shapes(), torch.device('meta'), torch.enable_grad():
+            outputs = net(torch.zeros(2, in_channels, *size))
+            outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
+            total = sum(output.sum() for output in outputs if output.requires_grad)
+            if not isinstance(total, Tensor):
+                return []
+            grads = torch.autograd.grad(
+                total, list(trained.values()), allow_unused=True
+            )
+    except Exception:  # of nets that nobody here wrote
+        return []
+    finally:
+        net.eval()
+    return [n for n, grad in zip(trained, grads, strict=True) if grad is None]

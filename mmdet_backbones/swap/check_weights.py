@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..adapters.anatomy import largest_parts
-from ..adapters.shapes import repeated_shapes
 from ..backbones.contract import Backbone
+from ..catalog.weightless import idle_parameters
 from ..engine.mistakes import UserError
 from ..weights.errors import CheckpointError
 from ..weights.families import differ, kind_of
@@ -216,7 +216,8 @@ def check_gradients(subject: Subject) -> Iterator[Finding]:
         return
     if subject.config.get('find_unused_parameters', False):
         return
-    idle = _idle(net, subject)
+    channels = int(subject.backbone.get('in_channels', 3))
+    idle = idle_parameters(net, subject.size, channels)
     if not idle:
         return
     parts = ', '.join(largest_parts(net, idle)[:4])
@@ -230,24 +231,3 @@ def check_gradients(subject: Subject) -> Iterator[Finding]:
         'several GPUs stops with "Expected to have finished reduction"',
         cure or (line('find_unused_parameters', True),),
     )
-
-
-def _idle(net: nn.Module, subject: Subject) -> list[str]:
-    """Trainable parameters that do not reach any output, found without numbers."""
-    net.train()
-    trained = {n: p for n, p in net.named_parameters() if p.requires_grad}
-    channels = int(subject.backbone.get('in_channels', 3))
-    try:
-        with repeated_shapes(), torch.device('meta'), torch.enable_grad():
-            outputs = net(torch.zeros(2, channels, *subject.size))
-            total = sum(output.sum() for output in outputs if output.requires_grad)
-            if not isinstance(total, torch.Tensor):
-                return []
-            grads = torch.autograd.grad(
-                total, list(trained.values()), allow_unused=True
-            )
-    except Exception:  # of nets that the meta device cannot train; the full check can
-        return []
-    finally:
-        net.eval()
-    return [n for n, grad in zip(trained, grads, strict=True) if grad is None]

@@ -13,10 +13,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..backbones.contract import Backbone, Level, Preprocess
 from ..catalog.entries import Entry, find
 from ..catalog.inspection import probe_levels
-from ..catalog.weightless import build_weightless, fixed_size
+from ..catalog.weightless import build_weightless, fixed_size, idle_parameters
 from ..engine.mistakes import UserError, explain
 from ..registry import MODELS
-from .base import Base
+from .base import PROBE_SIZE, Base
 from .preprocessing import preprocess_of
 
 # Weights that are checkpoints of whole classifiers, for mmengine's own loader.
@@ -135,12 +135,34 @@ def _level_arguments(new: Replacement, strides: Sequence[int]) -> dict[str, Any]
         # mmdet builds stages that no output needs unless it is told not to.
         count = indices[-1] + 1
         if count < len(new.levels):
-            arguments['num_stages'] = count
-            for name in ('strides', 'dilations'):
-                if name in known:
-                    default = new.entry.config.get(name, known[name].default)
-                    arguments[name] = tuple(default)[:count]
+            fewer = dict(num_stages=count, **_by_stage(new, known, count))
+            if _can_be_built({**new.entry.config, **arguments, **fewer}):
+                arguments.update(fewer)
     return arguments
+
+
+def _can_be_built(settings: Mapping[str, Any]) -> bool:
+    try:
+        build_weightless(settings)
+    except UserError:
+        return False
+    return True
+
+
+def _by_stage(
+    new: Replacement, known: Mapping[str, inspect.Parameter], count: int
+) -> dict[str, Any]:
+    """Arguments that have one value for each stage, cut to fewer stages."""
+    values = {
+        name: new.entry.config.get(name, parameter.default)
+        for name, parameter in known.items()
+        if name != 'out_indices'
+    }
+    return {
+        name: type(value)(value[:count])
+        for name, value in values.items()
+        if isinstance(value, (list, tuple)) and len(value) == len(new.levels)
+    }
 
 
 def _freezing(
@@ -216,3 +238,12 @@ def check_backbone(settings: Mapping[str, Any], channels: Sequence[int]) -> None
     levels = getattr(net, 'levels', None) or probe_levels(net)
     found = [level.channels for level in levels]
     assert found == list(channels), f'{settings} gives {found}, not {list(channels)}'
+
+
+def has_idle_parameters(settings: Mapping[str, Any]) -> bool:
+    """Whether the backbone, as it will be written, has parts that no level needs."""
+    if str(settings['type']).startswith('mmdet_backbones.'):
+        return False
+    cfg = {k: v for k, v in settings.items() if k not in ('_delete_', 'init_cfg')}
+    net = build_weightless(cfg, as_built=True)
+    return bool(idle_parameters(net, PROBE_SIZE, settings.get('in_channels', 3)))

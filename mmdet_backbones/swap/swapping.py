@@ -23,6 +23,7 @@ from .replacement import (
     Replacement,
     backbone_settings,
     check_backbone,
+    has_idle_parameters,
     load_replacement,
 )
 
@@ -217,6 +218,9 @@ def _compose(
     }
     if base.config.get('load_from'):
         statements['load_from'] = None
+    if has_idle_parameters(edits[('backbone',)]):
+        # Of a class that builds stages which none of the levels needs.
+        statements['find_unused_parameters'] = True
     lines = _header(order, new, plan, f'Recipe ({recipe.family}): {sentence}')
     lines += [assignment(name, value) for name, value in statements.items()]
     return '\n'.join(lines) + '\n'
