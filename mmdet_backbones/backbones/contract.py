@@ -202,6 +202,20 @@ class Backbone(BaseModule):
         """Modules and bare parameters of one stage; stage 0 is the stem."""
         raise NotImplementedError
 
+    @property
+    def stages(self) -> list[Sequence[nn.Module | nn.Parameter]]:
+        """Parts of every stage that is built, the stem first."""
+        stages: list[Sequence[nn.Module | nn.Parameter]] = []
+        # Level i is at most stage i + 1; what no level needs is empty or not there.
+        for number in range(max(self.out_indices) + 2):
+            try:
+                stages.append(self.stage_modules(number))
+            except (IndexError, AttributeError):
+                break
+        while stages and not stages[-1]:
+            stages.pop()
+        return stages
+
     def _frozen_parts(self) -> Iterable[nn.Module | nn.Parameter]:
         for stage in range(self.frozen_stages + 1):
             yield from self.stage_modules(stage)

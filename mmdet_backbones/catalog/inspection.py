@@ -177,7 +177,7 @@ def stage_parameters(
         Parameters by ``'stem'``, ``'stage 1'``, ...; ``'other'`` for those in no stage.
     """
     if isinstance(net, Backbone):
-        stages = list(_stages(net))
+        stages = list(net.stages)
     else:
         anatomy = dissect(net, net, in_channels=in_channels, size=size)
         stages = [[part_of(net, name) for name in names] for names in anatomy.stages]
@@ -185,19 +185,6 @@ def stage_parameters(
     named = {f'stage {n}' if n else 'stem': c for n, c in enumerate(counts)}
     other = count_parameters(net) - sum(counts)
     return {**named, 'other': other} if other else named
-
-
-def _stages(net: Backbone) -> list[Sequence[nn.Module | nn.Parameter]]:
-    stages: list[Sequence[nn.Module | nn.Parameter]] = []
-    # A stem and one stage per level; what lies beyond is empty or an IndexError.
-    for number in range(len(net.levels) + 2):
-        try:
-            stages.append(net.stage_modules(number))
-        except IndexError:
-            break
-    while stages and not stages[-1]:
-        stages.pop()
-    return stages
 
 
 def _levels(

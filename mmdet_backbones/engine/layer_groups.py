@@ -127,22 +127,13 @@ def _members(part: nn.Module) -> list[nn.Module | None]:
 
 
 def _stages(backbone: nn.Module) -> list[Sequence[nn.Module | nn.Parameter]]:
-    if not isinstance(backbone, Backbone):
-        copy = deepcopy(backbone).to('meta')
-        copy.eval()
-        copy.requires_grad_(True)
-        parts = dissect(copy, copy, skip_unaligned=True).stages
-        return [[part_of(backbone, name) for name in stage] for stage in parts]
-    stages: list[Sequence[nn.Module | nn.Parameter]] = []
-    while True:
-        try:
-            found = backbone.stage_modules(len(stages))
-        except (IndexError, AttributeError):
-            return stages
-        # Dropped stages of our own nets are empty without end.
-        if not found and len(stages) > max(backbone.out_indices, default=0) + 1:
-            return stages
-        stages.append(found)
+    if isinstance(backbone, Backbone):
+        return backbone.stages
+    copy = deepcopy(backbone).to('meta')
+    copy.eval()
+    copy.requires_grad_(True)
+    parts = dissect(copy, copy, skip_unaligned=True).stages
+    return [[part_of(backbone, name) for name in stage] for stage in parts]
 
 
 def _parameters(part: nn.Module | nn.Parameter) -> list[nn.Parameter]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from argparse import Namespace
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from ..catalog.inspection import probe_levels
 from ..catalog.weightless import build_weightless
 from ..engine.launch import read_config
 from ..engine.mistakes import UserError, explain
+from .arguments import arguments_of
 from .neck_rules import NeckRule, Part, output_strides, reader_of
 
 # Large enough that nets without padding leave a map at their last stride, and for the
@@ -61,7 +61,7 @@ class Base:
             return default
         with DefaultScope.overwrite_default_scope(self.config.get('default_scope')):
             cls = MODELS.get(given['type']) or MODELS.get(f'mmdet.{given["type"]}')
-        known = inspect.signature(cls).parameters if cls else {}
+        known = arguments_of(cls)[0] if cls else {}
         fallback = known[name].default if name in known else default
         return given.get(name, fallback)
 

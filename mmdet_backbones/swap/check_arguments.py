@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mmengine.registry import MODELS, TASK_UTILS, DefaultScope
 
 from ..engine.mistakes import explain
+from .arguments import arguments_of
 from .findings import Finding, line
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def _check(place: str, part: Mapping[str, Any]) -> Iterator[Finding]:
             error = KeyError(f'{given} is not in the mmdet::model registry')
             yield Finding('type', place, explain(error))
         return
-    known = arguments_of(cls)
-    if known is None:
+    known, complete = arguments_of(cls)
+    if not complete:
         return
     wrong = [key for key in part if key not in known and key not in _META]
     if not wrong:
@@ -80,33 +80,3 @@ def _find(name: str) -> Any:
         if found is not None:
             return found
     return None
-
-
-def arguments_of(cls: Any) -> set[str] | None:
-    """Names of the arguments that a class takes, its parents' included.
-
-    Args:
-        cls: A class, or a function that makes an object.
-
-    Returns:
-        The names, or None if it takes any.
-    """
-    if not inspect.isclass(cls):
-        parameters = inspect.signature(cls).parameters.values()
-        if any(p.kind == p.VAR_KEYWORD for p in parameters):
-            return None
-        return {p.name for p in parameters}
-    names: set[str] = set()
-    several = any(len(base.__bases__) > 1 for base in cls.__mro__)
-    for base in cls.__mro__:
-        if '__init__' not in base.__dict__:
-            continue
-        parameters = inspect.signature(base.__dict__['__init__']).parameters.values()
-        if base is object or any(p.kind == p.VAR_POSITIONAL for p in parameters):
-            return names if several and names else None
-        names |= {p.name for p in parameters}
-        takes_rest = any(p.kind == p.VAR_KEYWORD for p in parameters)
-        # With several parents a class may hand its arguments on to any of them.
-        if not takes_rest and not several:
-            return names
-    return names if several else None

@@ -16,6 +16,7 @@ from ..catalog.inspection import probe_levels
 from ..catalog.weightless import build_weightless, fixed_size, idle_parameters
 from ..engine.mistakes import UserError, explain
 from ..registry import MODELS
+from .arguments import arguments_of
 from .base import PROBE_SIZE, Base
 from .preprocessing import preprocess_of
 
@@ -194,20 +195,7 @@ def _frozen(new: Replacement, stages: int) -> int:
     every = new.net.levels
     count = sum(level.stride <= reached for level in every)
     # Without a stem of its own, stage 0 is the first level.
-    return count if _stages(new.net, len(every)) > len(every) else count - 1
-
-
-def _stages(net: Backbone, levels: int) -> int:
-    count = 0
-    while count <= levels:
-        try:
-            found = net.stage_modules(count)
-        except (IndexError, AttributeError):
-            break
-        if not found:
-            break
-        count += 1
-    return count
+    return count if len(new.net.stages) > len(every) else count - 1
 
 
 def _default(known: Mapping[str, inspect.Parameter], name: str) -> Any:
@@ -215,17 +203,7 @@ def _default(known: Mapping[str, inspect.Parameter], name: str) -> Any:
 
 
 def _arguments(new: Replacement) -> dict[str, inspect.Parameter]:
-    """All arguments of its class, those handed on to parents included."""
-    found: dict[str, inspect.Parameter] = {}
-    for cls in MODELS.get(str(new.entry.config['type'])).__mro__:
-        if '__init__' not in cls.__dict__:
-            continue
-        parameters = inspect.signature(cls.__dict__['__init__']).parameters.values()
-        for parameter in parameters:
-            found.setdefault(parameter.name, parameter)
-        if not any(p.kind == p.VAR_KEYWORD for p in parameters):
-            break
-    return found
+    return arguments_of(MODELS.get(str(new.entry.config['type'])))[0]
 
 
 def check_backbone(settings: Mapping[str, Any], channels: Sequence[int]) -> None:

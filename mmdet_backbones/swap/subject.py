@@ -19,8 +19,8 @@ from ..backbones.contract import Backbone, Level
 from ..catalog.weightless import build_weightless, fixed_size, forward_weightless
 from ..engine.mistakes import UserError, explain
 from ..registry import MODELS
+from .arguments import arguments_of
 from .base import PROBE_SIZE, plain
-from .check_arguments import arguments_of
 from .neck_rules import NeckRule, Part, reader_of
 
 _MOST_LEVELS = 24
@@ -169,7 +169,7 @@ class Subject:
         """The same net of our class, with all of its levels; None if there is none."""
         if self.twin_type is None:
             return None
-        known = arguments_of(MODELS.get(self.twin_type.rpartition('.')[2])) or set()
+        known, _ = arguments_of(MODELS.get(self.twin_type.rpartition('.')[2]))
         taken = {k: v for k, v in self.backbone.items() if k in known}
         taken.pop('out_indices', None)
         net = self.build({**taken, 'type': self.twin_type})
