@@ -58,7 +58,20 @@ def test_equal_numbers_of_other_types_give_other_types():
 def test_tensors_with_numbers_are_computed():
     with repeated_shapes():
         for value in (1.0, 2.0):
-            assert (torch.full((2,), value) + 1).tolist() == [value + 1] * 2
+            number = torch.full((2,), value)
+            assert (number + 1).tolist() == [value + 1] * 2
+            number.add_(1)
+            assert number.tolist() == [value + 1] * 2
+
+
+def test_what_is_written_in_place_is_what_was_given():
+    with torch.device('meta'), repeated_shapes():
+        for _ in range(2):
+            tensor, out = torch.zeros(2, 3), torch.zeros(2, 3)
+            assert tensor.relu_() is tensor
+            assert tensor.unsqueeze_(0).shape == (1, 2, 3)
+            assert tensor.transpose_(1, 2).shape == (1, 3, 2)
+            assert torch.add(out, out, out=out) is out
 
 
 @pytest.mark.parametrize('name', NETS)

@@ -41,19 +41,27 @@ class repeated_shapes(TorchDispatchMode):  # noqa: N801 - used as a context
     ) -> Any:
         """Run the operator, or give new tensors of the shapes that it gave before."""
         kwargs = kwargs or {}
-        if func._schema.is_mutable:
-            return func(*args, **kwargs)
         try:
             key = (func, _key(tuple(args)), _key(tuple(kwargs.items())))
             known = self._results.get(key)
         except TypeError:  # an argument that cannot be a key, such as a generator
             return func(*args, **kwargs)
         if known is not None:
-            return _map(_empty, known)
+            return args[0] if known is _FIRST else _map(_empty, known)
         result = func(*args, **kwargs)
+        if func._schema.is_mutable and key[1] != _key(tuple(args)):
+            # It changes the shape of what it is given, so it has to be run.
+            return result
         if _is_meta(result):
-            self._results[key] = _map(_shape, result)
+            if args and result is args[0]:
+                self._results[key] = _FIRST
+            elif not any(_within(a, result) for a in (*args, *kwargs.values())):
+                self._results[key] = _map(_shape, result)
         return result
+
+
+# In place of a result: the operator wrote into its first argument.
+_FIRST = object()
 
 
 def _key(argument: Any) -> Any:
@@ -75,6 +83,11 @@ def _is_meta(result: Any) -> bool:
     if isinstance(result, (tuple, list)):
         return all(map(_is_meta, result))
     return isinstance(result, Tensor) and result.is_meta
+
+
+def _within(argument: Any, result: Any) -> bool:
+    parts = result if isinstance(result, (tuple, list)) else (result,)
+    return isinstance(argument, Tensor) and any(argument is part for part in parts)
 
 
 def _shape(tensor: Tensor) -> _Shape:
