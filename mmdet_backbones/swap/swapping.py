@@ -218,6 +218,10 @@ def _compose(
     }
     if base.config.get('load_from'):
         statements['load_from'] = None
+    scaling = base.config.get('auto_scale_lr') or {}
+    if scaling.get('base_batch_size') and not scaling.get('enable'):
+        # The rate of the recipe is that of the batch that is named there.
+        statements['auto_scale_lr'] = dict(enable=True)
     if has_idle_parameters(edits[('backbone',)]):
         # Of a class that builds stages which none of the levels needs.
         statements['find_unused_parameters'] = True

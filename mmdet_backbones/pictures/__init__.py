@@ -1,0 +1,1 @@
+"""Pictures of what a backbone and a neck make of one photograph."""

@@ -1,0 +1,178 @@
+"""The detector whose levels are looked at: built, with weights, ready to run."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+
+from ..engine.mistakes import UserError, explain
+from ..weights.errors import CheckpointError
+from ..weights.reader import read_checkpoint
+from ..weights.sources import locate_checkpoint
+
+_PARTS = ('backbone.', 'neck.')
+_NAMED = 3
+
+
+def build_detector(cfg: Config, checkpoint: str | None, device: str) -> tuple[Any, str]:
+    """Build the detector of a config, in eval mode.
+
+    Without a checkpoint it gets the weights that training would start from. Nothing is
+    downloaded: where those are not on this machine the numbers stay random.
+
+    Args:
+        cfg: The whole config; it is not changed.
+        checkpoint: Of the detector, None for the start of a training.
+        device: To run on.
+
+    Returns:
+        The detector, and one line that says what its weights are.
+
+    Raises:
+        UserError: If it cannot be built, or the checkpoint is of another detector.
+        CheckpointError: If the checkpoint cannot be read.
+    """
+    from mmdet.registry import MODELS
+    from mmdet.utils import register_all_modules
+
+    register_all_modules(init_default_scope=False)
+    model = copy.deepcopy(cfg.get('model') or {})
+    if 'backbone' not in model:
+        raise UserError(
+            'the config needs model.backbone; a wrapper, such as a semi-supervised '
+            'detector, has none: name the config of the detector inside it'
+        )
+    absent = list(_forget_absent(model))
+    try:
+        detector = revert_sync_batchnorm(MODELS.build(model))
+        if checkpoint is None:
+            detector.init_weights()
+    except (
+        KeyError,
+        ValueError,
+        TypeError,
+        ImportError,
+        OSError,
+        AssertionError,
+        AttributeError,
+    ) as error:
+        raise UserError(f'the detector cannot be built: {explain(error)}') from error
+    if checkpoint is not None:
+        load_levels(detector, checkpoint)
+    # mmdet's own nets return None from eval().
+    detector.eval()
+    detector.to(device)
+    return detector, _describe(checkpoint, absent, model)
+
+
+def load_levels(detector: Any, checkpoint: str) -> None:
+    """Load backbone and neck from the checkpoint of a detector.
+
+    Heads are not needed for the levels, so one with other classes does no harm. NaN
+    is loaded as well: that it is there is what a picture of the levels can show.
+
+    Args:
+        detector: Gets the weights.
+        checkpoint: Path or address.
+
+    Raises:
+        UserError: If weights are missing or of another shape.
+        CheckpointError: If the file cannot be read.
+    """
+    found = read_checkpoint(checkpoint, finite=False).state_dict
+    wanted = {
+        name: tensor
+        for name, tensor in detector.state_dict().items()
+        if name.startswith(_PARTS) and not name.endswith('num_batches_tracked')
+    }
+    missing = [name for name in wanted if name not in found]
+    shapes = [
+        f'{name} {tuple(found[name].shape)} for {tuple(tensor.shape)}'
+        for name, tensor in wanted.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    if missing or shapes:
+        raise UserError(
+            f"'{checkpoint}' is not a checkpoint of this config's detector: of "
+            f'{len(wanted)} tensors of backbone and neck '
+            + ' and '.join(
+                f'{len(names)} {what} ({_first(names)})'
+                for names, what in ((missing, 'are missing'), (shapes, 'do not fit'))
+                if names
+            )
+            + '. Its own config lies in the work directory beside it'
+        )
+    detector.load_state_dict({k: found[k] for k in wanted}, strict=False)
+
+
+def check_device(device: str) -> str | None:
+    """Return why a device cannot be used, None if it can."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        return f"--device '{device}' cannot be used here: {reason}; write --device cpu"
+    return None
+
+
+def _first(names: list[str]) -> str:
+    return ', '.join(names[:_NAMED]) + (', ...' if len(names) > _NAMED else '')
+
+
+def _describe(checkpoint: str | None, absent: list[str], model: Mapping) -> str:
+    if checkpoint is not None:
+        return f'weights of {checkpoint}'
+    if absent:
+        return f'RANDOM weights: {_first(absent)} is not on this machine'
+    sources = [str(init['checkpoint']) for init in _pretrained(model)]
+    return f'not trained, from {_first(sources)}' if sources else 'RANDOM weights'
+
+
+def _forget_absent(model: Any) -> Iterator[str]:
+    """Take out and name the pretrained weights that would have to be downloaded."""
+    for part in list(_with_init(model)):
+        entries = _entries(part)
+        absent = [e for e in entries if _is_pretrained(e) and not _is_here(e)]
+        yield from (str(entry['checkpoint']) for entry in absent)
+        if absent:
+            left = [entry for entry in entries if entry not in absent]
+            part['init_cfg'] = left or None
+
+
+def _pretrained(model: Any) -> Iterator[Mapping[str, Any]]:
+    for part in _with_init(model):
+        yield from filter(_is_pretrained, _entries(part))
+
+
+def _with_init(part: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(part, dict):
+        if part.get('init_cfg'):
+            yield part
+        for value in part.values():
+            yield from _with_init(value)
+    elif isinstance(part, (list, tuple)):
+        for value in part:
+            yield from _with_init(value)
+
+
+def _entries(part: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    init = part['init_cfg']
+    return [init] if isinstance(init, Mapping) else list(init)
+
+
+def _is_pretrained(entry: Mapping[str, Any]) -> bool:
+    kind = entry.get('type')
+    name = getattr(kind, '__name__', kind)
+    return name in ('Pretrained', 'PretrainedInit') and bool(entry.get('checkpoint'))
+
+
+def _is_here(entry: Mapping[str, Any]) -> bool:
+    try:
+        return not isinstance(locate_checkpoint(entry['checkpoint']), str)
+    except CheckpointError:
+        return False

@@ -1,0 +1,151 @@
+"""Draws the levels of a backbone and a neck over the image."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from .levels import LevelView
+
+_WIDTH = 2.9  # inches of one picture
+_HEAD = 0.62  # inches of its title
+_DPI = 110
+_WRAP = 38
+_HEAT = 'inferno'
+_BAD, _MARK = '#c00000', '#30d0ff'
+
+
+def draw_levels(
+    views: Sequence[LevelView], picture: np.ndarray, heading: str, notes: Sequence[str]
+) -> bytes:
+    """Draw every level twice: its energy, and its effective receptive field.
+
+    Each value of the energy is drawn as the square of pixels that the declared stride
+    gives it, so that with a wrong stride it leaves the image or does not fill it.
+
+    Args:
+        views: As :func:`~mmdet_backbones.pictures.levels.view_levels` gives them.
+        picture: The image without its padding, of shape (h, w, 3), RGB, 0 to 255.
+        heading: What is to be seen.
+        notes: Lines for the corner: weights, sizes.
+
+    Returns:
+        A PNG.
+    """
+    places = list(dict.fromkeys(view.place for view in views))
+    columns = 1 + max(view.number for view in views) + 1
+    rows = 2 * len(places)
+    height = _WIDTH * picture.shape[0] / picture.shape[1]
+    # Figure without pyplot: no global state, no window, no other backend's turn.
+    figure = Figure(
+        figsize=(_WIDTH * columns, rows * (height + _HEAD) + 0.4), layout='constrained'
+    )
+    FigureCanvasAgg(figure)
+    figure.suptitle(heading, fontsize=11)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    _draw_image(grid[0, 0], picture)
+    _write_notes(grid[1, 0], notes)
+    for view in views:
+        row = 2 * places.index(view.place)
+        _draw_energy(grid[row, view.number + 1], view, picture)
+        _draw_field(grid[row + 1, view.number + 1], view, picture)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format='png', dpi=_DPI)
+    return buffer.getvalue()
+
+
+def scaled(values: np.ndarray) -> np.ndarray:
+    """Scale a map to 0 ... 1 between its 1st and 99th percentile.
+
+    What is not finite stays so; a map without any contrast becomes 0.
+    """
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return np.full(values.shape, np.nan, np.float32)
+    low, high = np.percentile(finite, (1, 99))
+    if high - low <= 1e-6 * np.abs(finite).max():
+        low, high = finite.min(), finite.max()
+    spread = high - low
+    if spread <= 1e-6 * np.abs(finite).max():
+        return np.where(np.isfinite(values), 0.0, np.nan)
+    return np.clip((values - low) / spread, 0, 1)
+
+
+def _draw_image(axes: Any, picture: np.ndarray) -> None:
+    axes.imshow(picture)
+    axes.set_title('image, as the detector gets it', fontsize=8)
+
+
+def _write_notes(axes: Any, notes: Sequence[str]) -> None:
+    lines = [line for note in notes for line in textwrap.wrap(note, _WRAP)]
+    axes.text(0, 1, '\n'.join(lines), va='top', fontsize=8, transform=axes.transAxes)
+
+
+def _background(axes: Any, picture: np.ndarray) -> None:
+    """Show the image in grey, dimmed, and nothing outside it."""
+    grey = picture.mean(2) / 255
+    axes.imshow(0.25 + 0.5 * grey, cmap='gray', vmin=0, vmax=1)
+    axes.set(xlim=(-0.5, picture.shape[1] - 0.5), ylim=(picture.shape[0] - 0.5, -0.5))
+
+
+def _draw_energy(axes: Any, view: LevelView, picture: np.ndarray) -> None:
+    _background(axes, picture)
+    rows, columns = view.size
+    if view.stride is not None:
+        extent = (0, columns * view.stride, rows * view.stride, 0)
+    else:
+        extent = (0, view.field.shape[1], view.field.shape[0], 0)
+    axes.imshow(
+        scaled(view.energy),
+        cmap=_HEAT,
+        vmin=0,
+        vmax=1,
+        alpha=0.65,
+        interpolation='nearest',
+        extent=tuple(side - 0.5 for side in extent),
+    )
+    # imshow widened the axes to the map.
+    axes.set(xlim=(-0.5, picture.shape[1] - 0.5), ylim=(picture.shape[0] - 0.5, -0.5))
+    said = f'said by {view.declared_by}' if view.declared_by else 'measured'
+    idle = f', {view.idle} idle' if view.idle else ''
+    title = (
+        f'{view.place} {view.number}: {view.channels} channels{idle}, {rows} x '
+        f'{columns}\nstride {view.stride} ({said})'
+    )
+    if not view.faults:
+        axes.set_title(title, fontsize=8)
+        return
+    lines = [line for fault in view.faults for line in textwrap.wrap(fault, _WRAP + 4)]
+    axes.set_title('\n'.join([title, *lines]), fontsize=8, color=_BAD, weight='bold')
+    axes.add_patch(_frame(picture, _BAD))
+
+
+def _draw_field(axes: Any, view: LevelView, picture: np.ndarray) -> None:
+    _background(axes, picture)
+    if not view.reach:
+        axes.set_title('no gradient reaches the image', fontsize=8, color=_BAD)
+        return
+    shown = view.field[: picture.shape[0], : picture.shape[1]]
+    # The root, as the field falls off like a Gaussian and its rim would not be seen.
+    strength = np.sqrt(shown / max(float(np.percentile(shown, 99.9)), 1e-30)).clip(0, 1)
+    axes.imshow(strength, cmap=_HEAT, alpha=0.25 + 0.75 * strength, vmin=0, vmax=1)
+    row, column = view.centre
+    corner = (column - view.reach / 2, row - view.reach / 2)
+    axes.add_patch(
+        Rectangle(corner, view.reach, view.reach, fill=False, color=_MARK, lw=1)
+    )
+    axes.set_title(f'receptive field: 90 % in {view.reach} px', fontsize=8)
+
+
+def _frame(picture: np.ndarray, colour: str) -> Rectangle:
+    height, width = picture.shape[:2]
+    return Rectangle((-0.5, -0.5), width, height, fill=False, color=colour, lw=4)
