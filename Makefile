@@ -25,7 +25,7 @@ else
 $(error STACK must be default, onedl or compiled, got '$(STACK)')
 endif
 
-.PHONY: help demo demo-scratch test test-slow test-compiled lint clean
+.PHONY: help demo demo-scratch test test-slow test-compiled lint docs clean
 help:
 	@echo "make demo          train YOLOX with a swapped backbone on real images"
 	@echo "make demo-scratch  the same without pretrained weights, to compare"
@@ -33,6 +33,7 @@ help:
 	@echo "make test-slow     the long tests"
 	@echo "make test-compiled compile mmcv and compare its operators with ours"
 	@echo "make lint          ruff and mypy"
+	@echo "make docs          the documentation, into site/"
 
 # A set-up that was interrupted starts again from nothing; pip's cache keeps it short.
 $(ready): requirements.txt requirements/constraints.txt requirements/onedl.txt requirements/dev.txt setup.cfg
@@ -75,5 +76,21 @@ lint: $(ready)
 	$(python) -m ruff format --check mmdet_backbones tools tests benchmarks
 	$(python) -m mypy
 
+# Docstrings are read, not imported: an environment of 170 MB without torch is enough.
+.venv-docs/.ready: requirements/docs.txt
+	@set -e; found=; for p in $(candidates); do \
+	    if $$p -c '$(usable)' >/dev/null 2>&1; then found=$$p; break; fi; done; \
+	if [ -z "$$found" ]; then \
+	    echo "Python 3.10, 3.11 or 3.12 with venv is needed; tried: $(candidates)." >&2; \
+	    exit 1; fi; \
+	$$found -m venv --clear .venv-docs; \
+	.venv-docs/bin/python -m pip install --disable-pip-version-check -qq \
+	    -r requirements/docs.txt; \
+	touch $@
+
+docs: .venv-docs/.ready
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict
+	@echo "open site/index.html"
+
 clean:
-	rm -rf .venv .venv-* build *.egg-info
+	rm -rf site .venv .venv-* build *.egg-info

@@ -11,8 +11,10 @@ import importlib.abc
 import importlib.machinery
 import sys
 from collections.abc import Callable, Sequence
+from functools import wraps
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 _Action = Callable[[ModuleType], None]
 
@@ -43,12 +45,25 @@ def _let_ssd_predict(module: ModuleType) -> None:
     module.SSDHead.loss_cls = None
 
 
+def _find_peaks_in_any_format(module: ModuleType) -> None:
+    # CenterNet and CornerNet take a view of heatmaps that only contiguous ones have;
+    # in channels-last format, as nets with patches return their maps, it fails.
+    find_peaks = module.get_topk_from_heatmap
+
+    @wraps(find_peaks)
+    def get_topk_from_heatmap(scores: Any, k: int = 20) -> Any:
+        return find_peaks(scores.contiguous(), k)
+
+    module.get_topk_from_heatmap = get_topk_from_heatmap  # type: ignore[attr-defined]
+
+
 AFTER_IMPORT: dict[str, _Action] = {
     'mmengine.config.utils': _know_our_configs,
     'mmengine.config.config': _leave_types_unscoped,
     'mmengine.runner.checkpoint': _load_own_checkpoints,
     'mmengine.utils.package_utils': _find_packages,
     'mmdet.models.dense_heads.ssd_head': _let_ssd_predict,
+    'mmdet.models.utils.gaussian_target': _find_peaks_in_any_format,
     'mmpretrain.utils.dependency': _leave_multimodal_out,
 }
 

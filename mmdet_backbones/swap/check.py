@@ -60,8 +60,11 @@ def check_config(
         What is wrong, errors first; nothing if the config can be trained.
     """
     subject = Subject(deepcopy(config), num_gpus)
-    if not isinstance(config.get('model'), dict) or not subject.backbone:
+    if not isinstance(config.get('model'), dict):
         return [Finding('model', 'model', 'the config has no detector with a backbone')]
+    if 'type' not in subject.backbone:
+        text = 'it has no backbone of a detector of mmdet: nothing was checked'
+        return [Finding('model', 'model', text, (), 'warning')]
     findings: list[Finding] = []
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')

@@ -55,7 +55,11 @@ def _check(place: str, part: Mapping[str, Any]) -> Iterator[Finding]:
     known, complete = arguments_of(cls)
     if not complete:
         return
-    wrong = [key for key in part if key not in known and key not in _META]
+    allowed = {*known, *_META}
+    if place.endswith('.bbox_head.loss_cls'):
+        # DETR's head takes it out of the dict before the loss is built.
+        allowed.add('bg_cls_weight')
+    wrong = [key for key in part if key not in allowed]
     if not wrong:
         return
     near = {key: get_close_matches(key, known, n=1, cutoff=0.75) for key in wrong}

@@ -134,8 +134,17 @@ def _fit(subject: Subject, levels: Sequence[Level]) -> list[str]:
         f'{subject.place}.{key}={list(given)} does not fit the strides '
         f'{list(outputs)} of its maps'
         for key, given in head_strides(subject.model).items()
-        if not _inside(given[:count], outputs[:count])
+        if not _own_maps(subject, key, given)
+        and not _inside(given[:count], outputs[:count])
     ]
+
+
+def _own_maps(subject: Subject, key: str, strides: Sequence[float]) -> bool:
+    """Whether a head reads other maps than the neck's, or counts in another way."""
+    head = subject.model.get(key.partition('.')[0]) or {}
+    # SOLO halves the first map and enlarges the last; YOLACT divides its image size
+    # by the sizes of the maps.
+    return 'SOLO' in type_name(head) or any(s != int(s) for s in strides)
 
 
 def _outputs(subject: Subject, levels: Sequence[Level]) -> Strides | None:

@@ -113,9 +113,12 @@ def check_classes(subject: Subject) -> Iterator[Finding]:
         if dataset is None:
             continue
         with DefaultScope.overwrite_default_scope(subject.scope):
-            classes = _classes(dataset)
-        if split == 'train' and classes is not None:
-            yield from _heads(subject, classes)
+            classes = _metainfo(dataset, 'classes')
+            things = _metainfo(dataset, 'thing_classes')
+        # GroundingDINO's number is that of the tokens of its prompt.
+        reads_text = 'language_model' in subject.model
+        if split == 'train' and classes is not None and not reads_text:
+            yield from _heads(subject, classes, things)
         yield from _annotations(dataset, classes, f'{split}_dataloader.dataset')
 
 
@@ -126,20 +129,24 @@ def _dataset(loader: Any) -> Mapping[str, Any] | None:
     return dataset if isinstance(dataset, Mapping) and 'type' in dataset else None
 
 
-def _classes(dataset: Mapping[str, Any]) -> tuple[str, ...] | None:
-    given = (dataset.get('metainfo') or {}).get('classes')
+def _metainfo(dataset: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
+    given = (dataset.get('metainfo') or {}).get(name)
     if given is None:
         with DATASETS.switch_scope_and_registry(None) as registry:
             cls = registry.get(dataset['type'])
-        given = (getattr(cls, 'METAINFO', None) or {}).get('classes')
+        given = (getattr(cls, 'METAINFO', None) or {}).get(name)
     if isinstance(given, str):
         return (given,)
     return tuple(given) if isinstance(given, Sequence) else None
 
 
-def _heads(subject: Subject, classes: Sequence[str]) -> Iterator[Finding]:
+def _heads(
+    subject: Subject, classes: Sequence[str], things: Sequence[str] | None
+) -> Iterator[Finding]:
+    # Of panoptic data the heads of boxes know the countable classes only.
+    right = {len(classes)} if things is None else {len(classes), len(things)}
     for key, count in class_counts(subject.model).items():
-        if count != len(classes):
+        if count not in right:
             names = ', '.join(classes[:4]) + (', ...' if len(classes) > 4 else '')
             yield Finding(
                 'classes',
@@ -175,6 +182,8 @@ def _annotations(
 
 def check_batch(subject: Subject) -> Iterator[Finding]:
     """Report a learning rate that was chosen for another batch size."""
+    if not subject.config.get('train_dataloader'):
+        return
     try:
         scale = find_scale(subject.config, subject.num_gpus)
     except UserError as error:

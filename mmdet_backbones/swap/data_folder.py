@@ -49,6 +49,7 @@ class DataFolder:
         train: To train on.
         val: To measure on.
         masks: Whether the annotations outline the objects.
+        train_images: Number of images to train on.
     """
 
     root: str
@@ -57,6 +58,7 @@ class DataFolder:
     train: Split
     val: Split
     masks: bool
+    train_images: int
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -97,8 +99,10 @@ def read_folder(path: str) -> DataFolder:
     contents = [_read_json(folder / split.annotations) for split in splits.values()]
     classes = _classes(contents, path)
     masks = any(a.get('segmentation') for a in contents[0]['annotations'][:100])
+    count = len(contents[0]['images'])
+    root = f'{path.rstrip("/")}/'
     return DataFolder(
-        f'{path.rstrip("/")}/', 'CocoDataset', classes, **splits, masks=masks
+        root, 'CocoDataset', classes, **splits, masks=masks, train_images=count
     )
 
 
@@ -166,7 +170,15 @@ def _voc(folder: Path) -> DataFolder:
     if problems:
         raise UserError(f'--data: {"; ".join(problems)}')
     root = f'{str(folder).rstrip("/")}/'
-    return DataFolder(root, 'XMLDataset', tuple(sorted(classes)), **splits, masks=False)
+    listed = (folder / splits['train'].annotations).read_text(encoding='utf-8')
+    return DataFolder(
+        root,
+        'XMLDataset',
+        tuple(sorted(classes)),
+        **splits,
+        masks=False,
+        train_images=len(listed.splitlines()),
+    )
 
 
 def data_settings(config: Mapping[str, Any], folder: DataFolder) -> dict[str, Any]:

@@ -114,6 +114,39 @@ def _adaptive(
     )
 
 
+def short_warm_up(
+    config: Mapping[str, Any], schedulers: Any, images: int
+) -> list[dict[str, Any]] | None:
+    """Keep the warm-up to a tenth of the training, which on small data is short.
+
+    Args:
+        config: The base.
+        schedulers: ``param_scheduler`` as it will be.
+        images: To train on.
+
+    Returns:
+        The schedulers with a shorter warm-up, None if it is short enough.
+    """
+    batch = (config.get('train_dataloader') or {}).get('batch_size')
+    loop = config.get('train_cfg') or {}
+    if not batch or not schedulers:
+        return None
+    total = loop.get('max_iters') or -(-images // batch) * loop.get('max_epochs', 0)
+    longest = max(total // 10, 1)
+    given = [schedulers] if isinstance(schedulers, Mapping) else list(schedulers)
+    new = [dict(plain(step)) for step in given]
+    first = new[0]
+    warms = str(first['type']).rpartition('.')[2] in _WARM_UP
+    if not warms or first.get('by_epoch', True) or first.get('end', 0) <= longest:
+        return None
+    # A schedule by iterations may go on where the warm-up ends.
+    for step in new[1:]:
+        if step.get('begin') == first['end'] and not step.get('by_epoch', True):
+            step['begin'] = longest
+    first['end'] = longest
+    return new
+
+
 def _schedulers(
     config: Mapping[str, Any], factor: float, recipe: Recipe
 ) -> list[dict[str, Any]] | None:

@@ -109,8 +109,11 @@ def _efficient(net: Traits) -> bool:
 # Tags of timm's weights that were trained with the classical recipe of ResNet: SGD,
 # step decay, no strong augmentation.
 _CLASSICAL_TAGS = re.compile(r'((tv|gluon|ms|ssld)_)?in1k$|$')
-# Attention between places of a map; gates over channels are something else.
-_ATTENTION = re.compile(r'(?<!Channel)(Attention|MSA)|CrossCovarianceAttn')
+# Attention between places of a map; gates over channels, and plugins of a ResNet, are
+# something else.
+_ATTENTION = re.compile(
+    r'(?<!Channel)(?<!Split)(?<!Generalized)(Attention|MSA)|CrossCovarianceAttn'
+)
 
 
 def _modern_weights(net: Traits) -> bool:

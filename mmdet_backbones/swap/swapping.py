@@ -16,7 +16,7 @@ from .document import assignment, check_target, comment, nested, write
 from .head_edits import class_edits, stride_edits
 from .level_plan import Edits, LevelPlan, plan_levels
 from .neck_rules import necks_of, rule_of
-from .optimisation import optimiser_settings
+from .optimisation import optimiser_settings, short_warm_up
 from .preprocessing import preprocess_settings
 from .recipes import Traits, choose_recipe, traits
 from .replacement import (
@@ -86,7 +86,7 @@ def swap(order: Order) -> str:
     edits = _try(problems, lambda: _edits(base, new, plan, order, folder))
     if problems or plan is None or edits is None:
         raise _all(problems)
-    return _compose(order, base, new, plan, edits, data_lines)
+    return _compose(order, base, new, plan, edits, folder, data_lines)
 
 
 def save(order: Order) -> Path:
@@ -199,13 +199,10 @@ def _compose(
     new: Replacement,
     plan: LevelPlan,
     edits: Edits,
+    folder: DataFolder | None,
     data_lines: Mapping[str, Any],
 ) -> str:
-    net = _traits(new)
-    recipe = choose_recipe(net)
-    optimiser, sentence = optimiser_settings(
-        base.config, recipe, net.groups, new.weights is not None
-    )
+    training, recipe = _training(base, new, folder)
     imports = list((base.config.get('custom_imports') or {}).get('imports', ()))
     if 'mmdet_backbones' not in imports:
         imports.append('mmdet_backbones')
@@ -214,20 +211,37 @@ def _compose(
         'custom_imports': dict(imports=imports, allow_failed_imports=False),
         'model': nested(plain(base.model), edits),
         **data_lines,
-        **optimiser,
+        **training,
     }
     if base.config.get('load_from'):
         statements['load_from'] = None
-    scaling = base.config.get('auto_scale_lr') or {}
-    if scaling.get('base_batch_size') and not scaling.get('enable'):
-        # The rate of the recipe is that of the batch that is named there.
-        statements['auto_scale_lr'] = dict(enable=True)
     if has_idle_parameters(edits[('backbone',)]):
         # Of a class that builds stages which none of the levels needs.
         statements['find_unused_parameters'] = True
-    lines = _header(order, new, plan, f'Recipe ({recipe.family}): {sentence}')
+    lines = _header(order, new, plan, recipe)
     lines += [assignment(name, value) for name, value in statements.items()]
     return '\n'.join(lines) + '\n'
+
+
+def _training(
+    base: Base, new: Replacement, folder: DataFolder | None
+) -> tuple[dict[str, Any], str]:
+    """Optimiser, schedule and scaling of the rate; and a sentence on the recipe."""
+    net = _traits(new)
+    recipe = choose_recipe(net)
+    settings, sentence = optimiser_settings(
+        base.config, recipe, net.groups, new.weights is not None
+    )
+    if folder is not None:
+        given = settings.get('param_scheduler', base.config.get('param_scheduler'))
+        short = short_warm_up(base.config, given, folder.train_images)
+        if short is not None:
+            settings['param_scheduler'] = short
+    scaling = base.config.get('auto_scale_lr') or {}
+    if scaling.get('base_batch_size') and not scaling.get('enable'):
+        # The rate of the recipe is that of the batch that is named there.
+        settings['auto_scale_lr'] = dict(enable=True)
+    return settings, f'Recipe ({recipe.family}): {sentence}'
 
 
 def _traits(new: Replacement) -> Traits:
