@@ -27,7 +27,11 @@ HOOKS = Registry(
     'hook',
     parent=MMENGINE_HOOKS,
     scope='mmdet_backbones',
-    locations=['mmdet_backbones.engine.hooks', 'mmdet_backbones.engine.lr_hook'],
+    locations=[
+        'mmdet_backbones.engine.hooks',
+        'mmdet_backbones.engine.lr_hook',
+        'mmdet_backbones.engine.memory_format',
+    ],
 )
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',

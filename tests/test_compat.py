@@ -186,7 +186,7 @@ def _class(item):
 def test_hooks_are_built_by_scope():
     from mmengine.registry import HOOKS
 
-    hook = HOOKS.build(dict(type='mmdet_backbones.ChannelsLastHook'))
+    hook = HOOKS.build(dict(type='mmdet_backbones.ChannelsLastHook', measure=False))
     net = torch.nn.Conv2d(3, 8, 3)
-    hook.before_run(type('Runner', (), {'model': net})())
+    hook.before_test(type('Runner', (), {'model': net})())
     assert net.weight.is_contiguous(memory_format=torch.channels_last)

@@ -10,11 +10,12 @@ from test_fusion import norms_in, with_statistics
 from test_tools import SMALL, squares  # noqa: F401
 from test_tools import config as trees  # noqa: F401
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from mmdet_backbones import fuse_for_inference
 
 
-def detector_with(base: str, backbone: dict, in_channels: list[int]) -> nn.Module:
+def detector_with(base: str, backbone: dict, in_channels: list[int] | int) -> nn.Module:
     from mmdet.registry import MODELS as DETECTORS
     from mmdet.utils import register_all_modules
 
@@ -42,6 +43,14 @@ FASTER = (
     'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
     dict(type='mmdet_backbones.ResNet', depth=18),
     [64, 128, 256, 512],
+)
+
+
+# Its way to find peaks takes contiguous maps only, as mmdet has it.
+CENTERNET = (
+    'centernet/centernet_r18_8xb16-crop512-140e_coco.py',
+    dict(type='mmdet_backbones.ResNet', depth=18, out_strides=(32,)),
+    512,
 )
 
 
@@ -74,10 +83,27 @@ def test_a_whole_detector_predicts_the_same(given):
         fused.train()
 
 
+@pytest.mark.parametrize('given', [YOLOX, CENTERNET], ids=['YOLOX', 'CenterNet'])
+def test_channels_last_computes_the_same(given):
+    detector = detector_with(*given)
+    image = torch.randn(1, 3, 96, 128)
+    last = copy.deepcopy(detector).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        expected, found = (
+            tree_leaves(net(image, mode='tensor')) for net in (detector, last)
+        )
+        predicted = last(image, [sample((96, 128))], mode='predict')
+    assert len(expected) == len(found) > 2
+    for one, other in zip(expected, found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    assert len(predicted[0].pred_instances) > 10
+
+
 def sample(size: tuple[int, int]):
     from mmdet.structures import DetDataSample
 
-    info = dict(img_shape=size, ori_shape=size, pad_shape=size)
+    info = dict.fromkeys(('img_shape', 'ori_shape', 'pad_shape'), size)
+    info |= dict(batch_input_shape=size, border=[0, size[0], 0, size[1]])
     return DetDataSample(metainfo=dict(img_id=0, scale_factor=(1.0, 1.0), **info))
 
 

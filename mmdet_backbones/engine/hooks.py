@@ -6,7 +6,6 @@ import json
 import os
 from pathlib import Path
 
-import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -14,23 +13,6 @@ from mmengine.runner.checkpoint import find_latest_checkpoint
 
 from ..backbones.contract import Backbone
 from ..registry import HOOKS
-
-
-@HOOKS.register_module()
-class ChannelsLastHook(Hook):
-    """Keep the whole detector in channels-last memory format.
-
-    Convolutions of (N, C, H, W) maps then read neighbouring channels from
-    neighbouring addresses, which is faster for most nets; results are the same up
-    to rounding. Use it as
-    ``custom_hooks = [dict(type='mmdet_backbones.ChannelsLastHook')]``.
-    """
-
-    priority = 'VERY_HIGH'
-
-    def before_run(self, runner: Runner) -> None:
-        """Convert the weights; every convolution after them keeps the format."""
-        runner.model.to(memory_format=torch.channels_last)
 
 
 @HOOKS.register_module()

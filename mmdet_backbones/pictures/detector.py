@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.model import revert_sync_batchnorm
+from mmengine.logging import MMLogger
+from mmengine.model import BaseModule, revert_sync_batchnorm
 
 from ..engine.mistakes import UserError, explain
 from ..weights.errors import CheckpointError
@@ -17,6 +20,20 @@ from ..weights.sources import locate_checkpoint
 
 _PARTS = ('backbone.', 'neck.')
 _NAMED = 3
+_NO_BACKBONE = (
+    'the config needs model.backbone; a wrapper, such as a semi-supervised detector, '
+    'has none: name the config of the detector inside it'
+)
+# How constructors refuse what a config says.
+_REFUSALS = (
+    KeyError,
+    ValueError,
+    TypeError,
+    ImportError,
+    OSError,
+    AssertionError,
+    AttributeError,
+)
 
 
 def build_detector(cfg: Config, checkpoint: str | None, device: str) -> tuple[Any, str]:
@@ -43,24 +60,13 @@ def build_detector(cfg: Config, checkpoint: str | None, device: str) -> tuple[An
     register_all_modules(init_default_scope=False)
     model = copy.deepcopy(cfg.get('model') or {})
     if 'backbone' not in model:
-        raise UserError(
-            'the config needs model.backbone; a wrapper, such as a semi-supervised '
-            'detector, has none: name the config of the detector inside it'
-        )
+        raise UserError(_NO_BACKBONE)
     absent = list(_forget_absent(model))
     try:
         detector = revert_sync_batchnorm(MODELS.build(model))
         if checkpoint is None:
-            detector.init_weights()
-    except (
-        KeyError,
-        ValueError,
-        TypeError,
-        ImportError,
-        OSError,
-        AssertionError,
-        AttributeError,
-    ) as error:
+            _initialise(detector)
+    except _REFUSALS as error:
         raise UserError(f'the detector cannot be built: {explain(error)}') from error
     if checkpoint is not None:
         load_levels(detector, checkpoint)
@@ -118,6 +124,27 @@ def check_device(device: str) -> str | None:
         reason = str(error).splitlines()[0]
         return f"--device '{device}' cannot be used here: {reason}; write --device cpu"
     return None
+
+
+def _initialise(detector: Any) -> None:
+    """Initialise what makes the levels; heads would take most of the time."""
+    parts = [detector.backbone, getattr(detector, 'neck', None)]
+    with _no_chatter():
+        for part in [detector] if detector.init_cfg else parts:
+            if isinstance(part, BaseModule):
+                part.init_weights()
+
+
+@contextlib.contextmanager
+def _no_chatter() -> Iterator[None]:
+    """Keep back the line for each parameter that mmengine logs."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _first(names: list[str]) -> str:

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from .levels import LevelView
 
 _WIDTH = 2.9  # inches of one picture
-_HEAD = 0.62  # inches of its title
+_LINE = 0.15  # inches of one line of its title
 _DPI = 110
 _WRAP = 38
 _HEAT = 'inferno'
@@ -40,18 +40,8 @@ def draw_levels(
         A PNG.
     """
     places = list(dict.fromkeys(view.place for view in views))
-    columns = 1 + max(view.number for view in views) + 1
-    rows = 2 * len(places)
-    height = _WIDTH * picture.shape[0] / picture.shape[1]
-    # Figure without pyplot: no global state, no window, no other backend's turn.
-    figure = Figure(
-        figsize=(_WIDTH * columns, rows * (height + _HEAD) + 0.4), layout='constrained'
-    )
-    FigureCanvasAgg(figure)
+    figure, grid = _grid(views, places, picture)
     figure.suptitle(heading, fontsize=11)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
     _draw_image(grid[0, 0], picture)
     _write_notes(grid[1, 0], notes)
     for view in views:
@@ -61,6 +51,28 @@ def draw_levels(
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', dpi=_DPI)
     return buffer.getvalue()
+
+
+def _grid(
+    views: Sequence[LevelView], places: Sequence[str], picture: np.ndarray
+) -> tuple[Figure, np.ndarray]:
+    """Lay out two rows for each place, with a first column for the image."""
+    columns = 1 + max(view.number for view in views) + 1
+    height = _WIDTH * picture.shape[0] / picture.shape[1]
+    heights = []
+    for place in places:
+        lines = max(len(_title(view)) for view in views if view.place == place)
+        heights += [height + lines * _LINE, height + _LINE]
+    # Figure without pyplot: no global state, no window, no other backend's turn.
+    figure = Figure(
+        figsize=(_WIDTH * columns, sum(heights) + 0.15 * len(heights) + 0.4),
+        layout='constrained',
+    )
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(heights), columns, height_ratios=heights)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    return figure, grid
 
 
 def scaled(values: np.ndarray) -> np.ndarray:
@@ -109,24 +121,26 @@ def _draw_energy(axes: Any, view: LevelView, picture: np.ndarray) -> None:
         cmap=_HEAT,
         vmin=0,
         vmax=1,
-        alpha=0.65,
+        alpha=0.75,
         interpolation='nearest',
         extent=tuple(side - 0.5 for side in extent),
     )
     # imshow widened the axes to the map.
     axes.set(xlim=(-0.5, picture.shape[1] - 0.5), ylim=(picture.shape[0] - 0.5, -0.5))
+    axes.set_title('\n'.join(_title(view)), fontsize=8)
+    if view.faults:
+        axes.title.set(color=_BAD, weight='bold')
+        axes.add_patch(_frame(picture, _BAD))
+
+
+def _title(view: LevelView) -> list[str]:
     said = f'said by {view.declared_by}' if view.declared_by else 'measured'
     idle = f', {view.idle} idle' if view.idle else ''
-    title = (
-        f'{view.place} {view.number}: {view.channels} channels{idle}, {rows} x '
-        f'{columns}\nstride {view.stride} ({said})'
-    )
-    if not view.faults:
-        axes.set_title(title, fontsize=8)
-        return
-    lines = [line for fault in view.faults for line in textwrap.wrap(fault, _WRAP + 4)]
-    axes.set_title('\n'.join([title, *lines]), fontsize=8, color=_BAD, weight='bold')
-    axes.add_patch(_frame(picture, _BAD))
+    return [
+        f'{view.place} {view.number}: {view.channels} channels{idle}',
+        f'{view.size[0]} x {view.size[1]}, stride {view.stride} ({said})',
+        *(line for fault in view.faults for line in textwrap.wrap(fault, _WRAP + 2)),
+    ]
 
 
 def _draw_field(axes: Any, view: LevelView, picture: np.ndarray) -> None:

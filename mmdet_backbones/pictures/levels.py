@@ -239,10 +239,10 @@ def _with_field(
     seen: _Seen, inputs: Tensor, probes: int, generator: torch.Generator
 ) -> LevelView:
     view, centre = seen.view, seen.centre
-    if not centre.requires_grad or not torch.isfinite(centre).all():
+    if not torch.isfinite(centre).all():
         return view
     total = torch.zeros_like(inputs[0, 0])
-    for _ in range(probes):
+    for _ in range(probes if centre.requires_grad else 0):
         signs = torch.randint(0, 2, centre.shape, generator=generator) * 2.0 - 1
         projected = (centre * signs.to(centre)).sum()
         (gradient,) = torch.autograd.grad(
@@ -251,7 +251,11 @@ def _with_field(
         if gradient is not None:
             total += gradient.abs().sum(1)[0]
     field = np.nan_to_num(total.cpu().numpy() / probes)
-    return replace(view, field=field, reach=field_reach(field, view.centre))
+    reach = field_reach(field, view.centre)
+    faults = view.faults
+    if not reach and not any(fault.startswith('DEAD') for fault in faults):
+        faults = (*faults, 'DEAD in its middle: no pixel of the image changes it')
+    return replace(view, field=field, reach=reach, faults=faults)
 
 
 def field_reach(field: np.ndarray, centre: tuple[int, int]) -> int:

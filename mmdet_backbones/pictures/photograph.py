@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from ..catalog.weightless import fixed_size
@@ -44,7 +44,7 @@ def check_image(path: Path) -> str | None:
     try:
         with Image.open(path) as image:
             image.load()
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return f"the image '{path}' cannot be read: {error}"
     return None
 
@@ -52,8 +52,8 @@ def check_image(path: Path) -> str | None:
 def prepare(cfg: Config, detector: Any, path: Path, longest: int) -> Photograph:
     """Prepare an image with the test pipeline and the preprocessor of a config.
 
-    The size of the test is kept where no side of it is above ``longest``. Instead of
-    the padding to one shape, the image is padded to a multiple of 32.
+    The size of the test is kept where no side of it is above ``longest``. Where it is
+    not, or the pipeline pads to one shape, the image is padded to a multiple of 32.
 
     Args:
         cfg: The whole config.
@@ -66,7 +66,7 @@ def prepare(cfg: Config, detector: Any, path: Path, longest: int) -> Photograph:
     """
     from mmdet.structures import DetDataSample
 
-    steps = test_steps(cfg, longest, fixed_size(detector.backbone))
+    steps = pipeline_steps(cfg, longest, fixed_size(detector.backbone))
     try:
         image, picture = _transform(steps, path)
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
@@ -101,7 +101,7 @@ def _transform(steps: list[dict], path: Path) -> tuple[np.ndarray, np.ndarray]:
     return image, rgb.clip(0, 255).astype(np.uint8)
 
 
-def test_steps(
+def pipeline_steps(
     cfg: Config, longest: int, fixed: tuple[int, int] | None = None
 ) -> list[dict[str, Any]]:
     """Give the steps of the test pipeline that load, resize and pad an image.
@@ -113,12 +113,15 @@ def test_steps(
     """
     steps: list[dict[str, Any]] = []
     padding: dict[str, Any] = dict(type='Pad', size_divisor=_DIVISOR)
-    for step in _pipeline(cfg):
+    pads = False
+    for step in read_pipeline(cfg):
         name = _name(step)
         if name == 'Pad':
             padding |= {k: v for k, v in step.items() if k == 'pad_val'}
+            pads = True
         elif name in _RESIZES:
             steps.append(_limited(step, longest))
+            pads = pads or steps[-1] != step
         elif not name.startswith('Pack') and 'Annotations' not in name:
             steps.append(step)
     if not any(_name(step).startswith('Load') for step in steps):
@@ -129,11 +132,14 @@ def test_steps(
         return [*steps, dict(type='Resize', scale=shape, keep_ratio=False)]
     if not any(_name(step) in _RESIZES for step in steps):
         steps.append(dict(type='Resize', scale=(longest, longest), keep_ratio=True))
-    return [*steps, padding]
+        pads = True
+    return [*steps, padding] if pads else steps
 
 
-def _pipeline(cfg: Config) -> list[dict[str, Any]]:
-    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+def read_pipeline(cfg: Config) -> list[dict[str, Any]]:
+    """Give the transforms of the test pipeline, or that of the validation, if any."""
+    loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
+    dataset = loader.get('dataset') or {}
     while isinstance(dataset.get('dataset'), Mapping):
         dataset = dataset['dataset']
     return plain(list(dataset.get('pipeline') or []))
@@ -145,7 +151,9 @@ def _limited(step: dict[str, Any], longest: int) -> dict[str, Any]:
         scale = (scale, scale)
     if not isinstance(scale, (tuple, list)) or not all(type(s) is int for s in scale):
         return dict(type='Resize', scale=(longest, longest), keep_ratio=True)
-    factor = min(1.0, longest / max(scale))
+    if max(scale) <= longest:
+        return step
+    factor = longest / max(scale)
     width, height = (max(1, round(side * factor)) for side in scale)
     keep = bool(step.get('keep_ratio', False))
     return dict(type='Resize', scale=(width, height), keep_ratio=keep)

@@ -57,7 +57,11 @@ class Visualization:
     @property
     def faults(self) -> list[str]:
         """Every fault with its level."""
-        return [f'{v.place} {v.number}: {fault}' for v in self.views for fault in v.faults]  # fmt: skip
+        return [
+            f'{view.place} {view.number}: {fault}'
+            for view in self.views
+            for fault in view.faults
+        ]
 
 
 def problems_with(order: Order) -> list[str]:

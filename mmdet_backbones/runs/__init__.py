@@ -1,0 +1,1 @@
+"""What finished trainings left in their work directories."""

@@ -1,0 +1,121 @@
+"""Parameters and operations of a detector, without any weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..adapters.shapes import repeated_shapes
+from ..catalog.inspection import count_parameters
+from ..catalog.weightless import build_weightless, fixed_size
+from ..engine.mistakes import explain
+from ..pictures.photograph import read_pipeline
+from ..swap.subject import Subject
+
+_DIVISOR = 32
+_USUAL = (640, 640)
+_HEADS = ('rpn_head', 'bbox_head')
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What one image costs.
+
+    Attributes:
+        parameters: Of the detector; None if it cannot be built.
+        backbone_parameters: Of its backbone alone.
+        flops: Floating-point operations of backbone, neck and dense head for one
+            image, a multiply-add as two; None if they cannot be counted. The second
+            stage of a two-stage detector is not in it: it depends on the image.
+        size: Height and width of that image, which are those of the test.
+        parts: What the operations are of.
+        problem: Why something is None.
+    """
+
+    parameters: int | None = None
+    backbone_parameters: int | None = None
+    flops: int | None = None
+    size: tuple[int, int] | None = None
+    parts: tuple[str, ...] = ()
+    problem: str = ''
+
+
+def measure_costs(cfg: Config) -> Costs:
+    """Build a config's detector on the meta device and count.
+
+    Args:
+        cfg: The whole config; it is not changed.
+
+    Returns:
+        The counts; what cannot be had is None.
+    """
+    from mmdet.utils import register_all_modules
+
+    register_all_modules(init_default_scope=False)
+    subject = Subject(cfg)
+    try:
+        with DefaultScope.overwrite_default_scope(subject.scope):
+            detector = build_weightless(subject.model)
+    except Exception as error:  # of classes that nobody here wrote
+        return Costs(problem=f'the detector cannot be built: {explain(error)}')
+    parameters = count_parameters(detector)
+    alone = count_parameters(detector.backbone)  # type: ignore[arg-type]
+    size = fixed_size(detector.backbone) or image_size(cfg)  # type: ignore[arg-type]
+    channels = int(subject.backbone.get('in_channels', 3))
+    try:
+        flops, parts = _count(detector, size, channels)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return Costs(
+            parameters,
+            alone,
+            size=size,
+            problem=f'operations cannot be counted: {reason}',
+        )
+    return Costs(parameters, alone, flops, size, parts)
+
+
+def _count(
+    detector: Any, size: tuple[int, int], channels: int
+) -> tuple[int, tuple[str, ...]]:
+    counter = FlopCounterMode(display=False)
+    parts = ['backbone', 'neck'] if getattr(detector, 'neck', None) else ['backbone']
+    with repeated_shapes(), counter, torch.no_grad(), torch.device('meta'):
+        maps = detector.extract_feat(torch.zeros(1, channels, *size))
+        flops = counter.get_total_flops()
+        for name in _HEADS:
+            head = getattr(detector, name, None)
+            if head is None:
+                continue
+            try:
+                head(maps)
+            except (TypeError, AttributeError, RuntimeError, ValueError):
+                # A decoder needs more than the maps.
+                break
+            flops = counter.get_total_flops()
+            parts.append('dense head')
+            break
+    return flops, tuple(parts)
+
+
+def image_size(cfg: Config) -> tuple[int, int]:
+    """Give the size of the images of the test, padded to a multiple of 32.
+
+    Returns:
+        Height and width; of a scale such as (1333, 800) the wide image. 640 x 640 if
+        the config does not say.
+    """
+    for step in read_pipeline(cfg):
+        scale = step.get('scale')
+        if isinstance(scale, int):
+            scale = (scale, scale)
+        if isinstance(scale, Sequence) and all(type(side) is int for side in scale):
+            height, width = (-(-side // _DIVISOR) * _DIVISOR for side in sorted(scale))
+            return height, width
+    return _USUAL

@@ -1,0 +1,120 @@
+"""Plots of several trainings."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .records import Run
+
+_DPI = 120
+_MARKERS = 'osD^vPX*<>'
+
+
+def plot_curves(runs: Sequence[Run]) -> bytes:
+    """Draw AP over epochs, the best of each training marked.
+
+    Trainings that count iterations and those that count epochs are drawn together
+    over their share of the training.
+
+    Args:
+        runs: All with a value.
+
+    Returns:
+        A PNG.
+    """
+    figure, (axes,) = _figure(1, len(runs))
+    units = {run.unit for run in runs}
+    for number, run in enumerate(runs):
+        whole = (run.planned or run.reached or 1) / 100 if len(units) > 1 else 1
+        steps = [step / whole for step, _ in run.series]
+        values = [value for _, value in run.series]
+        axes.plot(steps, values, **_style(number), label=run.name)
+        assert run.best is not None
+        step, value = run.best
+        axes.plot(step / whole, value, 'o', ms=13, mfc='none', mec=_colour(number))
+    axes.set(
+        xlabel=units.pop() if len(units) == 1 else 'share of the training in %',
+        ylabel=_ylabel(runs),
+        title='validations, the best one in a circle',
+        xlim=(0, None),
+        ylim=(0, None),
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return _png(figure, axes)
+
+
+def plot_costs(runs: Sequence[Run]) -> bytes:
+    """Draw the best AP against parameters, operations and time of training.
+
+    Args:
+        runs: All with a value.
+
+    Returns:
+        A PNG.
+    """
+    figure, panels = _figure(3, len(runs))
+    short = max(run.seconds for run in runs) < 2 * 3600
+    measures: dict[str, list[float | None]] = {
+        'parameters of the detector in M': [_in(r.costs.parameters, 1e6) for r in runs],
+        'GFLOPs of an image': [_in(r.costs.flops, 1e9) for r in runs],
+        f'training in {"minutes" if short else "hours"}': [
+            _in(r.seconds, 60 if short else 3600) for r in runs
+        ],
+    }
+    for axes, (name, costs) in zip(panels, measures.items(), strict=True):
+        for number, (run, cost) in enumerate(zip(runs, costs, strict=True)):
+            assert run.best is not None
+            # Every run in the legend, also where its cost is not known.
+            point = ([], []) if cost is None else ([cost], [run.best[1]])
+            axes.plot(*point, **_style(number), linestyle='none', label=run.name)
+        unknown = costs.count(None)
+        note = f' ({unknown} of {len(runs)} not known)' if unknown else ''
+        axes.set(xlabel=name + note, xlim=(0, None), ylim=(0, None))
+    panels[0].set_ylabel(_ylabel(runs))
+    return _png(figure, panels[0])
+
+
+def _in(count: float | None, unit: float) -> float | None:
+    return count / unit if count else None
+
+
+def _figure(count: int, runs: int) -> tuple[Figure, list[Any]]:
+    # Figure without pyplot: no global state, no window, no other backend's turn.
+    figure = Figure(
+        figsize=(7 if count == 1 else 4 * count, 4 + 0.2 * runs), layout='constrained'
+    )
+    FigureCanvasAgg(figure)
+    panels = list(figure.subplots(1, count, squeeze=False, sharey=True)[0])
+    for axes in panels:
+        axes.grid(alpha=0.3)
+    return figure, panels
+
+
+def _png(figure: Figure, named: Any) -> bytes:
+    handles, labels = named.get_legend_handles_labels()
+    figure.legend(handles, labels, loc='outside lower left', fontsize=9)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format='png', dpi=_DPI)
+    return buffer.getvalue()
+
+
+def _style(number: int) -> dict[str, Any]:
+    return dict(
+        color=_colour(number), marker=_MARKERS[number % len(_MARKERS)], linewidth=1.5
+    )
+
+
+def _colour(number: int) -> Any:
+    return colormaps['tab10'](number % 10)
+
+
+def _ylabel(runs: Sequence[Run]) -> str:
+    metrics = {str(run.metric) for run in runs}
+    return metrics.pop() if len(metrics) == 1 else 'AP (of several kinds)'
