@@ -149,6 +149,7 @@ def test_what_a_detector_does_not_take(run_tool):
     assert_told(done, 'nothing.py')
 
 
+@pytest.mark.slow
 def test_rounds_take_turns_and_everyone_is_first():
     settings = Settings(size=(64, 64), rounds=2)
     order = []

@@ -40,7 +40,10 @@ def test_install_twice_keeps_one_hook():
     assert sys.meta_path == before
 
 
-@pytest.mark.parametrize('imports', ['', 'import mmdet_backbones\n'])
+@pytest.mark.parametrize(
+    'imports',
+    ['', pytest.param('import mmdet_backbones\n', marks=pytest.mark.slow)],
+)
 def test_builds_by_scope_with_nothing_imported_before(run_python, imports):
     code = imports + (
         'from mmdet.registry import MODELS\n'

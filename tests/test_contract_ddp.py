@@ -72,6 +72,7 @@ def test_every_listed_net_trains_frozen(train_on_two):
     assert train_on_two(cases) == dict.fromkeys(cases, '')
 
 
+@pytest.mark.slow
 def test_c1_c2_nets_of_mmpretrain_fail_and_ours_train(train_on_two):
     pytest.importorskip('mmpretrain.models')
     nets = {
@@ -99,6 +100,7 @@ def test_c1_c2_nets_of_mmpretrain_fail_and_ours_train(train_on_two):
     )
 
 
+@pytest.mark.slow
 def test_c3_recomputing_agrees_with_the_search_for_unused_parameters(train_on_two):
     names = ('res2net50', 'timm-resnet18')
     cases = {name: case(config(name, with_cp=True), find_unused=True) for name in names}

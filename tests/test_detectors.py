@@ -38,7 +38,13 @@ DETECTORS = {
 }
 
 
-@pytest.mark.parametrize('name', DETECTORS)
+LONG = ('Cascade R-CNN, Res2Net v1b',)
+
+
+@pytest.mark.parametrize(
+    'name',
+    [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in DETECTORS],
+)
 def test_loss_backward_and_predict(name):
     from mmdet.registry import MODELS
     from mmdet.testing import demo_mm_inputs

@@ -57,7 +57,6 @@ def parameter_difference(first, second):
 @pytest.mark.parametrize(
     ('detector', 'steps'),
     [
-        ('yolox', 4),
         pytest.param('yolox', 10, marks=pytest.mark.slow),
         pytest.param('cascade', 10, marks=pytest.mark.slow),
     ],

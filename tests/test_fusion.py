@@ -213,6 +213,7 @@ def test_weights_made_in_each_pass_are_left():
     assert_same(net, fused, torch.randn(1, 3, 16, 16))
 
 
+@pytest.mark.slow
 def test_dense_nets_fold_what_follows_a_convolution():
     # Half of the layers of a DenseNet normalise concatenations. So many maps come and
     # go that a number of a dead one is given to another, which must not confuse.

@@ -109,6 +109,7 @@ print(_explain(TypeError('NoneType takes no arguments')))
 """
 
 
+@pytest.mark.slow
 def test_d4_a_newer_transformers_does_not_take_the_nets_along(run_python, tmp_path):
     if not installed('mmpretrain'):
         pytest.skip('onedl-mmpretrain knows this transformers')

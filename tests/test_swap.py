@@ -78,6 +78,7 @@ def test_b1_b2_levels_by_stride_and_heads_that_follow(swapped):
     runs(config)
 
 
+@pytest.mark.slow
 def test_faster_rcnn_c4_gets_the_channels_of_its_shared_head(swapped):
     config = swapped(C4, 'timm/resnet18')
     assert config.model.backbone.out_strides == (16,)

@@ -253,6 +253,7 @@ def test_two_processes_download_once(tmp_path, cache, server):
     assert files_in(cache) == [name]
 
 
+@pytest.mark.slow
 def test_ranks_of_one_run_download_once(tmp_path, cache, server):
     content = file_bytes(tmp_path)
     name = hashed(content)

@@ -63,7 +63,6 @@ default_hooks = dict(
         rule='greater'))
 auto_scale_lr = dict(base_batch_size=4)
 custom_hooks = [
-    # Faster for this net; without a trial every run computes the same.
     dict(type='mmdet_backbones.ChannelsLastHook', measure=False),
     # An average over about 50 steps: so few steps leave the last weights noisy.
     dict(

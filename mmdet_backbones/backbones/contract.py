@@ -202,8 +202,7 @@ class Backbone(BaseModule):
         """Modules and bare parameters of one stage; stage 0 is the stem."""
         raise NotImplementedError
 
-    @property
-    def stages(self) -> list[Sequence[nn.Module | nn.Parameter]]:
+    def built_stages(self) -> list[Sequence[nn.Module | nn.Parameter]]:
         """Parts of every stage that is built, the stem first."""
         stages: list[Sequence[nn.Module | nn.Parameter]] = []
         # Level i is at most stage i + 1; what no level needs is empty or not there.

@@ -177,7 +177,7 @@ def stage_parameters(
         Parameters by ``'stem'``, ``'stage 1'``, ...; ``'other'`` for those in no stage.
     """
     if isinstance(net, Backbone):
-        stages = list(net.stages)
+        stages = list(net.built_stages())
     else:
         anatomy = dissect(net, net, in_channels=in_channels, size=size)
         stages = [[part_of(net, name) for name in names] for names in anatomy.stages]

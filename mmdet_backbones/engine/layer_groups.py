@@ -128,7 +128,7 @@ def _members(part: nn.Module) -> list[nn.Module | None]:
 
 def _stages(backbone: nn.Module) -> list[Sequence[nn.Module | nn.Parameter]]:
     if isinstance(backbone, Backbone):
-        return backbone.stages
+        return backbone.built_stages()
     copy = deepcopy(backbone).to('meta')
     copy.eval()
     copy.requires_grad_(True)

@@ -195,7 +195,7 @@ def _frozen(new: Replacement, stages: int) -> int:
     every = new.net.levels
     count = sum(level.stride <= reached for level in every)
     # Without a stem of its own, stage 0 is the first level.
-    return count if len(new.net.stages) > len(every) else count - 1
+    return count if len(new.net.built_stages()) > len(every) else count - 1
 
 
 def _default(known: Mapping[str, inspect.Parameter], name: str) -> Any:
