@@ -19,7 +19,7 @@ from typing import Any
 def build_namespace() -> dict[str, Callable[..., Any]]:
     """Return the names of a module that can stand in for ``mmcv._ext``.
 
-    torchvision is imported here and not with this package.
+    torchvision is imported by the first operator that needs it.
 
     Returns:
         Operator functions by name, and a module ``__getattr__`` that answers

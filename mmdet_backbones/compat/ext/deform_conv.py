@@ -10,8 +10,9 @@ Semantics of mmcv 2.1.0 (``csrc/pytorch/cpu/deform_conv.cpp`` and
 from __future__ import annotations
 
 import torch
-import torchvision  # noqa: F401  (registers torch.ops.torchvision)
 from torch import Tensor
+
+from mmdet_backbones.compat.ext.kernels import torchvision_kernels
 
 _Pair = tuple[int, int]
 
@@ -250,7 +251,7 @@ def _forward(
     groups: _Pair,
 ) -> Tensor:
     numbers = (*geometry[0], *geometry[1], *geometry[2], *groups, mask is not None)
-    return torch.ops.torchvision.deform_conv2d(
+    return torchvision_kernels().deform_conv2d(
         features, weight, offset, *_filled(features, weight, mask, bias), *numbers
     )
 
@@ -263,7 +264,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     features, weight, offset, mask, bias = tensors
     numbers = (*geometry[0], *geometry[1], *geometry[2], *groups, mask is not None)
-    grads = torch.ops.torchvision._deform_conv2d_backward(
+    grads = torchvision_kernels()._deform_conv2d_backward(
         grad_output,
         features,
         weight,

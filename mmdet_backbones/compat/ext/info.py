@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torchvision
+from importlib.metadata import version
 
 
 def get_compiler_version() -> str:
     """Name what stands in for a compiled mmcv (mmcv.ops.get_compiler_version)."""
-    return f'none (mmdet_backbones on torchvision {torchvision.__version__})'
+    return f'none (mmdet_backbones on torchvision {version("torchvision")})'
 
 
 def get_compiling_cuda_version() -> str:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torchvision  # noqa: F401  (registers torch.ops.torchvision)
 from torch import Tensor
 
 from mmdet_backbones.compat.ext.float32 import round_to_float32
+from mmdet_backbones.compat.ext.kernels import torchvision_kernels
 
 _NAIVE, _LINEAR = 0, 1
 _AREA, _SCORE = 4, 5
@@ -37,7 +37,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     boxes = boxes[order]
     if offset:
         boxes = torch.cat((boxes[:, :2], boxes[:, 2:] + offset), dim=1)
-    keep = torch.ops.torchvision.nms(
+    keep = torchvision_kernels().nms(
         boxes, scores[order], round_to_float32(iou_threshold)
     )
     return order[keep]

@@ -7,10 +7,10 @@ The average is torchvision's kernel, the maximum plain torch. Semantics of mmcv
 from __future__ import annotations
 
 import torch
-import torchvision  # noqa: F401  (registers torch.ops.torchvision)
 from torch import Tensor
 
 from mmdet_backbones.compat.ext.float32 import round_to_float32
+from mmdet_backbones.compat.ext.kernels import torchvision_kernels
 from mmdet_backbones.compat.ext.roi_grid import (
     corners_of,
     find_corners,
@@ -70,7 +70,7 @@ def roi_align_forward(
         )
         return
     output.copy_(
-        torch.ops.torchvision.roi_align(
+        torchvision_kernels().roi_align(
             input, rois, spatial_scale, *pooled, sampling_ratio, aligned
         )
     )
@@ -107,7 +107,7 @@ def roi_align_backward(
         _spread_average(grad_output, rois, grad_input, settings)
         return
     grad_input.copy_(
-        torch.ops.torchvision._roi_align_backward(
+        torchvision_kernels()._roi_align_backward(
             grad_output,
             rois,
             spatial_scale,

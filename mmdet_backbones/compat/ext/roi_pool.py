@@ -7,10 +7,10 @@ Plain torch: torchvision rounds the corners of a region, mmcv 2.1.0 does not
 from __future__ import annotations
 
 import torch
-import torchvision  # noqa: F401  (registers torch.ops.torchvision)
 from torch import Tensor
 
 from mmdet_backbones.compat.ext.float32 import round_to_float32
+from mmdet_backbones.compat.ext.kernels import torchvision_kernels
 from mmdet_backbones.compat.ext.roi_grid import pixel_rows, split_rois
 
 
@@ -80,7 +80,7 @@ def roi_pool_backward(
             forward pass.
     """
     grad_input.copy_(
-        torch.ops.torchvision._roi_pool_backward(
+        torchvision_kernels()._roi_pool_backward(
             grad_output,
             rois,
             argmax,
