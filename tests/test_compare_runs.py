@@ -16,6 +16,7 @@ from mmdet_backbones.runs.comparing import FILES, compare
 from mmdet_backbones.runs.costs import image_size, measure_costs
 from mmdet_backbones.runs.logs import read_log
 from mmdet_backbones.runs.records import read_run
+from mmdet_backbones.runs.summary import PICTURE, summarise
 
 TOOL = 'tools/compare_runs.py'
 REAL = Path(__file__).parent / 'runs' / 'yolox_efficientnet-lite0_trees'
@@ -260,3 +261,26 @@ def test_all_mistakes_at_once(run_tool, tmp_path):
 def test_runs_of_one_name_are_told_apart(copied):
     first, second = copied('a/trees'), copied('b/trees')
     assert [run.name for run in compare([first, second]).runs] == ['a/trees', 'b/trees']
+
+
+def test_the_end_of_a_training_is_told_with_curves_and_the_next_command(copied):
+    work_dir = copied('mine')
+    (work_dir / 'best_coco_bbox_mAP_50_epoch_12.pth').touch()
+    text = summarise(work_dir, 'mine.py')
+    run = read_run(work_dir, with_costs=False)
+    step, value = run.best
+    assert f'best coco/bbox_mAP {value:.3f} after epoch {step} of 12' in text
+    assert 'YOLOX with TIMMBackbone tf_efficientnet_lite0' in text
+    assert text.endswith(
+        'next: python tools/test.py mine.py '
+        f'{work_dir / "best_coco_bbox_mAP_50_epoch_12.pth"}'
+    )
+    with Image.open(work_dir / PICTURE) as picture:
+        assert min(picture.size) > 500
+    assert not list(work_dir.glob('*.partial'))
+
+
+def test_a_training_that_was_never_validated_says_so(copied):
+    work_dir = copied('mine', [line for line in real_lines() if '"loss"' in line])
+    assert 'no validation finished' in summarise(work_dir, 'mine.py')
+    assert (work_dir / PICTURE).is_file()

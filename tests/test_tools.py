@@ -180,6 +180,8 @@ def test_train_resume_and_test(run_python, config, tmp_path):
     done = run_python(*train, '--resume', '--cfg-options', *SMALL)
     assert done.returncode == 0, done.stderr[-3000:]
     assert 'resumed epoch: 1' in done.stdout + done.stderr
+    assert f'next: python tools/test.py {config}' in done.stdout + done.stderr
+    assert (work / 'training.png').is_file()
     checkpoint = _load_checkpoint(str(work / 'epoch_2.pth'))
     assert checkpoint['meta']['epoch'] == 2
     done = run_python(

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from pathlib import Path
 
 import mmdet_backbones  # noqa: F401
 from mmdet_backbones.engine import launch
@@ -57,7 +58,12 @@ def train(args: argparse.Namespace) -> None:
         from mmdet_backbones.swap.check import require_sound
 
         require_sound(cfg, launch.count_processes(args.launcher))
-    launch.build_runner(cfg).train()
+    runner = launch.build_runner(cfg)
+    runner.train()
+    if runner.rank == 0:
+        from mmdet_backbones.runs.summary import summarise
+
+        runner.logger.info(summarise(Path(runner.work_dir), args.config))
 
 
 if __name__ == '__main__':

@@ -205,7 +205,7 @@ def _row(run: Run) -> list[str]:
         f'{run.unit} {best[0]}' if best else run.problem,
         f'{last[1]:.3f}' if last else _NONE,
         f'{run.reached}{planned} {run.unit}s' if run.reached else _NONE,
-        _duration(run.seconds) if run.seconds else _NONE,
+        duration(run.seconds) if run.seconds else _NONE,
         f'{run.memory:.0f} MB' if run.memory else _NONE,
         _millions(costs.parameters),
         _millions(costs.backbone_parameters),
@@ -215,7 +215,8 @@ def _row(run: Run) -> list[str]:
     ]
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Write seconds as hours, minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f'{hours}:{minutes:02d}:{rest:02d}'

@@ -49,6 +49,7 @@ class Log:
         memory: Largest memory of the accelerator, in MB; None if none was used.
         files: The logs, oldest first.
         untrained: Number of validations that ran without a training.
+        steps: What was logged of the training itself, in its order.
     """
 
     validations: list[Validation] = field(default_factory=list)
@@ -58,6 +59,7 @@ class Log:
     memory: float | None = None
     files: list[Path] = field(default_factory=list)
     untrained: int = 0
+    steps: list[dict[str, Any]] = field(default_factory=list)
 
     def metric(self, wanted: str | None = None) -> str | None:
         """Choose the metric to compare: the wanted one, or the usual one of mmdet.
@@ -130,6 +132,7 @@ def _add_steps(log: Log, steps: list[dict[str, Any]]) -> None:
         before = entry['step']
         if entry.get('memory'):
             log.memory = max(log.memory or 0.0, float(entry['memory']))
+    log.steps = steps
     if steps:
         log.iterations = steps[-1]['step']
         log.epoch = steps[-1].get('epoch')

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from .logs import Log
 from .records import Run
 
 _DPI = 120
@@ -48,6 +49,34 @@ def plot_curves(runs: Sequence[Run]) -> bytes:
     )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _png(figure, axes)
+
+
+def plot_training(log: Log, metric: str | None) -> bytes:
+    """Draw loss, learning rate and AP of one training over its iterations.
+
+    Args:
+        log: With at least one step.
+        metric: Of the validations; None if there were none.
+
+    Returns:
+        A PNG.
+    """
+    figure = Figure(figsize=(7, 8), layout='constrained')
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(3, 1, sharex=True)
+    steps = [entry['step'] for entry in log.steps]
+    for axes, name in zip(panels, ('loss', 'lr'), strict=False):
+        values = [entry.get(name, float('nan')) for entry in log.steps]
+        axes.plot(steps, values, color=_colour(0), linewidth=1.5)
+        axes.set(ylabel='learning rate' if name == 'lr' else name, ylim=(0, None))
+    points = log.series(metric, 'iteration') if metric else []
+    panels[2].plot(*zip(*points, strict=True) if points else ([], []), **_style(1))
+    panels[2].set(xlabel='iteration', ylabel=metric or 'no validation', ylim=(0, None))
+    for axes in panels:
+        axes.grid(alpha=0.3)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format='png', dpi=_DPI)
+    return buffer.getvalue()
 
 
 def plot_costs(runs: Sequence[Run]) -> bytes:

@@ -82,12 +82,13 @@ class Run:
         return {**asdict(self), **named}
 
 
-def read_run(work_dir: Path, metric: str | None = None) -> Run:
+def read_run(work_dir: Path, metric: str | None = None, with_costs: bool = True) -> Run:
     """Read one work directory.
 
     Args:
         work_dir: As mmengine's Runner leaves it.
         metric: What to compare, as it is logged; the usual AP if left out.
+        with_costs: Build the detector to count parameters and operations.
 
     Returns:
         The training; with a ``problem`` if no validation of it can be compared.
@@ -98,7 +99,8 @@ def read_run(work_dir: Path, metric: str | None = None) -> Run:
     if cfg is not None:
         run = _with_config(run, cfg)
     chosen = log.metric(metric)
-    costs = measure_costs(cfg) if cfg is not None and log.iterations else Costs()
+    countable = with_costs and cfg is not None and log.iterations
+    costs = measure_costs(cfg) if countable and cfg is not None else Costs()
     if costs.problem:
         notes.append(costs.problem)
     run = replace(
