@@ -115,7 +115,10 @@ def res2nets(name: str) -> tuple[nn.Module, nn.Module, Callable[[], nn.Module]]:
     torch.manual_seed(0)
     peer = timm.create_model(name, features_only=True, out_indices=(1, 2, 3, 4))
     scales = int(name[-2])
-    host = HostRes2Net(50, scales=scales, base_width=26, norm_eval=False)
+    host = HostRes2Net(
+        depth=50, scales=scales, base_width=26, deep_stem=False, avg_down=False,
+        norm_eval=False,
+    )  # fmt: skip
 
     def ours() -> nn.Module:
         net: Any = MODELS.build({**resolve(name), 'norm_eval': False})
