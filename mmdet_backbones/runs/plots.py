@@ -48,7 +48,7 @@ def plot_curves(runs: Sequence[Run]) -> bytes:
         ylim=(0, None),
     )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return _png(figure, axes)
+    return _with_legend(figure, axes)
 
 
 def plot_training(log: Log, metric: str | None) -> bytes:
@@ -74,9 +74,7 @@ def plot_training(log: Log, metric: str | None) -> bytes:
     panels[2].set(xlabel='iteration', ylabel=metric or 'no validation', ylim=(0, None))
     for axes in panels:
         axes.grid(alpha=0.3)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format='png', dpi=_DPI)
-    return buffer.getvalue()
+    return _rendered(figure)
 
 
 def plot_costs(runs: Sequence[Run]) -> bytes:
@@ -107,7 +105,7 @@ def plot_costs(runs: Sequence[Run]) -> bytes:
         note = f' ({unknown} of {len(runs)} not known)' if unknown else ''
         axes.set(xlabel=name + note, xlim=(0, None), ylim=(0, None))
     panels[0].set_ylabel(_ylabel(runs))
-    return _png(figure, panels[0])
+    return _with_legend(figure, panels[0])
 
 
 def _in(count: float | None, unit: float) -> float | None:
@@ -126,9 +124,13 @@ def _figure(count: int, runs: int) -> tuple[Figure, list[Any]]:
     return figure, panels
 
 
-def _png(figure: Figure, named: Any) -> bytes:
+def _with_legend(figure: Figure, named: Any) -> bytes:
     handles, labels = named.get_legend_handles_labels()
     figure.legend(handles, labels, loc='outside lower left', fontsize=9)
+    return _rendered(figure)
+
+
+def _rendered(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', dpi=_DPI)
     return buffer.getvalue()

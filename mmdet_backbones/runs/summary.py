@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from ..demo.wheels import write_atomically
 from .comparing import duration
 from .logs import read_log
 from .plots import plot_training
@@ -34,7 +34,7 @@ def summarise(work_dir: Path, config: str) -> str:
         used += f', at most {run.memory:.0f} MB of GPU memory'
     lines.append(used)
     if log.steps:
-        _write(work_dir / PICTURE, plot_training(log, run.metric))
+        write_atomically(work_dir / PICTURE, plot_training(log, run.metric))
         lines.append(f'loss, learning rate and AP: {work_dir / PICTURE}')
     if run.checkpoint is not None:
         lines.append(f'next: python tools/test.py {config} {run.checkpoint}')
@@ -48,9 +48,3 @@ def _reached(run: Run) -> str:
     text = f'best {run.metric} {value:.3f} after {run.unit} {step}'
     planned = f' of {run.planned}' if run.planned else ''
     return f'{text}{planned}, {run.last[1]:.3f} at the end'
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
-    partial.write_bytes(content)
-    partial.replace(path)
