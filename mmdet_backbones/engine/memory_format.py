@@ -19,6 +19,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..catalog.weightless import fixed_size
 from ..registry import HOOKS
+from .mistakes import UserError
 
 FORMATS = {
     'contiguous': torch.contiguous_format,
@@ -127,6 +128,9 @@ class ChannelsLastHook(Hook):
         measure: Time the backbone in both formats before the run, and leave the
             detector as it is if channels-last is slower; the first process decides
             for all. False converts without asking.
+
+    Raises:
+        UserError: A ``ValueError`` before the run, if there is no backbone to time.
     """
 
     priority = 'VERY_HIGH'
@@ -161,7 +165,7 @@ class ChannelsLastHook(Hook):
             detector = detector.module
         backbone = getattr(detector, 'backbone', None)
         if backbone is None or isinstance(runner.model, FullyShardedDataParallel):
-            raise ValueError(
+            raise UserError(
                 'ChannelsLastHook times detector.backbone, and there is none in one '
                 'piece: write measure=False to convert the detector without asking'
             )
