@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from .wheels import write_atomically
+from ..engine.files import write_atomically
 
 _METRICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')
 _TRUTH, _FOUND = (90, 255, 90), (255, 190, 60)

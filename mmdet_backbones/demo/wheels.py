@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from mmengine.logging import MMLogger
 
+from ..engine.files import write_atomically
 from ..weights.digest import sha256_of
 
 CACHE_ENV = 'MMDET_BACKBONES_CACHE'
@@ -60,22 +61,6 @@ def cache_dir() -> Path:
         return Path(own).expanduser() / 'wheels'
     base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
     return Path(base).expanduser() / 'mmdet_backbones' / 'wheels'
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that an interruption leaves the old one or the new one.
-
-    Args:
-        path: The file; its folder is made when missing.
-        content: What to write.
-
-    Raises:
-        OSError: If the folder or the file cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{path.name}.partial')
-    partial.write_bytes(content)
-    partial.replace(path)
 
 
 def fetch(wheel: Wheel) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from mmengine.dist import is_main_process
@@ -13,6 +12,7 @@ from mmengine.runner.checkpoint import find_latest_checkpoint
 
 from ..backbones.contract import Backbone
 from ..registry import HOOKS
+from .files import write_atomically
 
 
 @HOOKS.register_module()
@@ -46,10 +46,8 @@ class PretrainedReportHook(Hook):
         }
         if not reports or not is_main_process():
             return
-        path = Path(runner.work_dir) / self.file_name
-        partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
-        partial.write_text(json.dumps(reports, indent=1) + '\n', encoding='utf-8')
-        partial.replace(path)
+        content = json.dumps(reports, indent=1) + '\n'
+        write_atomically(Path(runner.work_dir) / self.file_name, content.encode())
 
 
 def _backbones(runner: Runner) -> dict[str, Backbone]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from ..demo.wheels import write_atomically
+from ..engine.files import write_atomically
 from ..engine.mistakes import UserError
 from .detector import build_detector, check_device
 from .levels import LevelView, view_levels

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..demo.wheels import write_atomically
+from ..engine.files import write_atomically
 from ..engine.mistakes import UserError
 from .records import Run, read_run
 

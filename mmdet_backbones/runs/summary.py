@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..demo.wheels import write_atomically
+from ..engine.files import write_atomically
 from .comparing import duration
 from .logs import read_log
 from .plots import plot_training
