@@ -28,9 +28,11 @@ HOOKS = Registry(
     parent=MMENGINE_HOOKS,
     scope='mmdet_backbones',
     locations=[
+        'mmdet_backbones.engine.display',
         'mmdet_backbones.engine.hooks',
         'mmdet_backbones.engine.lr_hook',
         'mmdet_backbones.engine.memory_format',
+        'mmdet_backbones.runs.examples',
     ],
 )
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(

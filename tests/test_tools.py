@@ -13,6 +13,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner.checkpoint import _load_checkpoint
 from PIL import Image, ImageDraw
+from terminal import run_on_terminal
 
 from mmdet_backbones.engine import launch
 
@@ -81,6 +82,8 @@ SMALL = (
     'test_dataloader.num_workers=0',
     'test_dataloader.persistent_workers=False',
 )
+
+HIDE_CURSOR, SHOW_CURSOR = '\x1b[?25l', '\x1b[?25h'
 
 
 def assert_told(done, *words: str) -> None:
@@ -177,11 +180,21 @@ def test_train_resume_and_test(run_python, config, tmp_path):
     train = ['tools/train.py', str(config), '--work-dir', str(work)]
     done = run_python(*train, '--cfg-options', *SMALL, 'train_cfg.max_epochs=1')
     assert done.returncode == 0, done.stderr[-3000:]
-    done = run_python(*train, '--resume', '--cfg-options', *SMALL)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert 'resumed epoch: 1' in done.stdout + done.stderr
-    assert f'next: python tools/test.py {config}' in done.stdout + done.stderr
-    assert (work / 'training.png').is_file()
+    assert 'Epoch(train)' in done.stdout
+    assert HIDE_CURSOR not in done.stdout
+    status, drawn = run_on_terminal(*train, '--resume', '--cfg-options', *SMALL)
+    assert status == 0, drawn[-3000:]
+    assert 'resumed epoch: 1' in drawn
+    assert 'next: python tools/test.py' in drawn
+    for name in ('training.png', 'best_and_worst.png'):
+        assert (work / name).is_file()
+        assert name in drawn
+    assert 'epoch 2/2, loss' in drawn
+    assert 'validation' in drawn
+    assert drawn.rindex(SHOW_CURSOR) > drawn.rindex(HIDE_CURSOR)
+    # The bar stands for these lines, and the log file has them.
+    assert 'Epoch(train)' not in drawn
+    assert 'Epoch(train)' in max(work.glob('*/*.log')).read_text()
     checkpoint = _load_checkpoint(str(work / 'epoch_2.pth'))
     assert checkpoint['meta']['epoch'] == 2
     done = run_python(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mmdet_backbones  # noqa: F401
 from mmdet_backbones.engine import launch
+from mmdet_backbones.engine.display import add_tensorboard
 from mmdet_backbones.engine.gpu_settings import require_gpu
 from mmdet_backbones.engine.mistakes import run
 
@@ -58,6 +59,8 @@ def train(args: argparse.Namespace) -> None:
         from mmdet_backbones.swap.check import require_sound
 
         require_sound(cfg, launch.count_processes(args.launcher))
+    launch.add_hook(cfg, dict(type='mmdet_backbones.BestAndWorstHook'), replace=False)
+    add_tensorboard(cfg)
     runner = launch.build_runner(cfg)
     runner.train()
     if runner.rank == 0:

@@ -11,17 +11,15 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ..engine.files import write_atomically
+from ..pictures.detections import Box, draw_beside
 
 _METRICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')
-_TRUTH, _FOUND = (90, 255, 90), (255, 190, 60)
 _ZOOM = 2
-_GAP = 12
-_CAPTION = 30
 
 
 @dataclass
@@ -230,35 +228,24 @@ def draw_detections(
             for entry in detections
             if entry['image_id'] == image_id and entry['score'] >= score
         ]
-        left = _with_boxes(image, known, _TRUTH, f'truth: {len(known)}')
-        caption = f'found with score {score:g} or more: {len(found)}'
-        right = _with_boxes(image, found, _FOUND, caption)
-        both = Image.new('RGB', (2 * left.width + _GAP, left.height), 'white')
-        both.paste(left, (0, 0))
-        both.paste(right, (left.width + _GAP, 0))
-        pictures[f'{Path(info["file_name"]).stem}.png'] = both
+        pictures[f'{Path(info["file_name"]).stem}.png'] = draw_beside(
+            image,
+            [_box(entry) for entry in known],
+            [_box(entry) for entry in found],
+            (
+                f'truth: {len(known)}',
+                f'found with score {score:g} or more: {len(found)}',
+            ),
+            _ZOOM,
+        )
     return pictures
 
 
-def _with_boxes(
-    image: Image.Image, entries: list[dict], colour: tuple[int, int, int], caption: str
-) -> Image.Image:
-    size = (image.width * _ZOOM, image.height * _ZOOM)
-    picture = image.resize(size)
-    draw = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(12)
-    # The surest last, so that its box and number lie on top.
-    for entry in sorted(entries, key=lambda entry: entry.get('score', 1.0)):
-        x, y, w, h = (_ZOOM * value for value in entry['bbox'])
-        draw.rectangle((x, y, x + w, y + h), outline=colour, width=2)
-        if 'score' in entry:
-            place, text = (x + 3, y + 1), f'{entry["score"]:.2f}'
-            draw.text(place, text, colour, font, stroke_width=1, stroke_fill='black')
-    canvas = Image.new('RGB', (size[0], size[1] + _CAPTION), 'white')
-    canvas.paste(picture, (0, _CAPTION))
-    large = ImageFont.load_default(18)
-    ImageDraw.Draw(canvas).text((6, 4), caption, 'black', large)
-    return canvas
+def _box(entry: dict) -> Box:
+    x, y, w, h = entry['bbox']
+    score = entry.get('score')
+    text = '' if score is None else f'{score:.2f}'
+    return Box((x, y, x + w, y + h), text, 1.0 if score is None else score)
 
 
 def _load_truth(ann_file: Path) -> COCO:

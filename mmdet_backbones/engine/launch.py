@@ -172,7 +172,8 @@ def build_runner(cfg: Config) -> Runner:
         UserError: With the message of the part that failed.
     """
     join_processes_without_gpu(cfg)
-    _add_hook(cfg, dict(type='mmdet_backbones.PretrainedReportHook'))
+    add_hook(cfg, dict(type='mmdet_backbones.PretrainedReportHook'))
+    add_hook(cfg, dict(type='mmdet_backbones.ProgressBarHook'))
     try:
         if 'runner_type' in cfg:
             return RUNNERS.build(cfg)
@@ -183,10 +184,19 @@ def build_runner(cfg: Config) -> Runner:
         ) from error
 
 
-def _add_hook(cfg: Config, hook: dict[str, Any]) -> None:
-    """Add a hook of ours, in the place of one that an earlier run left."""
-    others = [h for h in cfg.get('custom_hooks') or [] if h.get('type') != hook['type']]
-    cfg.custom_hooks = [*others, hook]
+def add_hook(cfg: Config, hook: dict[str, Any], replace: bool = True) -> None:
+    """Add a hook of ours.
+
+    Args:
+        cfg: The whole config.
+        hook: Type and arguments.
+        replace: Whether it takes the place of one that an earlier run left in the
+            config, or that one stays.
+    """
+    hooks = list(cfg.get('custom_hooks') or [])
+    others = [h for h in hooks if h.get('type') != hook['type']]
+    if replace or len(others) == len(hooks):
+        cfg.custom_hooks = [*others, hook]
 
 
 def enable_amp(cfg: Config) -> None:
@@ -238,7 +248,7 @@ def apply_lr_scaling(cfg: Config, wanted: bool | None = None) -> None:
         rule=scale.rule,
         note=f'Learning rate, {scale.rule} rule. {lines}',
     )
-    _add_hook(cfg, hook)
+    add_hook(cfg, hook)
 
 
 def set_resume(cfg: Config, resume: str | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ class Log:
         memory: Largest memory of the accelerator, in MB; None if none was used.
         files: The logs, oldest first.
         untrained: Number of validations that ran without a training.
+        empty: Number of validations without any metric: mmdet gives none if the
+            detector finds nothing at all.
         steps: What was logged of the training itself, in its order.
     """
 
@@ -59,6 +61,7 @@ class Log:
     memory: float | None = None
     files: list[Path] = field(default_factory=list)
     untrained: int = 0
+    empty: int = 0
     steps: list[dict[str, Any]] = field(default_factory=list)
 
     def metric(self, wanted: str | None = None) -> str | None:
@@ -70,9 +73,7 @@ class Log:
         names = {name: None for v in self.validations for name in v.metrics}
         if wanted is not None:
             return wanted if wanted in names else None
-        usual = [name for name in _METRICS if name in names]
-        other = [name for name in names if 'AP' in name.rpartition('/')[2]]
-        return next(iter(usual + other), None)
+        return usual_metric(names)
 
     @property
     def unit(self) -> str:
@@ -88,6 +89,21 @@ class Log:
             for v in self.validations
             if metric in v.metrics and math.isfinite(v.metrics[metric])
         ]
+
+
+def usual_metric(names: Iterable[str]) -> str | None:
+    """Choose the AP that mmdet's users compare.
+
+    Args:
+        names: Of the metrics of a validation.
+
+    Returns:
+        The name; None if there is no AP among them.
+    """
+    names = list(names)
+    usual = [name for name in _METRICS if name in names]
+    other = [name for name in names if 'AP' in name.rpartition('/')[2]]
+    return next(iter(usual + other), None)
 
 
 def read_log(work_dir: Path) -> Log:
@@ -120,6 +136,7 @@ def read_log(work_dir: Path) -> Log:
             v for v in log.validations if v.iteration < first['step'] and v.step < epoch
         ]
         log.validations += validated
+        log.empty += sum('loss' not in entry for entry in entries) - len(validated)
     _add_steps(log, steps)
     return log
 

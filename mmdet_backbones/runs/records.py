@@ -129,6 +129,8 @@ def _reason(run: Run, log: Log, metric: str | None) -> str:
             if log.untrained
             else 'stopped before the first iteration was logged'
         )
+    if not log.validations and log.empty:
+        return 'its validations found nothing at all'
     if not log.validations:
         of = f' of {run.planned}' if run.planned else ''
         return f'no validation finished: stopped in {run.unit} {run.reached}{of}'

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..engine.files import write_atomically
 from .comparing import duration
+from .examples import BestAndWorstHook
 from .logs import read_log
 from .plots import plot_training
 from .records import Run, read_run
@@ -36,6 +37,9 @@ def summarise(work_dir: Path, config: str) -> str:
     if log.steps:
         write_atomically(work_dir / PICTURE, plot_training(log, run.metric))
         lines.append(f'loss, learning rate and AP: {work_dir / PICTURE}')
+    examples = work_dir / BestAndWorstHook.file_name
+    if examples.is_file():
+        lines.append(f'detections of the best and the worst images: {examples}')
     if run.checkpoint is not None:
         lines.append(f'next: python tools/test.py {config} {run.checkpoint}')
     return '\n  '.join(lines)

@@ -1,0 +1,168 @@
+"""The best and the worst images of a validation: judged, chosen and drawn."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from dist_runs import make_squares
+from mmdet.datasets import CocoDataset
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+from PIL import Image
+
+from mmdet_backbones.registry import HOOKS
+from mmdet_backbones.runs import examples
+
+
+def truth(boxes, labels, ignored=()):
+    return dict(
+        bboxes=np.array(boxes, np.float32).reshape(-1, 4),
+        labels=np.array(labels, np.int64),
+        bboxes_ignore=np.array([box for box, _ in ignored], np.float32).reshape(-1, 4),
+        labels_ignore=np.array([label for _, label in ignored], np.int64),
+    )
+
+
+def found(boxes, labels, scores):
+    return InstanceData(
+        bboxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        labels=torch.tensor(labels, dtype=torch.int64),
+        scores=torch.tensor(scores, dtype=torch.float32),
+    )
+
+
+A, B, C = [0, 0, 20, 20], [40, 40, 80, 70], [5, 50, 30, 90]
+
+
+@pytest.mark.parametrize(
+    ('known', 'detected', 'score'),
+    [
+        (truth([A, B], [0, 0]), found([A, B], [0, 0], [0.9, 0.8]), 1.0),
+        (truth([A, B], [0, 0]), found([A], [0], [0.9]), 0.5),
+        # A surer mistake costs half of the precision of what follows.
+        (truth([A], [0]), found([B, A], [0, 0], [0.9, 0.8]), 0.5),
+        (truth([A], [7]), found([A], [3], [0.9]), 0.0),
+        # The mean over the classes that are there; class 3 is not.
+        (truth([A, B], [7, 9]), found([A, C], [7, 3], [0.9, 0.9]), 0.5),
+        (truth([A], [0]), found([], [], []), 0.0),
+        # What is to be ignored is neither right nor wrong.
+        (truth([A], [7], [(B, 7), (C, 2)]), found([B, A], [7, 7], [0.9, 0.8]), 1.0),
+    ],
+)
+def test_an_image_is_judged_by_its_own_ap(known, detected, score):
+    assert examples.judge('a.png', known, detected).score == pytest.approx(score)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Six synthetic images of 128 x 96 with two squares each."""
+    root = make_squares(tmp_path / 'squares', train=1, val=6)
+    return CocoDataset(
+        ann_file='val.json',
+        data_root=str(root),
+        data_prefix=dict(img='val/'),
+        metainfo=dict(classes=('square',)),
+        test_mode=True,
+        pipeline=[],
+    )
+
+
+class _Run:
+    """What the hook asks of a Runner."""
+
+    _resume = False
+
+    def __init__(self, dataset, work_dir, logger=None):
+        self.val_dataloader = type('Loader', (), dict(dataset=dataset))
+        self.work_dir = str(work_dir)
+        self.logger = logger
+
+
+def validate(hook, run, dataset, shares, value):
+    """Find a share of the first box's width in each image; 0 finds nothing."""
+    hook.before_val_epoch(run)
+    for index, share in enumerate(shares):
+        info = dataset.get_data_info(index)
+        boxes = [instance['bbox'] for instance in info['instances']]
+        if share < 1:
+            boxes = boxes[: round(2 * share)]
+        sample = DetDataSample(metainfo=dict(img_path=info['img_path']))
+        sample.pred_instances = found(boxes, [0] * len(boxes), [0.9] * len(boxes))
+        hook.after_val_iter(run, index, outputs=[sample])
+    hook.after_val_epoch(run, {'coco/bbox_mAP': value})
+
+
+def test_the_best_and_the_worst_are_drawn(tmp_path, dataset):
+    hook = HOOKS.build(dict(type='BestAndWorstHook', count=2))
+    run = _Run(dataset, tmp_path)
+    validate(hook, run, dataset, [0, 1, 0.5, 1, 0.5, 0], 0.4)
+    names = [e.path.rpartition('/')[2] for e in hook._first(hook._top, best=True)]
+    assert names == ['2.png', '4.png']
+    names = [e.path.rpartition('/')[2] for e in hook._first(hook._bottom, best=False)]
+    assert names == ['1.png', '6.png']
+    picture = Image.open(tmp_path / hook.file_name)
+    # Four rows of two pictures that are 640 wide.
+    assert picture.width == 2 * 640 + 12
+    assert picture.height == 4 * (480 + 30) + 3 * 12
+    # Two green boxes beside nothing in the third row, the worse of two.
+    row = np.asarray(picture.convert('RGB'))[2 * (510 + 12) :][:510].astype(int)
+    green = (row[..., 1] > 240) & (row[..., 0] < 120)
+    assert green[:, :640].sum() > 500
+    orange = (row[..., 0] > 240) & (row[..., 2] < 90)
+    assert not orange.any()
+
+
+def test_the_picture_is_of_the_best_validation(tmp_path, dataset):
+    hook = examples.BestAndWorstHook(count=1)
+    run = _Run(dataset, tmp_path)
+    path = tmp_path / hook.file_name
+    validate(hook, run, dataset, [1] * 6, 0.4)
+    first = path.read_bytes()
+    validate(hook, run, dataset, [0] * 6, 0.3)
+    assert path.read_bytes() == first
+    validate(hook, run, dataset, [0] * 6, 0.5)
+    assert path.read_bytes() != first
+
+
+def test_a_resumed_run_knows_what_was_reached(tmp_path, dataset):
+    log = tmp_path / '20260101_000000' / 'vis_data' / 'scalars.json'
+    log.parent.mkdir(parents=True)
+    lines = [dict(step=1, epoch=1, loss=1.0), {'step': 1, 'coco/bbox_mAP': 0.6}]
+    log.write_text('\n'.join(json.dumps(line) for line in lines))
+    hook = examples.BestAndWorstHook()
+    run = _Run(dataset, tmp_path)
+    run._resume = True
+    hook.before_train(run)
+    validate(hook, run, dataset, [1] * 6, 0.5)
+    assert not (tmp_path / hook.file_name).exists()
+    validate(hook, run, dataset, [1] * 6, 0.7)
+    assert (tmp_path / hook.file_name).exists()
+
+
+def test_a_validation_that_found_nothing_is_drawn_too(tmp_path, dataset):
+    hook = examples.BestAndWorstHook(count=1)
+    run = _Run(dataset, tmp_path)
+    path = tmp_path / hook.file_name
+    hook.before_val_epoch(run)
+    info = dataset.get_data_info(0)
+    sample = DetDataSample(metainfo=dict(img_path=info['img_path']))
+    sample.pred_instances = found([], [], [])
+    hook.after_val_iter(run, 0, outputs=[sample])
+    hook.after_val_epoch(run, {})
+    first = path.read_bytes()
+    validate(hook, run, dataset, [0.5] * 6, 0.0)
+    assert path.read_bytes() != first
+
+
+def test_an_image_is_drawn_once(tmp_path, dataset):
+    hook = examples.BestAndWorstHook(count=6)
+    validate(hook, _Run(dataset, tmp_path), dataset, [0, 1, 1, 1, 1, 1], 0.4)
+    content = (tmp_path / hook.file_name).read_bytes()
+    assert Image.open(io.BytesIO(content)).height == 6 * (480 + 30) + 5 * 12
+
+
+def test_wrong_arguments_are_told_together():
+    with pytest.raises(ValueError, match=r'count must be.*0; score_thr must.*1\.5'):
+        examples.BestAndWorstHook(count=0, score_thr=1.5)
