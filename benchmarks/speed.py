@@ -4,7 +4,8 @@
 
 Random weights from seed 0, equal for all who are compared; synthetic images. Each round
 runs everybody once, each round in another order, in one process and one thread;
-figures are medians. Every ratio is the peer's time divided by ours.
+figures are medians. A ratio is the median over the rounds of the first net's time
+divided by this one's, so that a machine that slows down slows both.
 
 `res2net`: Res2Net-50 of ours, of timm and of mmdet, inference of one image of 640 x 640
 and a training step (forward and backward, batch statistics) of two of 320 x 320.
@@ -68,25 +69,25 @@ def training(name: str, net: nn.Module, x: Tensor) -> Subject:
 
 def rows(
     subjects: Sequence[Subject], batch: int, rounds: int
-) -> list[tuple[str, float, float]]:
-    """Name, median milliseconds, and billions of multiply-adds per second."""
+) -> list[tuple[str, float, float, float]]:
+    """Name, median milliseconds, ratio, and billions of operations per second."""
     times = time_rounds(subjects, Settings(batch=batch, rounds=rounds))
     found = []
     for subject, seconds in zip(subjects, times, strict=True):
         middle = statistics.median(seconds)
         flops = batch * count_flops(subject, Settings(batch=batch))
-        found.append((subject.name, 1000 * middle, flops / middle / 1e9))
+        ratio = statistics.median(a / b for a, b in zip(times[0], seconds, strict=True))
+        found.append((subject.name, 1000 * middle, ratio, flops / middle / 1e9))
     return found
 
 
-def table(found: Sequence[tuple[str, float, float]], peak: float) -> list[str]:
-    first = found[0][1]
+def table(found: Sequence[tuple[str, float, float, float]], peak: float) -> list[str]:
     return [
         '| net | ms | first / this | GFLOP/s | of the peak |',
         '|---|---|---|---|---|',
         *(
-            f'| {name} | {ms:.1f} | {first / ms:.2f} | {rate:.1f} | {rate / peak:.0%} |'
-            for name, ms, rate in found
+            f'| {name} | {ms:.1f} | {ratio:.2f} | {rate:.1f} | {rate / peak:.0%} |'
+            for name, ms, ratio, rate in found
         ),
         '',
     ]
@@ -230,7 +231,6 @@ def adapters(rounds: int, peak: float) -> list[str]:
         subjects = [inference('bare', bare, x), inference('adapter', net, x)]
         times = time_rounds(subjects, Settings(rounds=20 * rounds))
         a, b = (1000 * statistics.median(t) for t in times)
-        # Of neighbours, so that a machine that slows down slows both.
         ratio = statistics.median(q / p for p, q in zip(*times, strict=True))
         lines.append(f'| {name} | {a:.2f} | {b:.2f} | {ratio:.3f} |')
     return [*lines, '']

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -117,6 +118,20 @@ def has_own_hooks(layer: nn.Module) -> bool:
     )
 
 
+class _Result:
+    """What a convolution returned, and how often it was used.
+
+    Attributes:
+        conv: That returned it.
+        uses: By operators, and as a result of the module.
+        within: Those of the uses that a normalisation layer made.
+    """
+
+    def __init__(self, conv: _ConvNd) -> None:
+        self.conv = conv
+        self.uses = self.within = 0
+
+
 class _Record(TorchDispatchMode):
     """Counts who uses every result of a convolution, operator by operator.
 
@@ -132,29 +147,39 @@ class _Record(TorchDispatchMode):
             for layer in module.modules()
             if isinstance(layer, _ConvNd) and _foldable(layer)
         }
-        # Kept alive, because a number of a dead tensor may be given to another one.
-        self._results: dict[int, tuple[Tensor, _ConvNd]] = {}
+        self._results: list[_Result] = []
+        # By the number of the tensor; not the tensor, which would keep every map of
+        # the net in memory. A number is given anew once its tensor is gone.
+        self._alive: dict[int, tuple[weakref.ref[Tensor], _Result]] = {}
         self._calls: Counter[_ConvNd] = Counter()
-        self._uses: Counter[int] = Counter()
-        self._inputs: dict[nn.Module, list[int | None]] = defaultdict(list)
+        self._weight_uses: Counter[int] = Counter()
+        self._inputs: dict[nn.Module, list[_Result | None]] = defaultdict(list)
         self._users: dict[_ConvNd, set[nn.Module]] = defaultdict(set)
-        self._within: Counter[int] = Counter()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        for number in {id(leaf) for leaf in tree_leaves((args, kwargs))}:
-            self._uses[number] += 1
+        used = {id(leaf): leaf for leaf in tree_leaves((args, kwargs))}
+        for number, leaf in used.items():
+            known = self._result(leaf)
+            if known is not None:
+                known.uses += 1
+            if number in self._convs:
+                self._weight_uses[number] += 1
         result = func(*args, **kwargs)
         if func is _CONVOLUTION:
             conv = self._convs.get(id(args[1]))
             if conv is not None and args[2] is conv.bias:
-                self._results[id(result)] = (result, conv)
-                # What a dead tensor of the same number left behind.
-                self._uses[id(result)] = self._within[id(result)] = 0
+                self._results.append(_Result(conv))
+                self._alive[id(result)] = (weakref.ref(result), self._results[-1])
                 self._calls[conv] += 1
         return result
+
+    def _result(self, leaf: Any) -> _Result | None:
+        """Look up a tensor among the results of convolutions."""
+        reference, result = self._alive.get(id(leaf), (None, None))
+        return result if reference is not None and reference() is leaf else None
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -175,15 +200,16 @@ class _Record(TorchDispatchMode):
             yield
 
     def _enter(self, norm: nn.Module, inputs: tuple[Any, ...]) -> None:
-        number = id(inputs[0])
-        self._inputs[norm].append(number if number in self._results else None)
-        self._within[number] -= self._uses[number]
+        result = self._result(inputs[0])
+        self._inputs[norm].append(result)
+        if result is not None:
+            result.within -= result.uses
 
     def _leave(self, norm: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        number = id(inputs[0])
-        self._within[number] += self._uses[number]
-        if number in self._results:
-            self._users[self._results[number][1]].add(norm)
+        result = self._result(inputs[0])
+        if result is not None:
+            result.within += result.uses
+            self._users[result.conv].add(norm)
 
     def pairs(self, outputs: Any) -> Pairs:
         """Judge every layer.
@@ -192,7 +218,9 @@ class _Record(TorchDispatchMode):
             outputs: Of the module; a map that it returns is used by somebody.
         """
         for leaf in tree_leaves(outputs):
-            self._uses[id(leaf)] += 1
+            result = self._result(leaf)
+            if result is not None:
+                result.uses += 1
         found = Pairs()
         for norm in self._norms:
             problem = self._problem(norm)
@@ -203,21 +231,21 @@ class _Record(TorchDispatchMode):
         return found
 
     def _convs_before(self, norm: nn.Module) -> list[_ConvNd]:
-        return [self._results[n][1] for n in self._inputs[norm] if n is not None]
+        return [result.conv for result in self._inputs[norm] if result is not None]
 
     def _problem(self, norm: nn.Module) -> str | None:
-        numbers = self._inputs[norm]
-        if not numbers:
+        inputs = self._inputs[norm]
+        if not inputs:
             return 'the pass did not reach it'
-        if None in numbers:
+        if None in inputs:
             return 'what it normalises is not the result of a foldable convolution'
         convs = set(self._convs_before(norm))
-        own = [n for n, (_, conv) in self._results.items() if conv in convs]
+        own = [result for result in self._results if result.conv in convs]
         if any(self._users[conv] != {norm} for conv in convs):
             return 'its convolution is followed by other normalisation layers too'
-        if any(self._uses[n] != self._within[n] for n in own):
+        if any(result.uses != result.within for result in own):
             return 'something else uses the result of its convolution too'
-        if any(self._uses[id(conv.weight)] != self._calls[conv] for conv in convs):
+        if any(self._weight_uses[id(c.weight)] != self._calls[c] for c in convs):
             return 'something else uses the weight of its convolution too'
         return None
 
