@@ -2,9 +2,9 @@
 
     python benchmarks/in_detector.py [--rounds 7]
 
-YOLOX-s, one image of 640 x 640, one CPU thread, channels-last and folded. Random weights,
-synthetic images. The part between the two marks of the page is replaced. Takes about
-fifteen minutes, most of them in the processes that measure memory.
+YOLOX-s, one image of 640 x 640, one CPU thread, channels-last and folded. Random
+weights, synthetic images. The part between the two marks of the page is replaced.
+Takes about fifteen minutes, most of them in the processes that measure memory.
 """
 
 from __future__ import annotations
@@ -78,9 +78,7 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=7)
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
-    settings = Settings(
-        detector=DETECTOR, channels_last=True, fuse=True, rounds=rounds
-    )
+    settings = Settings(detector=DETECTOR, channels_last=True, fuse=True, rounds=rounds)
     with progress(count_steps(NAMES, settings)) as advance:
         results = benchmark(NAMES, settings, advance)
     save_plot(results, settings, PLOT)

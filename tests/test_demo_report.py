@@ -62,14 +62,16 @@ def detections(shift=0, score=0.9):
 
 def write_run(work_dir, name, steps, validation=(), tail=''):
     """Write a log as mmengine's LocalVisBackend does: a JSON object per line."""
-    lines = [
-        json.dumps({'lr': 0.1, 'loss': loss, 'epoch': epoch, 'iter': i, 'step': i})
+    entries = [
+        (epoch, {'lr': 0.1, 'loss': loss, 'epoch': epoch, 'iter': i, 'step': i})
         for epoch, i, loss in steps
     ]
-    lines += [
-        json.dumps({'coco/bbox_mAP': ap, 'coco/bbox_mAP_50': ap50, 'step': epoch})
+    entries += [
+        (epoch, {'coco/bbox_mAP': ap, 'coco/bbox_mAP_50': ap50, 'step': epoch})
         for epoch, ap, ap50 in validation
     ]
+    # A validation follows the steps of its epoch; sorted() keeps that order.
+    lines = [json.dumps(e) for _, e in sorted(entries, key=lambda pair: pair[0])]
     log = work_dir / name / 'vis_data' / 'scalars.json'
     log.parent.mkdir(parents=True)
     log.write_text('\n'.join(lines) + '\n' + tail)

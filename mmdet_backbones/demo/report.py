@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -17,6 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from ..engine.files import write_atomically
 from ..pictures.detections import Box, draw_beside
+from ..runs.logs import read_log
 
 _METRICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')
 _ZOOM = 2
@@ -135,10 +135,7 @@ def coco_metrics(truth: COCO, detections: list[dict]) -> dict[str, float | None]
 
 
 def read_history(work_dir: Path) -> History:
-    """Join the logs of all runs in a work directory, oldest first.
-
-    A run that was resumed, or started anew, counts from where it began: what
-    earlier runs logged beyond that point is no part of the model at the end.
+    """Read the logs of all runs in a work directory, as one training.
 
     Args:
         work_dir: Folder with a folder per run, as mmengine makes them.
@@ -149,27 +146,20 @@ def read_history(work_dir: Path) -> History:
     Raises:
         FileNotFoundError: If no run logged a loss.
     """
-    history = History()
-    for log in sorted(work_dir.glob('*/vis_data/scalars.json')):
-        entries = _read_lines(log)
-        steps = [entry for entry in entries if 'loss' in entry]
-        if not steps:
-            continue
-        first, epoch = steps[0]['step'], steps[0].get('epoch', 1)
-        history.loss = [point for point in history.loss if point[0] < first]
-        history.validation = [v for v in history.validation if v[0] < epoch]
-        history.loss += [(entry['step'], entry['loss']) for entry in steps]
-        history.validation += [
-            (entry['step'], entry['coco/bbox_mAP'], entry['coco/bbox_mAP_50'])
-            for entry in entries
-            if 'coco/bbox_mAP' in entry
-        ]
-    if not history.loss:
+    log = read_log(work_dir)
+    if not log.steps:
         raise FileNotFoundError(
             f'{work_dir} holds no log of a training (*/vis_data/scalars.json): '
             'train first'
         )
-    return history
+    return History(
+        [(entry['step'], entry['loss']) for entry in log.steps],
+        [
+            (v.step, v.metrics['coco/bbox_mAP'], v.metrics['coco/bbox_mAP_50'])
+            for v in log.validations
+            if 'coco/bbox_mAP' in v.metrics
+        ],
+    )
 
 
 def plot_curves(history: History) -> bytes:
@@ -251,15 +241,6 @@ def _box(entry: dict) -> Box:
 def _load_truth(ann_file: Path) -> COCO:
     with contextlib.redirect_stdout(io.StringIO()):
         return COCO(str(ann_file))
-
-
-def _read_lines(log: Path) -> list[dict[str, Any]]:
-    entries = []
-    for line in log.read_text().splitlines():
-        # A run that was killed may leave half a line.
-        with contextlib.suppress(json.JSONDecodeError):
-            entries.append(json.loads(line))
-    return entries
 
 
 def _png_of(picture: Image.Image) -> bytes:
