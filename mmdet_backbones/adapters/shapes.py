@@ -21,8 +21,8 @@ class _Shape:
 class repeated_shapes(TorchDispatchMode):  # noqa: N801 - used as a context
     """Answer an operation that was asked before from memory.
 
-    Many operators work out the shape of their result in Python, and nets repeat their
-    blocks: a pass over ConvNeXt-L takes a quarter of the time.
+    Many operators work out the shape of their result in Python, which takes most of
+    the time of such a pass, and nets repeat their blocks.
 
     Only for tensors on the meta device. What counts operators, such as
     ``FlopCounterMode``, has to be entered after this, or it misses the repeated ones.

@@ -25,7 +25,7 @@ from .neck_rules import NeckRule, Part, output_strides, reader_of
 
 # Large enough that nets without padding leave a map at their last stride, and for the
 # windows of transformers.
-PROBE_SIZE = (320, 416)
+DETECTOR_PROBE_SIZE = (320, 416)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def probe(backbone: Part, scope: str = 'mmdet') -> tuple[Level, ...]:
         with warnings.catch_warnings():
             # Of nets that use names that torch will drop.
             warnings.simplefilter('ignore', FutureWarning)
-            return tuple(probe_levels(net, PROBE_SIZE))
+            return tuple(probe_levels(net, DETECTOR_PROBE_SIZE))
     except (ValueError, RuntimeError, AssertionError, TypeError) as error:
         raise UserError(
             f'the levels of the backbone {config.get("type")} cannot be found: {error}'

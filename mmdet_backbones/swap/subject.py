@@ -20,7 +20,7 @@ from ..catalog.weightless import build_weightless, fixed_size, forward_weightles
 from ..engine.mistakes import UserError, explain
 from ..registry import MODELS
 from .arguments import arguments_of
-from .base import PROBE_SIZE, plain
+from .base import DETECTOR_PROBE_SIZE, plain
 from .neck_rules import NeckRule, Part, reader_of
 
 _MOST_LEVELS = 24
@@ -108,7 +108,7 @@ class Subject:
     def size(self) -> tuple[int, int]:
         """Height and width of the image that :attr:`outputs` are of."""
         fixed = None if isinstance(self.net, UserError) else fixed_size(self.net)
-        return fixed or PROBE_SIZE
+        return fixed or DETECTOR_PROBE_SIZE
 
     @cached_property
     def levels(self) -> tuple[Level, ...] | None:
@@ -182,7 +182,7 @@ class Subject:
         outputs = run(net, int(cfg.get('in_channels', 3)))
         if isinstance(outputs, UserError) or len(outputs) != 1:
             return None
-        return measure(index, outputs[0], PROBE_SIZE)
+        return measure(index, outputs[0], DETECTOR_PROBE_SIZE)
 
 
 def trainable(net: nn.Module) -> set[str]:
@@ -192,7 +192,7 @@ def trainable(net: nn.Module) -> set[str]:
 
 def run(net: nn.Module, in_channels: int) -> Sequence[Tensor] | UserError:
     """Run a backbone on the meta device, or return why that fails."""
-    size = fixed_size(net) or PROBE_SIZE
+    size = fixed_size(net) or DETECTOR_PROBE_SIZE
     try:
         with repeated_shapes(), warnings.catch_warnings():
             warnings.simplefilter('ignore')
