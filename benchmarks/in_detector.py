@@ -30,7 +30,7 @@ START = '<!-- in a detector: written by benchmarks/in_detector.py -->'
 END = '<!-- end of the detector -->'
 DETECTOR = 'mmdet::yolox/yolox_s_8xb8-300e_coco.py'
 NAMES = (
-    'mmdet/CSPDarknet-P5',
+    'mmdet/CSPDarknet-s',
     'res2net50_26w_4s',
     'res2net50_v1b',
     'res2next50',

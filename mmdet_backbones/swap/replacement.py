@@ -17,7 +17,7 @@ from ..catalog.weightless import build_weightless, fixed_size, idle_parameters
 from ..engine.mistakes import UserError, explain
 from ..registry import MODELS
 from .arguments import arguments_of
-from .base import PROBE_SIZE, Base
+from .base import DETECTOR_PROBE_SIZE, Base
 from .preprocessing import preprocess_of
 
 # Weights that are checkpoints of whole classifiers, for mmengine's own loader.
@@ -224,4 +224,6 @@ def has_idle_parameters(settings: Mapping[str, Any]) -> bool:
         return False
     cfg = {k: v for k, v in settings.items() if k not in ('_delete_', 'init_cfg')}
     net = build_weightless(cfg, as_built=True)
-    return bool(idle_parameters(net, PROBE_SIZE, settings.get('in_channels', 3)))
+    return bool(
+        idle_parameters(net, DETECTOR_PROBE_SIZE, settings.get('in_channels', 3))
+    )
