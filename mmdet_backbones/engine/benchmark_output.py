@@ -13,12 +13,14 @@ import torch
 
 from .benchmark import Measured
 from .benchmark_subjects import Settings
+from .files import write_atomically
 from .mistakes import UserError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 _FORMATS = ('.png', '.svg', '.pdf')
+_MARKERS = 'osD^vPX'
 
 
 def check_plot(path: Path | None, force: bool) -> None:
@@ -129,33 +131,46 @@ def save_plot(results: Sequence[Measured], settings: Settings, path: Path) -> No
         settings: For the title.
         path: Of the picture; its ending decides the format.
     """
+    from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     # Figure without pyplot: no global state, no window, no other backend's turn.
-    figure = Figure(figsize=(8, 5), layout='constrained')
+    figure = Figure(
+        figsize=(9, max(5, 1.5 + 0.22 * len(results))), layout='constrained'
+    )
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    sizes = [row.parameters / 1e6 for row in results]
-    speeds = [row.images_per_second for row in results]
     largest = max(row.peak_memory_mib for row in results) or 1.0
-    areas = [20 + 280 * row.peak_memory_mib / largest for row in results]
-    axes.scatter(sizes, speeds, s=areas, alpha=0.5)
-    for row, x, y in zip(results, sizes, speeds, strict=True):
-        place: dict[str, Any] = dict(
-            xytext=(6, 4), textcoords='offset points', fontsize=8
+    # Names beside the dots would cover each other where nets are alike.
+    by_speed = sorted(results, key=lambda row: -row.images_per_second)
+    for number, row in enumerate(by_speed):
+        axes.scatter(
+            row.parameters / 1e6,
+            row.images_per_second,
+            s=30 + 270 * row.peak_memory_mib / largest,
+            color=colormaps['tab20'](number % 20),
+            marker=_MARKERS[number % len(_MARKERS)],
+            alpha=0.8,
+            label=row.name,
         )
-        axes.annotate(row.name, (x, y), **place)
     axes.set(
         xscale='log',
-        xlabel='parameters (millions)',
+        yscale='log',
+        xlabel=f'parameters in millions (area: peak memory, at most {largest:.0f} MiB)',
         ylabel='images per second',
-        ylim=(0, None),
-        title=title(settings),
     )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_minor_locator(LogLocator(subs=()))
+        axis.set_major_formatter('{x:g}')
+    axes.set_title(title(settings), fontsize=9, loc='left')
     axes.grid(alpha=0.3)
-    axes.text(1, -0.12, f'area: peak memory, at most {largest:.0f} MiB',
-              transform=axes.transAxes, ha='right', fontsize=8)  # fmt: skip
+    legend = figure.legend(loc='outside right upper', fontsize=8)
+    handles: list[Any] = list(legend.legend_handles)
+    for handle in handles:
+        handle.set_sizes([40])
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix[1:], dpi=120)
-    path.write_bytes(buffer.getvalue())
+    write_atomically(path, buffer.getvalue())
