@@ -27,6 +27,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--classes', metavar='A,B', help='that count, in this order')
     parser.add_argument('--merge-into', metavar='NAME', help='one class of all')
     parser.add_argument('--format', choices=FORMATS, help='if there are several')
+    parser.add_argument('--tile', type=int, metavar='SIDE',
+                        help='cut larger images into tiles of about this many '
+                        'pixels')  # fmt: skip
     parser.add_argument('--force', action='store_true',
                         help='replace what this command wrote to OUT')  # fmt: skip
     parser.add_argument('--json', action='store_true', help='print the report as JSON')
@@ -38,7 +41,7 @@ def main() -> None:
     names = None if args.classes is None else args.classes.split(',')
     classes = None if names is None else tuple(name.strip() for name in names)
     order = Order(args.folder, args.out, args.val_share, args.seed, classes,
-                  args.merge_into, args.format, args.force)  # fmt: skip
+                  args.merge_into, args.format, args.force, args.tile)  # fmt: skip
     report = prepare(order, lambda images, total: track(
         images, 'Looking at images', total, console=Console(stderr=True)))  # fmt: skip
     if args.json:

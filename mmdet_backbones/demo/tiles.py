@@ -3,11 +3,12 @@
 import io
 import json
 from dataclasses import dataclass
-from fractions import Fraction
 from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
+
+from ..own_data.tiles import spans
 
 
 @dataclass(frozen=True)
@@ -145,28 +146,6 @@ def parse_voc(annotation: bytes) -> tuple[tuple[int, int], np.ndarray]:
     if not inside or (boxes[:, :2] >= boxes[:, 2:]).any():
         raise ValueError(f'a box is empty or not within {width} x {height} pixels')
     return (width, height), boxes
-
-
-def spans(length: int, tile: int, overlap: float) -> list[tuple[int, int]]:
-    """Cut a length into equal spans of about ``tile`` pixels that cover all of it.
-
-    A fixed side would leave a strip at the far edge, too narrow to be a tile, and
-    with it the trees there. So the side is what divides the length evenly.
-
-    Args:
-        length: Pixels to cover.
-        tile: Pixels that a span shall have.
-        overlap: Part of a span that it shares with the next.
-
-    Returns:
-        First pixel and the one behind the last, for each span.
-    """
-    # Fractions: two neighbours must round their common edge the same way.
-    shared = Fraction(overlap).limit_denominator(1000)
-    count = max(1, round((Fraction(length, tile) - shared) / (1 - shared)))
-    side = length / (count - (count - 1) * shared)
-    starts = [i * side * (1 - shared) for i in range(count)]
-    return [(round(start), round(start + side)) for start in starts]
 
 
 def boxes_in(boxes: np.ndarray, window: Window) -> np.ndarray:

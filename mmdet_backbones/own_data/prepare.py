@@ -20,6 +20,7 @@ from .report import Report, figures
 from .sheet import draw_sheet
 from .splits import settle
 from .survey import LOOKED_FOR, Survey, recognise, survey
+from .tiles import SMALLEST, cut, write_tile
 from .writing import (
     REPORT,
     check,
@@ -48,6 +49,8 @@ class Order:
         merge_into: One name for all of them; None to keep theirs.
         format: One of ``FORMATS``; None to recognise it.
         force: Replace a data set that was written before.
+        tile: Side in pixels of the tiles that larger images are cut into; None to
+            keep them whole.
     """
 
     folder: Path
@@ -58,6 +61,7 @@ class Order:
     merge_into: str | None = None
     format: str | None = None
     force: bool = False
+    tile: int | None = None
 
 
 def prepare(order: Order, track: Track = lambda items, _: items) -> Report:
@@ -81,8 +85,11 @@ def prepare(order: Order, track: Track = lambda items, _: items) -> Report:
     records = _clean(source.records, facts, rule, notes)
     if not records:
         raise UserError(f"'{order.folder}' holds no good image{_worst(notes)}")
-    masks = _keep_outlines(records, notes)
+    masks = _keep_outlines(records, notes, order.tile is not None)
     splits = settle(records, facts, order.val_share, order.seed, notes)
+    if order.tile is not None:
+        # After the split: tiles of one photograph stay on one side.
+        splits = {k: cut(side, facts, order.tile, notes) for k, side in splits.items()}
     if not any(record.boxes for record in splits['train']):
         raise UserError(f"'{order.folder}' has no good box to train on{_worst(notes)}")
     classes = _classes(source, rule, records)
@@ -109,6 +116,8 @@ def _check_order(order: Order) -> None:
     names = order.classes or ()
     if order.classes is not None and ('' in names or not names):
         problems.append('--classes takes names with commas between: --classes a,b,c')
+    if order.tile is not None and order.tile < SMALLEST:
+        problems.append(f'--tile is {SMALLEST} pixels or more, got {order.tile}')
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         problems.append(f'--classes names {", ".join(twice)} twice')
@@ -205,16 +214,19 @@ def _clean(
     return good
 
 
-def _keep_outlines(records: list[Record], notes: Notes) -> bool:
+def _keep_outlines(records: list[Record], notes: Notes, tiled: bool) -> bool:
     """Tell whether all boxes have outlines; take them away if only some have.
 
     mmdet stops at the first object without a mask when it learns masks.
     """
     boxes = [(record, box) for record in records for box in record.boxes]
     without = [record for record, box in boxes if box.outline is None]
-    if not without:
+    if not boxes or not (without or tiled):
         return bool(boxes)
-    if len(without) < len(boxes):
+    if not without:
+        notes.add(records[0].source, 'outlines cannot be cut into tiles',
+                  'outlines are not written, boxes are')  # fmt: skip
+    elif len(without) < len(boxes):
         notes.add(without[0].source, 'some objects have no outline',
                   'outlines are not written, boxes are')  # fmt: skip
     for _, box in boxes:
@@ -239,14 +251,20 @@ def _fill(
     seed: int,
 ) -> None:
     (new / 'annotations').mkdir()
+    placed: dict[str, Path] = {}
     for split, records in splits.items():
         (new / split).mkdir()
         names = short_names(records)
         for record, name in zip(records, names, strict=True):
-            link(found.root / record.name, new / split / name)
+            if record.window is not None and record.cut_from is not None:
+                write_tile(found.root / record.cut_from, record.window,
+                           new / split / name)  # fmt: skip
+            else:
+                link(found.root / record.name, new / split / name)
+            placed[record.name] = new / split / name
         path = new / 'annotations' / f'{split}.json'
         content = coco_content(records, names, facts, report.classes)
         path.write_text(json.dumps(content))
         check(path, len(content['images']), len(content['annotations']))
-    draw_sheet(found.root, splits, report.classes, new / 'examples.png', seed)
+    draw_sheet(placed, splits, report.classes, new / 'examples.png', seed)
     (new / REPORT).write_text(json.dumps(report.to_dict(), indent=1))

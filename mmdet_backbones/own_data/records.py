@@ -38,6 +38,8 @@ class Record:
         split: 'train', 'val', 'test' or None where nothing says.
         size: Width and height that the annotation gives; None if it gives none.
         relative: Whether the boxes are parts of width and height, as in YOLO.
+        cut_from: The image that this one is a tile of; None if it is a whole one.
+        window: Left, top, right, bottom of the tile in that image.
     """
 
     name: str
@@ -46,6 +48,8 @@ class Record:
     split: str | None = None
     size: tuple[int, int] | None = None
     relative: bool = False
+    cut_from: str | None = None
+    window: tuple[int, int, int, int] | None = None
 
 
 @dataclass

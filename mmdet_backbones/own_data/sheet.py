@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ _SIDE, _GAP, _COLUMNS, _TITLE = 360, 12, 4, 20
 
 
 def draw_sheet(
-    root: Path,
+    paths: Mapping[str, Path],
     splits: dict[str, list[Record]],
     classes: tuple[str, ...],
     path: Path,
@@ -25,7 +26,7 @@ def draw_sheet(
     """Draw some images of each split with their boxes.
 
     Args:
-        root: The folder that the images' names are below.
+        paths: The images by the names of their records.
         splits: The records, with clean boxes.
         classes: In the order of their numbers, which gives the colours.
         path: The PNG to write.
@@ -52,7 +53,9 @@ def draw_sheet(
         ImageDraw.Draw(sheet).text(
             (left, top), title[: 46 - len(boxes)] + boxes, 'black', font
         )
-        sheet.paste(_example(root, record, classes, font), (left, top + _TITLE))
+        sheet.paste(
+            _example(paths[record.name], record, classes, font), (left, top + _TITLE)
+        )
     sheet.save(path)
 
 
@@ -65,9 +68,9 @@ def _legend(sheet: Image.Image, classes: tuple[str, ...], font: Any) -> None:
 
 
 def _example(
-    root: Path, record: Record, classes: tuple[str, ...], font: Any
+    path: Path, record: Record, classes: tuple[str, ...], font: Any
 ) -> Image.Image:
-    content = (root / record.name).read_bytes()
+    content = path.read_bytes()
     pixels = mmcv.imfrombytes(content, flag='color', channel_order='rgb', backend='cv2')
     picture = Image.fromarray(pixels)
     scale = _SIDE / max(picture.size)
