@@ -176,7 +176,7 @@ class BestAndWorstHook(Hook):
             if score >= self.score_thr
         ]
         captions = (
-            f'{kind}: {Path(example.path).name}, {len(truth)} boxes',
+            f'{kind}, {len(truth)} boxes: {Path(example.path).name}',
             f'{len(found)} found with score {self.score_thr:g} or more, '
             f'AP50 {example.score:.2f}',
         )
