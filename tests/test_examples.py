@@ -2,6 +2,8 @@
 
 import io
 import json
+import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,6 +163,25 @@ def test_an_image_is_drawn_once(tmp_path, dataset):
     validate(hook, _Run(dataset, tmp_path), dataset, [0, 1, 1, 1, 1, 1], 0.4)
     content = (tmp_path / hook.file_name).read_bytes()
     assert Image.open(io.BytesIO(content)).height == 6 * (480 + 30) + 5 * 12
+
+
+def test_a_picture_that_cannot_be_drawn_does_not_end_a_training(
+    tmp_path, dataset, caplog
+):
+    hook = examples.BestAndWorstHook()
+    run = _Run(dataset, tmp_path, logging.getLogger('run'))
+    shown = dataset.get_data_info(0)['img_path']
+    Path(shown).write_bytes(b'no image')
+    validate(hook, run, dataset, [1] * 6, 0.4)
+    assert not (tmp_path / hook.file_name).exists()
+    assert f"best_and_worst.png is not drawn: '{shown}' cannot be read" in caplog.text
+
+
+def test_data_without_boxes_is_told(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    hook = examples.BestAndWorstHook()
+    hook.before_val_epoch(_Run([1, 2], tmp_path, logging.getLogger('run')))
+    assert 'gives no image with boxes' in caplog.text
 
 
 def test_wrong_arguments_are_told_together():

@@ -90,8 +90,8 @@ class BestAndWorstHook(Hook):
             self._truths = _read_truths(runner.val_dataloader.dataset)
             if not self._truths:
                 runner.logger.info(
-                    f'{self.file_name} is not drawn: the images of the validation '
-                    'have no boxes'
+                    f'{self.file_name} is not drawn: the data set of the validation '
+                    'gives no image with boxes'
                 )
 
     def after_val_iter(
@@ -123,14 +123,18 @@ class BestAndWorstHook(Hook):
         if not value > self._best or not top or not is_main_process():
             return
         self._best = value
-        picture = self._draw(
-            self._first(top, best=True),
-            self._first(bottom, best=False),
-            runner.val_dataloader.dataset,
-        )
         buffer = io.BytesIO()
-        picture.save(buffer, 'PNG')
-        write_atomically(Path(runner.work_dir) / self.file_name, buffer.getvalue())
+        try:
+            picture = self._draw(
+                self._first(top, best=True),
+                self._first(bottom, best=False),
+                runner.val_dataloader.dataset,
+            )
+            picture.save(buffer, 'PNG')
+            write_atomically(Path(runner.work_dir) / self.file_name, buffer.getvalue())
+        except OSError as error:
+            # A picture is not worth a training.
+            runner.logger.warning(f'{self.file_name} is not drawn: {error}')
 
     def _first(self, examples: list[Example], best: bool) -> list[Example]:
         def rank(example: Example) -> tuple[float, float]:
@@ -157,10 +161,10 @@ class BestAndWorstHook(Hook):
     def _row(
         self, kind: str, example: Example, classes: Sequence[str], options: Any
     ) -> Image.Image:
-        pixels = mmcv.imread(
-            example.path, channel_order='rgb', backend='cv2', backend_args=options
-        )
-        image = Image.fromarray(pixels)
+        pixels = mmcv.imread(example.path, backend='cv2', backend_args=options)
+        if pixels is None:
+            raise OSError(f"'{example.path}' cannot be read as an image")
+        image = Image.fromarray(np.ascontiguousarray(pixels[..., ::-1]))
 
         def name(label: int) -> str:
             # With one class its name says nothing.
@@ -197,10 +201,10 @@ def judge(path: str, truth: Mapping[str, np.ndarray], found: Any) -> Example:
         The image with its score.
     """
     from mmdet.evaluation import eval_map
+    from mmdet.structures.bbox import get_box_tensor
 
-    boxes = np.concatenate(
-        [found.bboxes.cpu().numpy(), found.scores.cpu().numpy()[:, None]], axis=1
-    )
+    corners = get_box_tensor(found.bboxes).cpu().numpy()
+    boxes = np.concatenate([corners, found.scores.cpu().numpy()[:, None]], axis=1)
     labels = found.labels.cpu().numpy()
     # eval_map visits each class, and a class that is not in the image has no AP.
     present = np.unique(truth['labels'])
@@ -235,11 +239,16 @@ def _read_truths(dataset: Any) -> dict[str, dict[str, np.ndarray]]:
     The samples of a validation have them too, but in the size that the pipeline left.
     """
     truths = {}
-    for index in range(len(dataset)):
+    # Data sets that are not of mmengine's kind say nothing of their samples.
+    for index in range(len(dataset) if hasattr(dataset, 'get_data_info') else 0):
         info = dataset.get_data_info(index)
-        instances = [i for i in info.get('instances') or () if 'bbox' in i]
+        instances = [
+            i
+            for i in info.get('instances') or ()
+            if len(i.get('bbox') or ()) == 4 and 'bbox_label' in i
+        ]
         kept = [i for i in instances if not i.get('ignore_flag')]
-        if not kept:
+        if not kept or 'img_path' not in info:
             continue
         ignored = [i for i in instances if i.get('ignore_flag')]
         truths[info['img_path']] = dict(
