@@ -146,3 +146,13 @@ def test_e3_the_constructor_for_convnext_goes_with_convnext(swapped):
     assert 'num_layers' not in wrapper.paramwise_cfg
     assert wrapper.paramwise_cfg.decay_rate == 1.0
     assert wrapper.type == 'AmpOptimWrapper'
+
+
+def test_a_rate_of_adam_follows_the_root_of_the_batch(swapped):
+    """A proportional rate for 2 of 16 images trains next to nothing under AdamW."""
+    lite = 'timm/tf_efficientnet_lite0'
+    assert swapped(FASTER, lite).auto_scale_lr.rule == 'sqrt'
+    assert swapped(FASTER, lite).optim_wrapper.optimizer.type == 'AdamW'
+    assert 'rule' not in swapped(FASTER, 'res2net50_26w_4s').auto_scale_lr
+    # A base that trains with AdamW already.
+    assert swapped(RTMDET, 'res2net50_26w_4s').auto_scale_lr.rule == 'sqrt'

@@ -42,7 +42,7 @@ def optimiser_settings(
     """
     wrapper = plain(config.get('optim_wrapper') or {})
     optimizer = wrapper.get('optimizer') or {}
-    own = str(optimizer.get('type', '')).rpartition('.')[2]
+    own = _kind(wrapper)
     if own in _ADAPTIVE:
         return _adaptive(wrapper, recipe, groups, pretrained)
     if recipe.lr is None:
@@ -60,6 +60,16 @@ def optimiser_settings(
         f'AdamW {rate} for the batch of {batch}{layers}, instead of {own} '
         f'{optimizer.get("lr")} ({recipe.source}).'
     )
+
+
+def is_adaptive(wrapper: Mapping[str, Any]) -> bool:
+    """Tell whether an optimiser wrapper holds Adam or one of its kin."""
+    return _kind(wrapper) in _ADAPTIVE
+
+
+def _kind(wrapper: Mapping[str, Any]) -> str:
+    optimizer = wrapper.get('optimizer') or {}
+    return str(optimizer.get('type', '')).rpartition('.')[2]
 
 
 def _wrapper(

@@ -16,7 +16,7 @@ from .document import assignment, check_target, comment, nested, write
 from .head_edits import class_edits, stride_edits
 from .level_plan import Edits, LevelPlan, plan_levels
 from .neck_rules import necks_of, rule_of
-from .optimisation import optimiser_settings, short_warm_up
+from .optimisation import is_adaptive, optimiser_settings, short_warm_up
 from .preprocessing import preprocess_settings
 from .recipes import Traits, choose_recipe, traits
 from .replacement import (
@@ -241,6 +241,10 @@ def _training(
     if scaling.get('base_batch_size') and not scaling.get('enable'):
         # The rate of the recipe is that of the batch that is named there.
         settings['auto_scale_lr'] = dict(enable=True)
+        wrapper = settings.get('optim_wrapper') or {}
+        if is_adaptive(wrapper) or is_adaptive(base.config.get('optim_wrapper') or {}):
+            # A small batch with a proportional rate hardly learns under Adam.
+            settings['auto_scale_lr']['rule'] = scaling.get('rule', 'sqrt')
     return settings, f'Recipe ({recipe.family}): {sentence}'
 
 
