@@ -19,9 +19,9 @@ model = dict(
         type='mmdet_backbones.TIMMBackbone',
         model_name='tf_efficientnet_lite0',
         out_strides=(8, 16, 32),
-        # As mmdet does with pretrained backbones; both are for loaded weights only.
         frozen_stages=1,
-        norm_eval=True,
+        # True, as usual, left the deepest level the same everywhere at this rate.
+        norm_eval=False,
         init_cfg=dict(
             type='Pretrained',
             checkpoint='data/weights/efficientnet-lite0.pth')),

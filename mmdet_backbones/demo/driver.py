@@ -56,9 +56,9 @@ def run_demo(root: Path, scratch: bool = False, setup_seconds: float = 0.0) -> N
     # From the second start on the training goes on where the first one stopped.
     train = ['tools/train.py', CONFIG, '--work-dir', str(work_dir), '--resume']
     if scratch:
-        # Random features must not be frozen, nor left without normalisation.
+        # Random features must not be frozen.
         train += ['--cfg-options', 'model.backbone.init_cfg=None']
-        train += ['model.backbone.frozen_stages=-1', 'model.backbone.norm_eval=False']
+        train += ['model.backbone.frozen_stages=-1']
     if 'training' in timings and _best(root / work_dir):
         print_log(f'trained before; remove {work_dir} to train again', 'current')
     else:
