@@ -256,12 +256,12 @@ def _fill(
         (new / split).mkdir()
         names = short_names(records)
         for record, name in zip(records, names, strict=True):
-            if record.window is not None and record.cut_from is not None:
-                write_tile(found.root / record.cut_from, record.window,
-                           new / split / name)  # fmt: skip
+            target = placed[record.name] = new / split / name
+            if record.crop is not None:
+                source = found.root / record.crop.name
+                write_tile(source, record.crop.window, target)
             else:
-                link(found.root / record.name, new / split / name)
-            placed[record.name] = new / split / name
+                link(found.root / record.name, target)
         path = new / 'annotations' / f'{split}.json'
         content = coco_content(records, names, facts, report.classes)
         path.write_text(json.dumps(content))

@@ -27,6 +27,19 @@ class Box:
     outline: Any = None
 
 
+@dataclass(frozen=True)
+class Crop:
+    """A part of an image.
+
+    Attributes:
+        name: The image.
+        window: Left, top, right, bottom; right and bottom are outside.
+    """
+
+    name: str
+    window: tuple[int, int, int, int]
+
+
 @dataclass
 class Record:
     """One image with its boxes.
@@ -38,8 +51,7 @@ class Record:
         split: 'train', 'val', 'test' or None where nothing says.
         size: Width and height that the annotation gives; None if it gives none.
         relative: Whether the boxes are parts of width and height, as in YOLO.
-        cut_from: The image that this one is a tile of; None if it is a whole one.
-        window: Left, top, right, bottom of the tile in that image.
+        crop: Where it is cut from, if it is a tile.
     """
 
     name: str
@@ -48,8 +60,7 @@ class Record:
     split: str | None = None
     size: tuple[int, int] | None = None
     relative: bool = False
-    cut_from: str | None = None
-    window: tuple[int, int, int, int] | None = None
+    crop: Crop | None = None
 
 
 @dataclass

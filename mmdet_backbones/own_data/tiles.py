@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from .images import Facts
-from .records import Box, Notes, Record
+from .records import Box, Crop, Notes, Record
 
 SMALLEST = 32
 
@@ -63,18 +63,16 @@ def cut(
         if len(columns) * len(rows) == 1:
             found.append(record)
             continue
-        tiles = [
-            _tile(record, (left, top, right, bottom))
-            for top, bottom in rows
-            for left, right in columns
-        ]
-        for one in tiles:
-            left, top, right, bottom = one.window or (0, 0, 0, 0)
-            size = (right - left, bottom - top)
-            facts[one.name] = replace(facts[record.name], size=size, orientation=1)
+        for top, bottom in rows:
+            for left, right in columns:
+                tile_of = _tile(record, (left, top, right, bottom))
+                size = (right - left, bottom - top)
+                facts[tile_of.name] = replace(
+                    facts[record.name], size=size, orientation=1
+                )
+                found.append(tile_of)
         notes.add(record.name, f'larger than tiles of {tile}',
                   f'cut into {len(columns)} x {len(rows)} tiles')  # fmt: skip
-        found += tiles
     return found
 
 
@@ -94,9 +92,8 @@ def _tile(record: Record, window: tuple[int, int, int, int]) -> Record:
                 min(y1, bottom) - top,
             )
             boxes.append(Box(box.label, corners, box.ignore))
-    return replace(
-        record, name=str(tile), boxes=boxes, window=window, cut_from=record.name
-    )
+    crop = Crop(record.name, window)
+    return replace(record, name=str(tile), boxes=boxes, crop=crop)
 
 
 def write_tile(source: Path, window: tuple[int, int, int, int], target: Path) -> None:
