@@ -5,14 +5,13 @@ from __future__ import annotations
 import atexit
 import logging
 import sys
-from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -93,55 +92,40 @@ class ProgressBarHook(Hook):
         """Add the bar of the training."""
         self._add('train', 'train', runner.max_iters, runner.iter)
 
-    def after_train_iter(
+    def _after_iter(
         self,
         runner: Runner,
         batch_idx: int,
         data_batch: Any = None,
-        outputs: dict | None = None,
+        outputs: Any = None,
+        mode: str = 'train',
     ) -> None:
-        """Move the bar; it has the mean loss of the last iterations."""
+        """Move the bar of the training, a validation or a test."""
         if self._progress is None:
             return
-        text = 'train'
-        if runner._train_loop.__class__.__name__.startswith('Epoch'):
+        if mode != 'train':
+            self._progress.update(self._tasks[mode], completed=batch_idx + 1)
+            return
+        text = mode
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
             text = f'epoch {runner.epoch + 1}/{runner.max_epochs}'
         if 'train/loss' in runner.message_hub.log_scalars:
             loss = runner.message_hub.get_scalar('train/loss').mean(50)
             text += f', loss {loss:.3f}'
-        self._move('train', runner.iter + 1, text)
+        self._progress.update(
+            self._tasks[mode], completed=runner.iter + 1, description=text
+        )
 
-    def before_val_epoch(self, runner: Runner) -> None:
-        """Add the bar of a validation."""
-        self._add('val', 'validation', len(runner.val_dataloader))
+    def _before_epoch(self, runner: Runner, mode: str = 'train') -> None:
+        """Add the bar of a validation or a test."""
+        if mode != 'train':
+            loader = runner.val_dataloader if mode == 'val' else runner.test_dataloader
+            self._add(mode, 'validation' if mode == 'val' else mode, len(loader))
 
-    def after_val_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Sequence[Any] | None = None,
-    ) -> None:
-        """Move the bar."""
-        self._move('val', batch_idx + 1)
-
-    def after_val_epoch(self, runner: Runner, metrics: Any = None) -> None:
-        """Take the bar of the validation away."""
-        self._remove('val')
-
-    def before_test_epoch(self, runner: Runner) -> None:
-        """Add the bar of a test."""
-        self._add('test', 'test', len(runner.test_dataloader))
-
-    def after_test_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Sequence[Any] | None = None,
-    ) -> None:
-        """Move the bar."""
-        self._move('test', batch_idx + 1)
+    def _after_epoch(self, runner: Runner, mode: str = 'train') -> None:
+        """Take the bar of a validation away."""
+        if self._progress is not None and mode == 'val':
+            self._progress.remove_task(self._tasks.pop(mode))
 
     def after_run(self, runner: Runner) -> None:
         """Leave the terminal as it was."""
@@ -152,14 +136,6 @@ class ProgressBarHook(Hook):
             self._tasks[kind] = self._progress.add_task(
                 text, total=total, completed=done
             )
-
-    def _move(self, kind: str, done: int, text: str | None = None) -> None:
-        if self._progress is not None:
-            self._progress.update(self._tasks[kind], completed=done, description=text)
-
-    def _remove(self, kind: str) -> None:
-        if self._progress is not None:
-            self._progress.remove_task(self._tasks.pop(kind))
 
     def _stop(self) -> None:
         if self._progress is None:
