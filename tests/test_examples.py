@@ -177,6 +177,18 @@ def test_a_picture_that_cannot_be_drawn_does_not_end_a_training(
     assert f"best_and_worst.png is not drawn: '{shown}' cannot be read" in caplog.text
 
 
+def test_boxes_may_be_arrays(tmp_path):
+    """mmdet's OpenImages gives them so."""
+
+    class Arrays(list):
+        get_data_info = list.__getitem__
+
+    box = dict(bbox=np.array(A, np.float32), bbox_label=2)
+    hook = examples.BestAndWorstHook()
+    hook.before_val_epoch(_Run(Arrays([dict(img_path='a', instances=[box])]), tmp_path))
+    assert hook._truths['a']['bboxes'].tolist() == [A]
+
+
 def test_data_without_boxes_is_told(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     hook = examples.BestAndWorstHook()

@@ -182,6 +182,7 @@ def test_train_resume_and_test(run_python, config, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert 'Epoch(train)' in done.stdout
     assert HIDE_CURSOR not in done.stdout
+    assert f'next: python tools/test.py {config}' in done.stdout + done.stderr
     status, drawn = run_on_terminal(*train, '--resume', '--cfg-options', *SMALL)
     assert status == 0, drawn[-3000:]
     assert 'resumed epoch: 1' in drawn

@@ -245,7 +245,7 @@ def _read_truths(dataset: Any) -> dict[str, dict[str, np.ndarray]]:
         instances = [
             i
             for i in info.get('instances') or ()
-            if len(i.get('bbox') or ()) == 4 and 'bbox_label' in i
+            if len(i.get('bbox', ())) == 4 and 'bbox_label' in i
         ]
         kept = [i for i in instances if not i.get('ignore_flag')]
         if not kept or 'img_path' not in info:

@@ -136,7 +136,9 @@ def read_log(work_dir: Path) -> Log:
             v for v in log.validations if v.iteration < first['step'] and v.step < epoch
         ]
         log.validations += validated
-        log.empty += sum('loss' not in entry for entry in entries) - len(validated)
+        # LoggerHook adds the time to whatever a validation gave.
+        timed = [e for e in entries if 'loss' not in e and 'time' in e]
+        log.empty += len(timed) - len(_validations(timed))
     _add_steps(log, steps)
     return log
 
