@@ -77,11 +77,11 @@ def table(rates: dict[str, list[dict[str, Any]]]) -> str:
     return '\n'.join(lines)
 
 
-def replace(text: str, rows: str) -> str:
-    """Put a table between the marks of the guide."""
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    return f'{before}{START}\n\n{rows}\n\n{END}{after}'
+def replace(text: str, rows: str, start: str = START, end: str = END) -> str:
+    """Put a table between the two marks of a page."""
+    before, _, rest = text.partition(start)
+    _, _, after = rest.partition(end)
+    return f'{before}{start}\n\n{rows}\n\n{end}{after}'
 
 
 def main() -> None:

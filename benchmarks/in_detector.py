@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 
 import torch
+from distributed_rates import replace
 
 from mmdet_backbones.engine.benchmark import Measured, benchmark, count_steps
 from mmdet_backbones.engine.benchmark_output import (
@@ -82,10 +83,8 @@ def main() -> None:
     with progress(count_steps(NAMES, settings)) as advance:
         results = benchmark(NAMES, settings, advance)
     save_plot(results, settings, PLOT)
-    before, _, rest = PAGE.read_text().partition(START)
-    after = rest.partition(END)[2]
     part = rows(results, settings, rounds)
-    PAGE.write_text(f'{before}{START}\n\n{part}\n\n{END}{after}')
+    PAGE.write_text(replace(PAGE.read_text(), part, START, END))
     print(f'wrote {PAGE.relative_to(ROOT)} and {PLOT.relative_to(ROOT)}')
 
 
