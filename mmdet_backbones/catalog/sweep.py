@@ -178,7 +178,9 @@ def _read_record(record: Path, version: str | None) -> dict[str, Figures]:
             data = json.loads(line)
         except json.JSONDecodeError:
             continue  # the line that was being written when the run stopped
-        results[data.pop('name')] = Figures.from_dict(data)
+        # Not in one line: what is right of the equals sign runs first.
+        name = data.pop('name')
+        results[name] = Figures.from_dict(data)
     return results
 
 
