@@ -146,6 +146,24 @@ def test_training_does_not_start(tmp_path):
     assert 'model.neck.in_channels = [64, 128, 256, 512]' in str(caught.value)
 
 
+def test_a_base_without_a_model_is_no_mistake_but_cannot_be_trained(
+    tmp_path, run_tool, run_python
+):
+    path = tmp_path / 'schedule.py'
+    path.write_text('train_cfg = dict(max_epochs=1)\n')
+    done = run_tool(CHECK, str(path))
+    assert done.returncode == 0
+    assert '[warning] model: model\n  the config has no model' in done.stdout
+    with pytest.raises(UserError, match='there is no model in the config'):
+        require_sound(Config.fromfile(path))
+    for arguments in (['train.py', path, '--no-check'], ['test.py', path, 'x.pth']):
+        done = run_python(f'tools/{arguments[0]}', *map(str, arguments[1:]))
+        assert done.returncode == 1
+        assert 'error: there is no model in the config' in done.stderr
+    path.write_text('model = None\n')
+    assert errors_of(check_config(Config.fromfile(path)))
+
+
 def test_the_tool_tells_all_and_fails(tmp_path, run_tool):
     load(tmp_path, RETINANET, model=merged(
         R18_FPN, neck=dict(in_channels=[1, 2, 3, 4]),

@@ -39,6 +39,7 @@ def parse_args() -> argparse.Namespace:
 
 def test(args: argparse.Namespace) -> None:
     cfg = launch.read_config(args)
+    launch.require_model(cfg)
     testing.set_checkpoint(cfg, args.checkpoint)
     testing.set_visualization(cfg, args.show, args.show_dir, args.wait_time)
     if args.tta:

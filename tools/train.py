@@ -49,6 +49,7 @@ def parse_args() -> argparse.Namespace:
 
 def train(args: argparse.Namespace) -> None:
     cfg = launch.read_config(args)
+    launch.require_model(cfg)
     if args.amp:
         launch.enable_amp(cfg)
     require_gpu(cfg)

@@ -113,6 +113,22 @@ def _packaged(name: str) -> Path:
     return Path(path)
 
 
+def require_model(cfg: Config) -> None:
+    """Make sure that a config is more than a base for others.
+
+    Args:
+        cfg: The whole config.
+
+    Raises:
+        UserError: If there is no model.
+    """
+    if 'model' not in cfg:
+        raise UserError(
+            'there is no model in the config, so no detector to train or test: write '
+            'model = dict(type=...), or inherit one, _base_ = [...]'
+        )
+
+
 def require_data(cfg: Config, *splits: str) -> None:
     """Make sure that the annotation files and image folders of a config are there.
 

@@ -10,6 +10,7 @@ from copy import deepcopy
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from ..engine.launch import require_model
 from ..engine.mistakes import UserError, explain
 from .check_arguments import check_arguments
 from .check_levels import check_backbone, check_levels
@@ -60,6 +61,12 @@ def check_config(
         What is wrong, errors first; nothing if the config can be trained.
     """
     subject = Subject(deepcopy(config), num_gpus)
+    if 'model' not in config:
+        text = (
+            'the config has no model, as a base that others inherit from: there is '
+            'nothing of a detector to check, and nothing to train'
+        )
+        return [Finding('model', 'model', text, (), 'warning')]
     if not isinstance(config.get('model'), dict):
         return [Finding('model', 'model', 'the config has no detector with a backbone')]
     if 'type' not in subject.backbone:
@@ -111,6 +118,7 @@ def require_sound(config: Config, num_gpus: int = 1) -> None:
     Raises:
         UserError: Lists every finding, if one of them forbids training.
     """
+    require_model(config)
     findings = check_config(config, num_gpus=num_gpus)
     if errors_of(findings):
         raise UserError(
