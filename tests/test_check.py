@@ -132,6 +132,24 @@ def test_a_step_that_fails_is_a_finding(tmp_path):
     assert finding.rule in ('run', 'weights')
 
 
+def test_a_window_larger_than_the_maps_of_a_small_image_is_no_mistake(tmp_path):
+    pytest.importorskip('mmpretrain.models')
+    backbone = dict(
+        _delete_=True,
+        type='mmpretrain.SwinTransformerV2',
+        arch='tiny',
+        img_size=256,
+        window_size=[16, 16, 16, 8],
+        out_indices=(1, 2, 3),
+    )
+    neck = dict(in_channels=[192, 384, 768], start_level=0)
+    cfg = load(tmp_path, RETINANET, model=dict(backbone=backbone, neck=neck))
+    findings = check_config(cfg, fast=False)
+    assert errors_of(findings) == [], describe(findings)
+    with pytest.raises(AssertionError, match='smaller than the window size'):
+        try_model(cfg.model)
+
+
 def test_the_config_is_left_as_it_is(tmp_path):
     cfg = load(tmp_path, RETINANET, model=R18_FPN)
     before = cfg.pretty_text

@@ -80,16 +80,20 @@ def check_config(
         if training:
             findings += check_weights(subject, ask=not fast)
         if not fast and not errors_of(findings):
-            findings += _run(config)
+            findings += _run(subject, config)
     return in_order(findings)
 
 
-def _run(config: Config) -> Iterator[Finding]:
+def _run(subject: Subject, config: Config) -> Iterator[Finding]:
     """One step and one prediction of the whole detector, with random weights."""
-    from .trial import try_model
+    from .trial import SIZE, try_model
 
+    # A window may be larger than the maps of a small image, and smaller than those of
+    # the images that the detector trains on.
+    sizes = (SIZE, *((side, side) for side in (256, 512)))
+    size = next((size for size in sizes if subject.takes(size)), SIZE)
     try:
-        trial = try_model(deepcopy(config).model)
+        trial = try_model(deepcopy(config).model, size)
     except Exception as error:  # whatever the parts of a foreign detector raise
         text = explain(error).splitlines() or ['']
         problem = (

@@ -104,6 +104,13 @@ class Subject:
             return self.net
         return run(self.net, int(self.backbone.get('in_channels', 3)))
 
+    def takes(self, size: tuple[int, int]) -> bool:
+        """Whether the backbone takes an image of this height and width."""
+        if isinstance(self.net, UserError):
+            return False
+        channels = int(self.backbone.get('in_channels', 3))
+        return not isinstance(run(self.net, channels, size), UserError)
+
     @cached_property
     def size(self) -> tuple[int, int]:
         """Height and width of the image that :attr:`outputs` are of."""
@@ -190,9 +197,11 @@ def trainable(net: nn.Module) -> set[str]:
     return {name for name, p in net.named_parameters() if p.requires_grad}
 
 
-def run(net: nn.Module, in_channels: int) -> Sequence[Tensor] | UserError:
+def run(
+    net: nn.Module, in_channels: int, size: tuple[int, int] | None = None
+) -> Sequence[Tensor] | UserError:
     """Run a backbone on the meta device, or return why that fails."""
-    size = fixed_size(net) or DETECTOR_PROBE_SIZE
+    size = size or fixed_size(net) or DETECTOR_PROBE_SIZE
     try:
         with repeated_shapes(), warnings.catch_warnings():
             warnings.simplefilter('ignore')
