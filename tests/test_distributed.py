@@ -58,7 +58,7 @@ def parameter_difference(first, second):
     ('detector', 'steps'),
     [
         pytest.param('yolox', 10, marks=pytest.mark.slow),
-        pytest.param('cascade', 10, marks=pytest.mark.slow),
+        pytest.param('cascade_in_float64', 10, marks=pytest.mark.slow, id='cascade-10'),
     ],
 )
 def test_two_processes_train_as_one(detector, steps, squares, record):
@@ -76,8 +76,9 @@ def test_two_processes_train_as_one(detector, steps, squares, record):
 
 @pytest.mark.slow
 def test_accumulated_batches_train_as_one_batch(squares, record):
-    whole = record('whole', runs.for_iterations(runs.cascade(squares, 16), 5))
-    parts = record('parts', runs.for_iterations(runs.cascade(squares, 4), 20, 4))
+    make = runs.cascade_in_float64
+    whole = record('whole', runs.for_iterations(make(squares, 16), 5))
+    parts = record('parts', runs.for_iterations(make(squares, 4), 20, 4))
     assert whole['lr'] == parts['lr'] == 0.04
     assert parameter_difference(whole, parts) < 1e-5
 
