@@ -200,12 +200,19 @@ def blocks_of(part: nn.Module) -> list[nn.Module]:
         if there is no such container. Layers without parameters are left out.
     """
     if isinstance(part, (nn.Sequential, nn.ModuleList)):
-        return [child for child in part if _count(child)]
+        # Not by iteration: HRNet's lists have None where a branch stays as it is.
+        members = [child for child in part.children() if _count(child)]
+        return [block for member in members for block in _called(member)]
     for child in part.children():
         container = isinstance(child, (nn.Sequential, nn.ModuleList))
         if container and 2 * _count(child) > _count(part):
             return blocks_of(child)
     return [part]
+
+
+def _called(member: nn.Module) -> list[nn.Module]:
+    # A list is never called, its members are.
+    return blocks_of(member) if isinstance(member, nn.ModuleList) else [member]
 
 
 def _count(part: nn.Module) -> int:

@@ -54,8 +54,20 @@ def checkpoint_blocks(blocks: Iterable[nn.Module]) -> None:
 def _forward_of_block(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
     forward = partial(type(block).forward, block)
     if torch.is_grad_enabled() and block.training:
-        return checkpointed(block, forward, *args, **kwargs)
+        # Both runs need the list as it is now: DenseNet appends to it after the call,
+        # HRNet's block writes into it.
+        return checkpointed(
+            block, partial(_on_copies, forward), *map(_copied, args), **kwargs
+        )
     return forward(*args, **kwargs)
+
+
+def _on_copies(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return function(*map(_copied, args), **kwargs)
+
+
+def _copied(argument: Any) -> Any:
+    return list(argument) if isinstance(argument, list) else argument
 
 
 def _contexts(
