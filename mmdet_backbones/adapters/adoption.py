@@ -105,9 +105,17 @@ class AdoptedBackbone(Backbone):
         # Past nn.Module, which would make it a submodule.
         object.__setattr__(self, '_net', net)
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        given = set(state_dict)
         # Some nets convert old checkpoints here.
-        self._net._load_from_state_dict(*args, **kwargs)
+        self._net._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        # SwinTransformerV2 deletes the tables that it computes itself, and would miss
+        # them in its own state_dict.
+        if deleted := given - set(state_dict):
+            own = self.state_dict(prefix=prefix)
+            state_dict.update({key: own[key] for key in deleted if key in own})
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map (N, C, H, W) to one (N, C, ceil(H / stride), ceil(W / stride)) per level.
