@@ -5,8 +5,8 @@ Found by building the net on the meta device and running it there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import TypeVar
@@ -157,7 +157,24 @@ def _search(spec: Spec) -> tuple[nn.Module, int] | None:
 
 def _probe_somehow(spec: Spec, net: nn.Module) -> list[Tensor]:
     outputs = _attempt(partial(_probe, spec, net, PROBE_SIZE))
-    return outputs if outputs is not None else _probe(spec, net, _own_size(spec))
+    if outputs is not None:
+        return outputs
+    with _refusing(spec):
+        return _probe(spec, net, _own_size(spec))
+
+
+@contextmanager
+def _refusing(spec: Spec) -> Iterator[None]:
+    """Say of a net that fails on its own size, too, that it cannot be a backbone."""
+    try:
+        yield
+    except RefusedError:
+        raise
+    except Exception as error:
+        raise RefusedError(
+            f'{spec.owner} cannot be a backbone: it fails on images of {PROBE_SIZE} '
+            f'and of {_own_size(spec)}: {last_line(error)}'
+        ) from error
 
 
 def _own_size(spec: Spec) -> tuple[int, int]:
@@ -204,17 +221,9 @@ def _fit(spec: Spec, net: nn.Module, count: int) -> tuple[SizeRule, Anatomy]:
 
 
 def _fit_one_size(spec: Spec, net: nn.Module, count: int) -> tuple[SizeRule, Anatomy]:
-    size = _own_size(spec)
-    try:
-        rule = SizeRule(fixed=size)
+    rule = SizeRule(fixed=_own_size(spec))
+    with _refusing(spec):
         return rule, examine(spec, net, range(count), rule)
-    except RefusedError:
-        raise
-    except Exception as error:
-        raise RefusedError(
-            f'{spec.owner} cannot be a backbone: it fails on images of {PROBE_SIZE} '
-            f'and of {size}: {last_line(error)}'
-        ) from error
 
 
 def _attempt(run: Callable[[], _Result]) -> _Result | None:
