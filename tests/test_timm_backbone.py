@@ -70,6 +70,34 @@ def test_at_the_size_of_its_training_a_freed_net_computes_what_timm_computes(nam
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'name',
+    [
+        'xcit_nano_12_p8_224',
+        'twins_svt_small',
+        'twins_pcpvt_small',
+        'resnet50_clip',
+        'sequencer2d_s',
+        'swiftformer_xs',
+    ],
+)
+def test_a_net_of_one_declared_size_computes_what_timm_builds_for_the_image(name):
+    net = TIMMBackbone(name)
+    assert net.timm_model.pretrained_cfg['fixed_input_size']
+    multiple = net._sizes.multiple
+    size = (96 + -96 % multiple, 160 + -160 % multiple)
+    plain = timm.create_model(
+        name, features_only=True, out_indices=net.out_indices, img_size=size
+    ).eval()
+    plain.load_state_dict(net.timm_model.state_dict())
+    theirs = maps_of(plain, *size)
+    if 'sequencer' in name:
+        theirs = [output.permute(0, 3, 1, 2) for output in theirs]
+    for ours, expected in zip(maps_of(net, *size), theirs, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=0, atol=0)
+
+
 def test_padding_changes_nothing_but_the_border():
     net = TIMMBackbone('convnext_atto', out_strides=(8,))
     small, large = maps_of(net, 97, 131)[0], None

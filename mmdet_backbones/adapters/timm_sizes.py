@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, cast
 
 import torch
@@ -65,7 +66,40 @@ def free(
     net = outlined(model_name, options, indices)
     given = dict(options).get('img_size')
     size = given or cast(Any, net).pretrained_cfg['input_size'][-2:]
+    if (
+        not given
+        and _is_fixed(net)
+        and _same_at_twice(net, model_name, options, indices, size)
+    ):
+        multiple, aligned = _padding(net, in_channels, count)
+        if aligned:
+            return net, SizeRule((), multiple)
     return net, SizeRule((), fixed=(size[0], size[1]))
+
+
+def _same_at_twice(
+    net: nn.Module,
+    model_name: str,
+    options: Options,
+    indices: Sequence[int],
+    size: Sequence[int],
+) -> bool:
+    """Tell whether a net is made of the same tensors for images of twice the size.
+
+    timm declares one size for nets, such as XCiT and Twins, that read it off the image.
+    Position tables and windows that follow the size would differ.
+    """
+    twice = ('img_size', (2 * size[0], 2 * size[1]))
+    try:
+        other = outlined(model_name, (*options, twice), indices)
+    except Exception:  # whatever a class raises that does not take the argument
+        return False
+    return _shapes(other) == _shapes(net)
+
+
+def _shapes(net: nn.Module) -> dict[str, torch.Size]:
+    named = chain(net.named_parameters(), net.named_buffers())
+    return {name: tensor.shape for name, tensor in named}
 
 
 def _is_fixed(net: nn.Module) -> bool:
