@@ -4,6 +4,7 @@ Started by torchrun with a JSON file of cases and a file for the results. A para
 without gradient shows in the second step, so each net takes two.
 """
 
+import gc
 import json
 import sys
 from datetime import timedelta
@@ -15,11 +16,16 @@ from mmdet.registry import MODELS
 from torch.nn.parallel import DistributedDataParallel
 
 
-def steps(cfg: dict, find_unused: bool, size: tuple[int, int]) -> str:
+def steps(cfg: dict, find_unused: bool, size: tuple[int, int], dtype: str) -> str:
     """Train two steps; say what went wrong, or nothing."""
     torch.manual_seed(0)
+    torch.set_default_dtype(getattr(torch, dtype))
     net = MODELS.build(cfg)
-    wrapped = DistributedDataParallel(net, find_unused_parameters=find_unused)
+    wrapped = DistributedDataParallel(
+        net,
+        find_unused_parameters=find_unused,
+        gradient_as_bucket_view=True,  # a third less memory: one copy of the gradients
+    )
     wrapped.train()  # where mmengine does it: behind the wrapping
     try:
         for step in range(2):
@@ -40,8 +46,10 @@ def main() -> None:
     results = {}
     for name, case in json.loads(Path(sys.argv[1]).read_text()).items():
         results[name] = steps(
-            case['cfg'], case.get('find_unused', False), tuple(case['size'])
+            case['cfg'], case['find_unused'], tuple(case['size']), case['dtype']
         )
+        # A wrapped net refers to itself; without this the next ones stand beside it.
+        gc.collect()
     if dist.get_rank() == 0:
         Path(sys.argv[2]).write_text(json.dumps(results))
     dist.destroy_process_group()
