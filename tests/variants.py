@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -54,8 +55,8 @@ def listed_variants() -> dict[str, dict[str, Any]]:
     }
 
 
-def timm_variants() -> dict[str, dict[str, Any]]:
-    """The smallest net of every family that timm has."""
+def timm_variants(at_most: float = math.inf) -> dict[str, dict[str, Any]]:
+    """The smallest net of every family that timm has, of so many parameters."""
     import timm
 
     figures = read_figures()['timm'].models
@@ -68,7 +69,8 @@ def timm_variants() -> dict[str, dict[str, Any]]:
             families[family] = min(smallest, (found.parameters, name))
     return {
         f'timm-{name}': dict(type='mmdet_backbones.TIMMBackbone', model_name=name)
-        for _, name in families.values()
+        for parameters, name in families.values()
+        if parameters <= at_most
     }
 
 
