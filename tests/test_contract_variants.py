@@ -130,12 +130,23 @@ def test_the_contract_holds(name, device):
                 MODELS.build(dict(cfg, **arguments))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('name', COMPILED)
-def test_compiled_nets_compute_the_same(name):
-    assert name in REPRESENTATIVES
+def on_backends():
+    """The default backend waits for a C++ compiler: one net does, or all of them."""
+    for name in COMPILED:
+        assert name in REPRESENTATIVES
+        yield pytest.param(
+            name,
+            'inductor',
+            marks=pytest.mark.slow if name == 'resnet18' else pytest.mark.exhaustive,
+        )
+        # Traces and decomposes as the default backend, without its C++.
+        yield pytest.param(name, 'aot_eager_decomp_partition', marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(('name', 'backend'), on_backends())
+def test_compiled_nets_compute_the_same(name, backend):
     net = MODELS.build(config(name)).eval()
-    compiled = torch.compile(net)
+    compiled = torch.compile(net, backend=backend)
     x = torch.rand(1, 3, 64, 96)
     with torch.no_grad():
         for a, b in zip(net(x), compiled(x), strict=True):

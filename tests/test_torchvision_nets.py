@@ -34,6 +34,15 @@ FAMILIES = (
     'vit_b_32',
 )
 WITHOUT_BLOCKS = {'alexnet', 'vgg11_bn'}
+every_net = pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param(
+            name, marks=pytest.mark.slow if name in FAMILIES else pytest.mark.exhaustive
+        )
+        for name in list_models()
+    ],
+)
 
 
 def image(height=64, width=96, batch=2, channels=3):
@@ -101,8 +110,7 @@ def test_importing_the_adapter_does_not_import_the_models(run_python):
     assert 'torchvision' not in result.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('name', list_models())
+@every_net
 def test_every_net_on_the_meta_device(name):
     with torch.device('meta'):
         net = TorchvisionBackbone(name).train()
@@ -120,8 +128,7 @@ def test_every_net_on_the_meta_device(name):
     assert held == {id(p) for p in net.parameters()}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('name', list_models())
+@every_net
 def test_every_net_has_one_graph_for_both_modes(name):
     def described(graph):
         return [(n.op, str(n.target), str(n.args), str(n.kwargs)) for n in graph.nodes]
