@@ -25,12 +25,13 @@ else
 $(error STACK must be default, onedl or compiled, got '$(STACK)')
 endif
 
-.PHONY: help demo demo-scratch test test-slow test-compiled lint docs clean
+.PHONY: help demo demo-scratch test test-slow test-exhaustive test-compiled lint docs clean
 help:
 	@echo "make demo          train YOLOX with a swapped backbone on real images"
 	@echo "make demo-scratch  the same without pretrained weights, to compare"
 	@echo "make test          the tests; STACK=onedl for the second family of packages"
 	@echo "make test-slow     the long tests"
+	@echo "make test-exhaustive  every net where the long tests have one of each kind"
 	@echo "make test-compiled compile mmcv and compare its operators with ours"
 	@echo "make lint          ruff and mypy"
 	@echo "make docs          the documentation, into site/"
@@ -61,7 +62,11 @@ test: $(ready)
 	$(pytest) -n 2
 
 test-slow: $(ready)
-	$(pytest) -n 2 -m slow
+	$(pytest) -n 2 --dist worksteal -m slow
+
+# One process: the largest nets take more memory than two have.
+test-exhaustive: $(ready)
+	$(pytest) -m exhaustive
 
 test-compiled:
 	$(MAKE) STACK=compiled run-compiled
