@@ -74,7 +74,7 @@ test-compiled:
 .PHONY: run-compiled
 run-compiled: $(ready)
 	tools/build_compiled_mmcv.sh $(python)
-	$(pytest) tests/ops
+	$(pytest) tests/compat/ops
 
 lint: $(ready)
 	$(python) -m ruff check .

@@ -23,11 +23,11 @@ from rich.progress import track
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from mmdet_backbones.backbones.res2net import VARIANTS as RES2NETS
-from mmdet_backbones.backbones.resnet import VARIANTS as RESNETS
+from mmdet_backbones.backbones.residual.res2net import VARIANTS as RES2NETS
+from mmdet_backbones.backbones.residual.resnet import VARIANTS as RESNETS
 from mmdet_backbones.weights import load_pretrained
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tests'))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tests' / 'helpers'))
 from parity import randomise
 
 Case = tuple[str, str, nn.Module, Callable, nn.Module]

@@ -2,8 +2,9 @@
 
     python benchmarks/distributed.py [NAME ...]
 
-Pairs of runs through the tools on the synthetic squares of tests/dist_runs.py, on CPUs
-with gloo. Prints a row of benchmarks/distributed.md for each pair.
+Pairs of runs through the tools on the synthetic squares of
+tests/helpers/dist_runs.py, on CPUs with gloo. Prints a row of
+benchmarks/distributed.md for each pair.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tests'))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tests' / 'helpers'))
 
 import dist_runs as runs
 

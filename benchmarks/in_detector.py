@@ -16,14 +16,9 @@ from pathlib import Path
 import torch
 from distributed_rates import replace
 
-from mmdet_backbones.engine.benchmark import Measured, benchmark, count_steps
-from mmdet_backbones.engine.benchmark_output import (
-    environment,
-    progress,
-    save_plot,
-    title,
-)
-from mmdet_backbones.engine.benchmark_subjects import Settings
+from mmdet_backbones.speed.nets import Settings
+from mmdet_backbones.speed.output import environment, progress, save_plot, title
+from mmdet_backbones.speed.timing import Measured, benchmark, count_steps
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, PLOT = ROOT / 'docs' / 'speed.md', ROOT / 'docs' / 'speed.png'

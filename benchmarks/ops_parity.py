@@ -25,7 +25,7 @@ import torch
 import torchvision
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tests'))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tests' / 'compat'))
 
 from ops.case import Case, compiled_mmcv, mmcv_ops, operator_modules, substitute
 from ops.cases import CASES
@@ -39,9 +39,9 @@ torch {torch}, torchvision {torchvision}, {machine}.
 
 ## Differences
 
-Largest absolute difference over all cases of `tests/ops`, outputs and gradients. \
-Where mmcv has no CPU kernel, the reference is the formula of its CUDA kernel as \
-plain loops in double precision. Indices (nms, nms_match, soft_nms) are equal.
+Largest absolute difference over all cases of `tests/compat/ops`, outputs and \
+gradients. Where mmcv has no CPU kernel, the reference is the formula of its CUDA \
+kernel as plain loops in double precision. Indices (nms, nms_match, soft_nms) are equal.
 
 | operator | reference | cases | float32 outputs | float32 gradients \
 | float64 outputs | float64 gradients |

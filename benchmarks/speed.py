@@ -30,11 +30,11 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet_backbones.engine.benchmark import time_rounds
-from mmdet_backbones.engine.benchmark_memory import peak_memory
-from mmdet_backbones.engine.benchmark_subjects import Settings, Subject, count_flops
-from mmdet_backbones.engine.fusion import fuse_for_inference
+from mmdet_backbones.inference.fusion import fuse_for_inference
 from mmdet_backbones.registry import MODELS
+from mmdet_backbones.speed.memory import peak_memory
+from mmdet_backbones.speed.nets import Settings, Subject, count_flops
+from mmdet_backbones.speed.timing import time_rounds
 
 CHANNELS_LAST = torch.channels_last
 INFERENCE = (1, 640)
@@ -110,8 +110,8 @@ def res2nets(name: str) -> tuple[nn.Module, nn.Module, Callable[[], nn.Module]]:
     from mmdet.models.backbones import Res2Net as HostRes2Net
 
     from mmdet_backbones.catalog import resolve
-    from mmdet_backbones.weights.loader import load_checkpoint
-    from mmdet_backbones.weights.reader import Checkpoint
+    from mmdet_backbones.weights.loading.loader import load_checkpoint
+    from mmdet_backbones.weights.reading.reader import Checkpoint
 
     torch.manual_seed(0)
     peer = timm.create_model(name, features_only=True, out_indices=(1, 2, 3, 4))

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from speed import CHANNELS_LAST, images, inference, report, rows, table, training
 
-from mmdet_backbones.engine.benchmark import time_rounds
-from mmdet_backbones.engine.benchmark_subjects import Settings, Subject
-from mmdet_backbones.engine.fusion import fuse_for_inference
+from mmdet_backbones.inference.fusion import fuse_for_inference
 from mmdet_backbones.registry import MODELS
+from mmdet_backbones.speed.nets import Settings, Subject
+from mmdet_backbones.speed.timing import time_rounds
 
 DETECTORS = {
     'Faster R-CNN R-50 FPN': 'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',

@@ -3,9 +3,9 @@
     python benchmarks/start_up.py [--rounds 5] [-o start_up.md]
 
 The same config for both tools: YOLOX-tiny on ShuffleNetV2, the synthetic squares of
-tests/dist_runs.py. A training is timed from the start of its process to the line that
-logs its first iteration; ours with its check of the config and without. All take turns,
-processes of their own, one thread each.
+tests/helpers/dist_runs.py. A training is timed from the start of its process to the
+line that logs its first iteration; ours with its check of the config and without. All
+take turns, processes of their own, one thread each.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tests'))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tests' / 'helpers'))
 
 import dist_runs as runs
 

@@ -4,7 +4,8 @@
 
 The machines are two network namespaces of Linux, joined by a pair of virtual
 interfaces, so the program needs root and the `ip` command. One process each, through
-tools/dist_train.sh: YOLOX on the synthetic squares of tests/dist_runs.py, 20 epochs.
+tools/dist_train.sh: YOLOX on the synthetic squares of
+tests/helpers/dist_runs.py, 20 epochs.
 Machine 1 is killed behind epoch 3, its network is cut behind epoch 7; after each the
 run is resumed on both. Takes about ten minutes on two cores.
 """
@@ -22,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tests'))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tests' / 'helpers'))
 
 import dist_runs as runs
 

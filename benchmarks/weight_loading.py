@@ -46,7 +46,7 @@ def loaders(depth: int) -> dict[str, Callable[[Path], object]]:
     """Build a net, and the two ways to load a file into it."""
     import torch
 
-    from mmdet_backbones.backbones.resnet import ResNet
+    from mmdet_backbones.backbones.residual.resnet import ResNet
     from mmdet_backbones.weights import load_pretrained
 
     torch.set_num_threads(1)

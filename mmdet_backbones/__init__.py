@@ -15,15 +15,15 @@ __version__ = '0.1.0'
 _LAZY = {
     'MODELS': 'registry',
     'Level': 'backbones.contract',
-    'Res2Net': 'backbones.res2net',
-    'ResNet': 'backbones.resnet',
-    'TIMMBackbone': 'adapters.timm_backbone',
-    'TorchvisionBackbone': 'adapters.torchvision_backbone',
-    'MMPretrainBackbone': 'adapters.mmpretrain_backbone',
+    'Res2Net': 'backbones.residual.res2net',
+    'ResNet': 'backbones.residual.resnet',
+    'TIMMBackbone': 'adapters.timm.backbone',
+    'TorchvisionBackbone': 'adapters.torchvision.backbone',
+    'MMPretrainBackbone': 'adapters.mmpretrain.backbone',
     'SimpleFeaturePyramid': 'necks.simple_feature_pyramid',
     'SingleLevel': 'necks.single_level',
-    'PretrainedWeightsError': 'weights.report',
-    'fuse_for_inference': 'engine.fusion',
+    'PretrainedWeightsError': 'weights.loading.report',
+    'fuse_for_inference': 'inference.fusion',
 }
 __all__ = ['__version__', *_LAZY]
 

@@ -31,7 +31,7 @@ HOOKS = Registry(
         'mmdet_backbones.engine.display',
         'mmdet_backbones.engine.hooks',
         'mmdet_backbones.engine.lr_hook',
-        'mmdet_backbones.engine.memory_format',
+        'mmdet_backbones.inference.memory_format',
         'mmdet_backbones.runs.examples',
     ],
 )

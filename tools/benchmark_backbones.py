@@ -11,10 +11,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet_backbones.engine import benchmark_output as output
-from mmdet_backbones.engine.benchmark import benchmark, count_steps
-from mmdet_backbones.engine.benchmark_subjects import Settings
-from mmdet_backbones.engine.mistakes import run
+from mmdet_backbones.errors import run
+from mmdet_backbones.speed import output
+from mmdet_backbones.speed.nets import Settings
+from mmdet_backbones.speed.timing import benchmark, count_steps
 
 
 def parse_args() -> argparse.Namespace:

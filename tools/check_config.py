@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet_backbones.engine import launch
-from mmdet_backbones.engine.mistakes import run
+from mmdet_backbones.errors import run
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,8 +24,8 @@ def parse_args() -> argparse.Namespace:
 
 
 def check(args: argparse.Namespace) -> int:
-    from mmdet_backbones.swap.check import check_config
-    from mmdet_backbones.swap.findings import describe, errors_of
+    from mmdet_backbones.check.config import check_config
+    from mmdet_backbones.check.findings import describe, errors_of
 
     cfg = launch.read_config(args)
     findings = check_config(cfg, fast=args.fast, num_gpus=args.gpus)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet_backbones.engine.mistakes import UserError, run
-from mmdet_backbones.weights import conversion
+from mmdet_backbones.catalog import conversion
+from mmdet_backbones.errors import UserError, run
 
 
 def parse_args() -> argparse.Namespace:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet_backbones.engine.mistakes import run
-from mmdet_backbones.swap import matrix
+from mmdet_backbones.errors import run
+from mmdet_backbones.upkeep import matrix
 
 ROOT = Path(__file__).resolve().parents[1]
 

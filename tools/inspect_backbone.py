@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet_backbones.backbones.contract import describe_levels
 from mmdet_backbones.catalog.inspection import Inspection, inspect_backbone
-from mmdet_backbones.engine.mistakes import run
+from mmdet_backbones.errors import run
 
 
 def parse_args() -> argparse.Namespace:

@@ -13,7 +13,7 @@ from rich.progress import track
 os.environ.setdefault('OPENCV_LOG_LEVEL', 'ERROR')
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet_backbones.engine.mistakes import run
+from mmdet_backbones.errors import run
 from mmdet_backbones.own_data.prepare import FORMATS, Order, prepare
 
 

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet_backbones.engine import launch
 from mmdet_backbones.engine.lr_scaling import tabulate_rates
-from mmdet_backbones.engine.mistakes import run
+from mmdet_backbones.errors import run
 
 
 def parse_args() -> argparse.Namespace:

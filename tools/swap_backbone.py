@@ -8,9 +8,9 @@ from mmengine.config import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet_backbones.engine.mistakes import run
-from mmdet_backbones.swap.check import check_config
-from mmdet_backbones.swap.findings import describe
+from mmdet_backbones.check.config import check_config
+from mmdet_backbones.check.findings import describe
+from mmdet_backbones.errors import run
 from mmdet_backbones.swap.swapping import Order, save, swap
 
 

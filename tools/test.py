@@ -6,7 +6,7 @@ import sys
 
 import mmdet_backbones  # noqa: F401
 from mmdet_backbones.engine import launch, testing
-from mmdet_backbones.engine.mistakes import run
+from mmdet_backbones.errors import run
 
 
 def parse_args() -> argparse.Namespace:

@@ -9,7 +9,7 @@ import mmdet_backbones  # noqa: F401
 from mmdet_backbones.engine import launch
 from mmdet_backbones.engine.display import add_tensorboard
 from mmdet_backbones.engine.gpu_settings import require_gpu
-from mmdet_backbones.engine.mistakes import run
+from mmdet_backbones.errors import run
 
 
 def parse_args() -> argparse.Namespace:
@@ -57,7 +57,7 @@ def train(args: argparse.Namespace) -> None:
     launch.set_resume(cfg, args.resume)
     launch.require_data(cfg, 'train', 'val')
     if not args.no_check:
-        from mmdet_backbones.swap.check import require_sound
+        from mmdet_backbones.check.config import require_sound
 
         require_sound(cfg, launch.count_processes(args.launcher))
     launch.add_hook(cfg, dict(type='mmdet_backbones.BestAndWorstHook'), replace=False)

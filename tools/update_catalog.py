@@ -11,9 +11,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet_backbones.catalog.entries import SOURCES
 from mmdet_backbones.catalog.figures import read_figures
-from mmdet_backbones.catalog.report import timm_page
-from mmdet_backbones.catalog.sweep import TIME_LIMIT, update_figures
-from mmdet_backbones.engine.mistakes import run
+from mmdet_backbones.errors import run
+from mmdet_backbones.upkeep.pages import timm_page
+from mmdet_backbones.upkeep.sweep import TIME_LIMIT, update_figures
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet_backbones.engine import launch
-from mmdet_backbones.engine.mistakes import UserError, run
+from mmdet_backbones.errors import UserError, run
 from mmdet_backbones.pictures.visualizing import (
     LONGEST,
     Order,

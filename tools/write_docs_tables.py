@@ -7,8 +7,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet_backbones.catalog.figures import read_figures
-from mmdet_backbones.catalog.report import backbone_pages
-from mmdet_backbones.engine.mistakes import UserError, run
+from mmdet_backbones.errors import UserError, run
+from mmdet_backbones.upkeep.pages import backbone_pages
 
 ROOT = Path(__file__).resolve().parents[1]
 

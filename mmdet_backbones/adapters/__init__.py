@@ -1,9 +1,3 @@
-"""Backbones of other libraries under the same contract, one file per library."""
+"""Backbones of other libraries under the same contract, one folder per library."""
 
-from . import (  # noqa: F401
-    mmpretrain_backbone,
-    mmpretrain_hierarchical,
-    mmpretrain_mobile,
-    timm_backbone,
-    torchvision_backbone,
-)
+from . import mmpretrain, timm, torchvision  # noqa: F401

@@ -10,7 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..backbones.contract import Backbone, Level, check_frozen_stages
-from .anatomy import part_of
+from ..shapes.parts import part_of
 from .inputs import pad_to_multiple
 
 # What a module holds and what is called when it is saved or loaded.

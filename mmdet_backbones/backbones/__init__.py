@@ -1,3 +1,3 @@
 """Backbones written here: one file per family, one import line per family."""
 
-from . import res2net, resnet  # noqa: F401
+from .residual import res2net, resnet  # noqa: F401

@@ -10,9 +10,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..weights.dialect import Dialect
-from ..weights.loader import load_pretrained, split_init_cfg
-from ..weights.report import LoadReport
+from ..weights.loading.loader import load_pretrained, split_init_cfg
+from ..weights.loading.report import LoadReport
+from ..weights.names.dialect import Dialect
 
 
 @dataclass(frozen=True)

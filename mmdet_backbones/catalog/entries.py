@@ -11,7 +11,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from typing import Any
 
-from ..engine.mistakes import UserError
+from ..errors import UserError
 
 OURS = 'ours'
 

@@ -9,12 +9,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..adapters.anatomy import PROBE_SIZE, dissect, measure, part_of
-from ..adapters.shapes import repeated_shapes
 from ..backbones.contract import Backbone, Level, describe_levels
-from ..engine.mistakes import UserError, explain
+from ..errors import UserError, explain
+from ..shapes.build import build_weightless, fixed_size, forward_weightless
+from ..shapes.parts import PROBE_SIZE, dissect, measure, part_of
+from ..shapes.repeated import repeated_shapes
 from .entries import find
-from .weightless import build_weightless, fixed_size, forward_weightless
 
 
 @dataclass(frozen=True)

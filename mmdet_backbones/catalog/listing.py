@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ..engine.mistakes import UserError
+from ..errors import UserError
 from .entries import OURS, SOURCES, Entry, Source, recorded_source
 from .figures import Figures, SourceFigures, read_figures
 

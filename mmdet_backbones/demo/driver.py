@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
-from ..engine.files import write_atomically
+from ..files import write_atomically
 
 CONFIG = 'configs/yolox/yolox_efficientnet-lite0_trees.py'
 _TIMINGS = 'timings.json'

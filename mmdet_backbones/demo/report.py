@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ..engine.files import write_atomically
+from ..files import write_atomically
 from ..pictures.detections import Box, draw_beside
 from ..runs.logs import read_log
 

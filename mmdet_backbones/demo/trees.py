@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ..engine.files import write_atomically
+from ..files import write_atomically
 from .tiles import CocoSplit, SplitCount
 from .wheels import Wheel, extract, fetch, read_members, sha256_of
 

@@ -18,8 +18,8 @@ from pathlib import Path, PurePosixPath
 
 from mmengine.logging import MMLogger
 
-from ..engine.files import write_atomically
-from ..weights.digest import sha256_of
+from ..files import write_atomically
+from ..weights.reading.digest import sha256_of
 
 CACHE_ENV = 'MMDET_BACKBONES_CACHE'
 

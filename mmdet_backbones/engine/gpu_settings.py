@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
-from .mistakes import UserError
+from ..errors import UserError
 
 _SYNC_BN = ('SyncBN', 'MMSyncBN', 'SyncBatchNorm')
 

@@ -11,8 +11,8 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import find_latest_checkpoint
 
 from ..backbones.contract import Backbone
+from ..files import write_atomically
 from ..registry import HOOKS
-from .files import write_atomically
 
 
 @HOOKS.register_module()

@@ -16,9 +16,9 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..errors import UserError, explain
 from .joining import join_processes_without_gpu
 from .lr_scaling import count_processes, find_scale, read_rates, scale_rates
-from .mistakes import UserError, explain
 
 
 def add_config_flags(parser: ArgumentParser) -> None:

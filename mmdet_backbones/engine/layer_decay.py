@@ -11,8 +11,8 @@ from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
+from ..backbones.layer_groups import LAYER_WISE, STAGE_WISE, layer_groups, not_decayed
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
-from .layer_groups import LAYER_WISE, STAGE_WISE, layer_groups, not_decayed
 
 _OURS = ('decay_rate', 'decay_type', 'backbone_lr_mult')
 _MMENGINE = (
@@ -34,7 +34,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
     As for fine-tuning of BEiT (`arXiv 2106.08254 <https://arxiv.org/abs/2106.08254>`_)
     and ViTDet: group ``g`` of ``G`` layer groups, the stem's being 0, learns with
     ``lr * backbone_lr_mult * decay_rate ** (G - g)``; necks and heads with ``lr``. The
-    groups are those of :func:`~mmdet_backbones.engine.layer_groups.layer_groups`.
+    groups are those of :func:`~mmdet_backbones.backbones.layer_groups.layer_groups`.
     Position embeddings and tokens of the backbone take no weight decay. Parameters
     without gradient, frozen stages among them, are left out. All others stand in the
     optimiser once, in one group per pair of learning rate and weight decay.

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .mistakes import UserError
+from ..errors import UserError
 
 RULES = ('linear', 'sqrt')
 _SETTINGS = ('enable', 'base_batch_size', 'rule')

@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from .mistakes import UserError
+from ..errors import UserError
 
 
 def set_checkpoint(cfg: Config, checkpoint: str) -> None:
@@ -103,7 +103,7 @@ class _FuseHook(Hook):
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Put the folded detector into the place of the detector."""
-        from .fusion import fuse_for_inference
+        from ..inference.fusion import fuse_for_inference
 
         owner, name = _place_of_detector(runner)
         detector = getattr(owner, name)

@@ -11,9 +11,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ..engine.mistakes import UserError
-from . import coco, labelme, voc, yolo
+from ..errors import UserError
 from .boxes import ClassRule, clean
+from .formats import coco, labelme, voc, yolo
 from .images import Facts, look_at
 from .records import Notes, Record, Source, printable
 from .report import Report, figures

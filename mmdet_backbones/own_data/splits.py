@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
-from ..engine.mistakes import UserError
+from ..errors import UserError
 from .images import Facts
 from .records import LEFT_OUT, Notes, Record
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..engine.mistakes import UserError
+from ..errors import UserError
 from .records import below, printable
 
 IMAGE_ENDS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')

@@ -14,7 +14,7 @@ from typing import Any
 
 from pycocotools.coco import COCO
 
-from ..engine.mistakes import UserError
+from ..errors import UserError
 from .images import Facts
 from .records import Record
 

@@ -13,10 +13,10 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModule, revert_sync_batchnorm
 
-from ..engine.mistakes import UserError, explain
+from ..errors import UserError, explain
 from ..weights.errors import CheckpointError
-from ..weights.reader import read_checkpoint
-from ..weights.sources import locate_checkpoint
+from ..weights.reading.reader import read_checkpoint
+from ..weights.reading.sources import locate_checkpoint
 
 _PARTS = ('backbone.', 'neck.')
 _NAMED = 3

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..adapters.anatomy import measure
 from ..backbones.contract import Backbone
+from ..shapes.parts import measure
 
 _HEADS = ('rpn_head', 'bbox_head', 'query_head', 'mask_head')
 # A channel that varies by less than this share of the level's largest value is

@@ -14,8 +14,8 @@ from mmengine.dataset import Compose
 from PIL import Image
 from torch import Tensor
 
-from ..catalog.weightless import fixed_size
-from ..engine.mistakes import UserError, explain
+from ..errors import UserError, explain
+from ..shapes.build import fixed_size
 from ..swap.base import plain
 
 # Maps of most necks only fit together if this divides the sides of the image.

@@ -8,8 +8,8 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from ..engine.files import write_atomically
-from ..engine.mistakes import UserError
+from ..errors import UserError
+from ..files import write_atomically
 from .detector import build_detector, check_device
 from .levels import LevelView, view_levels
 from .photograph import check_image, prepare

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..engine.files import write_atomically
-from ..engine.mistakes import UserError
+from ..errors import UserError
+from ..files import write_atomically
 from .records import Run, read_run
 
 TABLE, DATA = 'comparison.md', 'comparison.json'

@@ -11,12 +11,12 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..adapters.shapes import repeated_shapes
 from ..catalog.inspection import count_parameters
-from ..catalog.weightless import build_weightless, fixed_size
-from ..engine.mistakes import explain
+from ..detector_config.detector import Subject
+from ..errors import explain
 from ..pictures.photograph import read_pipeline
-from ..swap.subject import Subject
+from ..shapes.build import build_weightless, fixed_size
+from ..shapes.repeated import repeated_shapes
 
 _DIVISOR = 32
 _USUAL = (640, 640)

@@ -16,7 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
 
-from ..engine.files import write_atomically
+from ..files import write_atomically
 from ..pictures.detections import Box, draw_beside, stack
 from ..registry import HOOKS
 from .logs import read_log, usual_metric

@@ -12,10 +12,10 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ..detector_config.detector import Subject
 from ..engine.hooks import PretrainedReportHook
 from ..engine.launch import read_config
-from ..engine.mistakes import UserError
-from ..swap.subject import Subject
+from ..errors import UserError
 from .costs import Costs, measure_costs
 from .logs import Log, read_log
 

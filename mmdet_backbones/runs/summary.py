@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..engine.files import write_atomically
+from ..files import write_atomically
 from .comparing import duration
 from .examples import BestAndWorstHook
 from .logs import read_log

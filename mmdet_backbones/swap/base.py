@@ -17,11 +17,11 @@ from mmengine.registry import MODELS, DefaultScope
 
 from ..backbones.contract import Level
 from ..catalog.inspection import probe_levels
-from ..catalog.weightless import build_weightless
+from ..detector_config.arguments import arguments_of
+from ..detector_config.neck_rules import NeckRule, Part, output_strides, reader_of
 from ..engine.launch import read_config
-from ..engine.mistakes import UserError, explain
-from .arguments import arguments_of
-from .neck_rules import NeckRule, Part, output_strides, reader_of
+from ..errors import UserError, explain
+from ..shapes.build import build_weightless
 
 # Large enough that nets without padding leave a map at their last stride, and for the
 # windows of transformers.

@@ -8,10 +8,10 @@ from typing import Any
 
 from mmengine.registry import MODELS
 
-from ..engine.mistakes import UserError
+from ..detector_config.neck_rules import Strides
+from ..errors import UserError
 from .base import Base
 from .level_plan import Edits
-from .neck_rules import Strides
 
 Place = tuple[str | int, ...]
 # Arguments that hold strides, one per map.

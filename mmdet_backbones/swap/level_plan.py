@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..backbones.contract import Level, describe_levels
-from ..catalog.weightless import build_weightless
-from ..engine.mistakes import UserError
+from ..detector_config.neck_rules import Strides, necks_of, rule_of
+from ..errors import UserError
 from ..necks.simple_feature_pyramid import SCALES
+from ..shapes.build import build_weightless
 from .base import Base, plain
-from .neck_rules import Strides, necks_of, rule_of
 
 Edits = dict[tuple[str | int, ...], Any]
 _PYRAMID_CHANNELS = 256

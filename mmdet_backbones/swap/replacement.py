@@ -13,12 +13,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..backbones.contract import Backbone, Level, Preprocess
 from ..catalog.entries import Entry, find
 from ..catalog.inspection import probe_levels
-from ..catalog.weightless import build_weightless, fixed_size, idle_parameters
-from ..engine.mistakes import UserError, explain
+from ..catalog.preprocessing import preprocess_of
+from ..detector_config.arguments import arguments_of
+from ..errors import UserError, explain
 from ..registry import MODELS
-from .arguments import arguments_of
+from ..shapes.build import build_weightless, fixed_size, idle_parameters
 from .base import DETECTOR_PROBE_SIZE, Base
-from .preprocessing import preprocess_of
 
 # Weights that are checkpoints of whole classifiers, for mmengine's own loader.
 _PREFIXES = {'mmdet.CSPNeXt': 'backbone.'}

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..backbones.contract import describe_levels
-from ..engine.mistakes import UserError
+from ..catalog.preprocessing import preprocess_settings
+from ..detector_config.neck_rules import necks_of, rule_of
+from ..detector_config.text import assignment, check_target, comment, nested, write
+from ..engine.optimisation import is_adaptive, optimiser_settings, short_warm_up
+from ..engine.recipes import Traits, choose_recipe, traits
+from ..errors import UserError
+from ..own_data.for_config import DataFolder, data_settings, read_folder
 from .base import Base, load_base, plain
-from .data_folder import DataFolder, data_settings, read_folder
-from .document import assignment, check_target, comment, nested, write
 from .head_edits import class_edits, stride_edits
 from .level_plan import Edits, LevelPlan, plan_levels
-from .neck_rules import necks_of, rule_of
-from .optimisation import is_adaptive, optimiser_settings, short_warm_up
-from .preprocessing import preprocess_settings
-from .recipes import Traits, choose_recipe, traits
 from .replacement import (
     Replacement,
     backbone_settings,

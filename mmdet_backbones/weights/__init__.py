@@ -1,11 +1,11 @@
 """Pretrained weights: read a file, recognise its dialect, load it, report coverage."""
 
-from .dialect import Dialect
-from .loader import load_pretrained
-from .reader import Checkpoint, CheckpointError, read_checkpoint, read_shapes
-from .report import LoadReport, PretrainedWeightsError
-from .sources import locate_checkpoint
-from .unwrap import check_finite
+from .loading.loader import load_pretrained
+from .loading.report import LoadReport, PretrainedWeightsError
+from .names.dialect import Dialect
+from .reading.reader import Checkpoint, CheckpointError, read_checkpoint, read_shapes
+from .reading.sources import locate_checkpoint
+from .reading.unwrap import check_finite
 
 __all__ = [
     'Checkpoint',

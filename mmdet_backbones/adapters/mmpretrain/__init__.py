@@ -1,0 +1,3 @@
+"""mmpretrain's nets."""
+
+from . import backbone, hierarchical, mobile  # noqa: F401

@@ -1,0 +1,123 @@
+"""Any net of mmpretrain that gives feature maps, as a backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...registry import MODELS
+from ...weights.names.of_mmpretrain import ALL
+from ..adoption import AdoptedBackbone
+
+_OUTSIDE = (
+    'out_indices',
+    'out_scales',
+    'in_channels',
+    'in_chans',
+    'frozen_stages',
+    'norm_eval',
+    'with_cp',
+    'init_cfg',
+)
+
+
+@MODELS.register_module()
+class MMPretrainBackbone(AdoptedBackbone):
+    """A net of mmpretrain under the contract of this package.
+
+    The parameters have the names that mmpretrain's class gives them, without a prefix,
+    so the checkpoints of classifiers and of detectors that were trained with that class
+    load. Outputs that a class gives after pooling, or as tokens, are asked for as maps
+    (``out_type='featmap'``, ``gap_before_final_norm=False``).
+
+    Images of any size are taken wherever the net can do that, padded with zeros at the
+    right and the bottom where it needs whole patches or windows. The others, such as
+    TinyViT, LeViT and BEiT, take ``img_size`` only.
+
+    Args:
+        model: ``type`` and arguments as in a config of mmpretrain, for example
+            ``dict(type='EfficientNet', arch='b0')``. Levels, freezing and weights are
+            arguments of the backbone.
+        out_indices: Ascending level numbers as mmpretrain's class counts them.
+            Defaults to all.
+        out_strides: Ascending strides instead of ``out_indices``. Of the levels that
+            share a stride the deepest one has it, except for the convolution in front
+            of the classifier of EfficientNet, MobileNet and ShuffleNet.
+        in_channels: Channels of the image.
+        frozen_stages: Stages without training: -1 none, 0 the stem, n the stem and the
+            first n stages. A stage is what a level adds to the level before it.
+        norm_eval: Whether batch normalisation stays in eval mode in training.
+        with_cp: Whether blocks recompute their activations in the backward pass.
+        init_cfg: See :class:`Backbone`.
+
+    Raises:
+        ImportError: If mmpretrain cannot be imported, with the cause and the cure.
+        TypeError: If mmpretrain's class does not take an argument.
+        ValueError: If the class or a level is not there, or the net gives no maps.
+
+    Example:
+        >>> model = dict(type='ResNet', depth=18)
+        >>> MMPretrainBackbone(model, out_strides=(8, 16, 32)).out_channels
+        (128, 256, 512)
+    """
+
+    dialects = ALL
+
+    def __init__(
+        self,
+        model: Mapping[str, Any],
+        out_indices: Sequence[int] | None = None,
+        out_strides: Sequence[int] | None = None,
+        in_channels: int = 3,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        _check_model(model)
+        # mmpretrain is imported when one of its nets is built, not with the registry.
+        from .nets import type_name
+        from .prepare import prepare
+
+        adoptee = prepare(
+            f"MMPretrainBackbone('{type_name(model['type'])}')",
+            model,
+            out_indices,
+            out_strides,
+            in_channels,
+            with_cp,
+        )
+        super().__init__(adoptee, frozen_stages, norm_eval, init_cfg)
+
+
+def model_dict(net: str, **arguments: Any) -> dict[str, Any]:
+    """Leave out what is None, for which mmpretrain has a default of its own."""
+    return dict(
+        type=net,
+        **{
+            name: value
+            for name, value in arguments.items()
+            if value is not None or name == 'arch'
+        },
+    )
+
+
+def _check_model(model: object) -> None:
+    example = "model=dict(type='EfficientNet', arch='b0')"
+    if not isinstance(model, Mapping) or not isinstance(model.get('type'), (str, type)):
+        raise TypeError(
+            f'MMPretrainBackbone: model must be a dict with type, got {model!r}: write '
+            f'{example}'
+        )
+    misplaced = [name for name in _OUTSIDE if name in model]
+    if misplaced:
+        raise ValueError(
+            f'MMPretrainBackbone: {", ".join(misplaced)} cannot stand inside model: '
+            'these belong to the backbone. Write '
+            f'dict(type=..., {_beside(misplaced, model)}, {example})'
+        )
+
+
+def _beside(names: Sequence[str], model: Mapping[str, Any]) -> str:
+    ours = {'out_scales': 'out_indices', 'in_chans': 'in_channels'}
+    return ', '.join(f'{ours.get(name, name)}={model[name]!r}' for name in names)

@@ -1,0 +1,250 @@
+"""mmpretrain's nets, built from the dicts of its configs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from ..inputs import set_in_channels
+from .imports import import_zoo
+
+ZOO = import_zoo()
+
+# What a class has to be told so that it gives maps, for images of any size.
+_FOR_MAPS: dict[str, Any] = {
+    'out_type': 'featmap',
+    'gap_before_final_norm': False,
+    'reshape_last_feat': True,
+    'pad_small_map': True,
+    # Gradients through autograd, not written past it by a backward of its own.
+    'no_custom_backward': True,
+}
+_NO_BACKBONES = {
+    'TIMMBackbone': "write type='mmdet_backbones.TIMMBackbone', model_name=... instead",
+    'LeNet5': 'it reads grey images of 32 x 32',
+    'MlpMixer': 'it gives tokens of images of one size and no feature maps',
+    'SparseResNet': 'it runs on masked images, inside the pretraining SparK only',
+    'SparseConvNeXt': 'it runs on masked images, inside the pretraining SparK only',
+}
+# Whose last level is the convolution in front of the classifier, no stage.
+_HEAD_LEVEL = (
+    'EfficientNet',
+    'EfficientNetV2',
+    'MobileNetV2',
+    'MobileNetV3',
+    'ShuffleNetV2',
+)
+
+
+def type_name(given: str | type) -> str:
+    """Name the class that ``type`` in a config means."""
+    name = given if isinstance(given, str) else given.__name__
+    return name.removeprefix('mmpretrain.')
+
+
+class RefusedError(ValueError):
+    """A net that cannot be a backbone."""
+
+
+@dataclass(frozen=True, eq=False)
+class Spec:
+    """What net to build.
+
+    Attributes:
+        owner: What messages call the backbone.
+        type: Class of ``mmpretrain.models.backbones``.
+        arguments: For its constructor, without levels and freezing.
+        in_channels: Channels of the image.
+    """
+
+    owner: str
+    type: str
+    arguments: Mapping[str, Any]
+    in_channels: int = 3
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Spec) and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    @property
+    def has_head_level(self) -> bool:
+        """Whether the last level is the convolution in front of the classifier."""
+        return self.type in _HEAD_LEVEL
+
+    @property
+    def index_argument(self) -> str | None:
+        """Name of the argument that chooses the levels, or None."""
+        if self.type == 'HiViT':
+            # It goes on from the map it returns: only the last level is right.
+            return None
+        names = constructor_arguments(ZOO.__dict__[self.type])
+        return next((n for n in ('out_indices', 'out_scales') if n in names), None)
+
+    @property
+    def default_indices(self) -> Any:
+        """What that argument is if it is left out."""
+        known = constructor_arguments(ZOO.__dict__[self.type])
+        return known[str(self.index_argument)].default
+
+
+def constructor_arguments(net_class: type) -> dict[str, inspect.Parameter]:
+    """Find all arguments of a class, those passed on to its parents included."""
+    found: dict[str, inspect.Parameter] = {}
+    for parent in net_class.__mro__:
+        if '__init__' not in parent.__dict__:
+            continue
+        parameters = inspect.signature(parent.__dict__['__init__']).parameters.values()
+        for parameter in list(parameters)[1:]:
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                found.setdefault(parameter.name, parameter)
+        if not any(p.kind == p.VAR_KEYWORD for p in parameters):
+            break
+    return found
+
+
+def make_spec(owner: str, model: Mapping[str, Any], in_channels: int) -> Spec:
+    """Check a dict of an mmpretrain config and complete it.
+
+    Args:
+        owner: What messages call the backbone.
+        model: ``type`` and arguments.
+        in_channels: Channels of the image.
+
+    Raises:
+        TypeError: If the class does not take one of the arguments.
+        ValueError: If there is no such class, it is no backbone, or an argument has a
+            value under which it gives no maps.
+    """
+    arguments = dict(model)
+    name = type_name(arguments.pop('type'))
+    if name not in ZOO.__all__:
+        near = get_close_matches(name, ZOO.__all__, n=3)
+        hint = f': did you mean {" or ".join(near)}?' if near else ''
+        raise ValueError(f'{owner}: mmpretrain has no backbone {name!r}{hint}')
+    if name in _NO_BACKBONES:
+        raise RefusedError(f'{owner} cannot be a backbone: {_NO_BACKBONES[name]}')
+    net_class = ZOO.__dict__[name]
+    known = constructor_arguments(net_class)
+    unknown = [key for key in arguments if key not in known]
+    if unknown:
+        raise TypeError(
+            f"{owner}: mmpretrain's {name} takes no argument {', '.join(unknown)}. It "
+            f'takes {", ".join(known)}'
+        )
+    problems = [
+        f'{key} must be {value!r} for feature maps, got {arguments[key]!r}'
+        for key, value in _FOR_MAPS.items()
+        if arguments.get(key, value) != value
+    ]
+    problems += _arch_problems(net_class, arguments)
+    if problems:
+        raise ValueError(f'{owner}: {"; ".join(problems)}')
+    arguments.update({k: v for k, v in _FOR_MAPS.items() if k in known})
+    if name == 'PoolFormer':
+        # Its default freezes the patch embedding.
+        arguments['frozen_stages'] = -1
+    return Spec(owner, name, arguments, in_channels)
+
+
+def _arch_problems(net_class: type, arguments: Mapping[str, Any]) -> list[str]:
+    given = arguments.get('arch')
+    if 'arch' not in arguments or isinstance(given, Mapping):
+        return []
+    for attribute in ('arch_zoo', 'arch_settings', 'arch_setting'):
+        table = getattr(net_class, attribute, None)
+        if isinstance(table, Mapping):
+            if str(given) in table or str(given).lower() in table:
+                return []
+            return [f'arch must be one of {", ".join(map(str, table))}, got {given!r}']
+    return []
+
+
+class _NumbersOnCpu(TorchFunctionMode):
+    """Lets constructors read numbers while ``torch.device('meta')`` is in force.
+
+    mmpretrain's take their drop path rates from ``torch.linspace`` by ``item()``.
+    """
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        arguments = dict(kwargs or {})
+        if func in (torch.linspace, torch.arange) and arguments.get('device') is None:
+            arguments['device'] = 'cpu'
+        return func(*args, **arguments)
+
+
+def build(spec: Spec, indices: Sequence[int] | None) -> nn.Module:
+    """Build a net with the levels of these numbers, or of its own choice.
+
+    Under ``torch.device('meta')`` it holds no weights.
+
+    Raises:
+        TypeError: If an argument is of a type that the class does not take.
+        ValueError: If the class does not take the arguments.
+    """
+    # Some classes take entries out of the dicts they are given.
+    arguments = deepcopy(dict(spec.arguments))
+    if indices is not None and spec.index_argument is not None:
+        arguments[spec.index_argument] = list(indices)
+    net_class = ZOO.__dict__[spec.type]
+    known = constructor_arguments(net_class)
+    wide = next((n for n in ('in_channels', 'in_chans') if n in known), None)
+    if wide is not None:
+        arguments[wide] = spec.in_channels
+    on_meta = torch.get_default_device().type == 'meta'
+    mode: AbstractContextManager = _NumbersOnCpu() if on_meta else nullcontext()
+    try:
+        with mode:
+            net = net_class(**arguments)
+    except Exception as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(
+            f"{spec.owner}: mmpretrain's {spec.type} cannot be built from "
+            f'{dict(spec.arguments)}: {last_line(error)}'
+        ) from error
+    if wide is None:
+        set_in_channels(net, spec.in_channels, spec.owner)
+    return net.to('meta') if on_meta else net
+
+
+def maps_of(spec: Spec, outputs: Any) -> list[Tensor]:
+    """Return the outputs of a net as a list.
+
+    Raises:
+        RefusedError: If they are not maps of four dimensions.
+    """
+    if not all(isinstance(o, Tensor) and o.dim() == 4 for o in outputs):
+        raise RefusedError(
+            f'{spec.owner} cannot be a backbone: it gives '
+            f'{", ".join(dict.fromkeys(map(_shown, outputs)))} and no feature maps '
+            '(N, C, H, W)'
+        )
+    return list(outputs)
+
+
+def _shown(output: Any) -> str:
+    if isinstance(output, Tensor):
+        return f'a tensor of shape {tuple(output.shape)}'
+    return 'None' if output is None else f'a {type(output).__name__}'
+
+
+def last_line(error: BaseException) -> str:
+    """Name an error in one line."""
+    lines = str(error).strip().splitlines()
+    return f'{type(error).__name__}: {lines[0]}' if lines else type(error).__name__

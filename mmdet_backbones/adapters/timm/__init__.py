@@ -1,0 +1,3 @@
+"""timm's nets."""
+
+from . import backbone  # noqa: F401

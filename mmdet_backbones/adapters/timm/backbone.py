@@ -1,0 +1,233 @@
+"""Any timm net that gives feature maps, as a backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import Tensor, nn
+
+from ...backbones.checkpointing import checkpoint_blocks
+from ...backbones.contract import (
+    Backbone,
+    Preprocess,
+    check_frozen_stages,
+    select_levels,
+)
+from ...registry import MODELS
+from ...shapes.parts import blocks_of, part_of
+from ...weights.names.of_timm import DIALECTS
+
+if TYPE_CHECKING:
+    from .nets import Options
+
+
+@MODELS.register_module()
+class TIMMBackbone(Backbone):
+    """A timm net under the contract of this package.
+
+    The net stands under ``timm_model``, as in mmpretrain's ``TIMMBackbone``, so the
+    checkpoints of detectors trained with that class load. Building it downloads
+    nothing: weights are read by ``init_weights``, when a training starts.
+
+    Images of any size are taken wherever the net can do that: ViT, EVA, Swin, DINOv2
+    and DINOv3 among them. Their sides are padded to whole patches or windows and the
+    maps cut to ceil(side / stride). The others, such as BEiT, take ``img_size`` only.
+
+    Levels whose maps do not have that size, as those of nets with unpadded
+    convolutions, are not offered.
+
+    Args:
+        model_name: As in ``timm.create_model``, for example ``'convnext_tiny'``.
+        out_indices: Ascending level numbers as timm counts them. Defaults to all.
+        out_strides: Ascending strides instead of ``out_indices``.
+        pretrained: Start training from timm's own weights of ``model_name``, with its
+            tag if it has one: short for ``init_cfg=dict(type='Pretrained',
+            checkpoint='timm://<model_name>')``.
+        checkpoint_path: Short for ``init_cfg=dict(type='Pretrained',
+            checkpoint=checkpoint_path)``; empty for none.
+        in_channels: Channels of the input.
+        frozen_stages: Stages without training: -1 none, 0 the stem, n the stem and
+            the first n stages. A stage is what a level adds to the level before it.
+        norm_eval: Whether batch normalisation stays in eval mode in training.
+        with_cp: Whether blocks recompute their activations in the backward pass.
+        drop_path_rate: Rate of stochastic depth; None keeps the net's default.
+        norm_layer: Kind of normalisation, as timm's class takes it (a name such as
+            ``'groupnorm'``, or a class), or ``'FrozenBN'``: batch normalisation of
+            fixed statistics, scale and shift.
+        output_stride: Largest stride; deeper stages are dilated instead of strided.
+        img_size: Height and width, for nets that take images of one size only.
+        init_cfg: See :class:`Backbone`.
+
+    Raises:
+        TypeError: If the net does not take one of the arguments.
+        ValueError: If the model or a level is not there, all levels are listed; if
+            the net gives no feature maps, or would ignore an argument.
+
+    Example:
+        >>> backbone = TIMMBackbone('resnet18', out_strides=(8, 16, 32))
+        >>> [tuple(x.shape) for x in backbone(torch.rand(1, 3, 64, 96))]
+        [(1, 128, 8, 12), (1, 256, 4, 6), (1, 512, 2, 3)]
+    """
+
+    dialects = DIALECTS
+
+    def __init__(
+        self,
+        model_name: str,
+        out_indices: Sequence[int] | None = None,
+        out_strides: Sequence[int] | None = None,
+        pretrained: bool = False,
+        checkpoint_path: str = '',
+        in_channels: int = 3,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        drop_path_rate: float | None = None,
+        norm_layer: str | type[nn.Module] | None = None,
+        output_stride: int | None = None,
+        img_size: int | Sequence[int] | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        # timm is imported when one of its nets is built, not with the registry.
+        from . import nets as timm_nets
+        from .outline import outline
+
+        timm_nets.check_name(model_name)
+        owner = f"TIMMBackbone('{model_name}')"
+        init_cfg = _weights(owner, model_name, pretrained, checkpoint_path, init_cfg)
+        options = _options(
+            in_chans=None if in_channels == 3 else in_channels,
+            drop_path_rate=drop_path_rate,
+            norm_layer=norm_layer,
+            output_stride=output_stride,
+            img_size=_size(owner, img_size),
+        )
+        net = outline(model_name, options, in_channels)
+        levels = select_levels(net.levels, out_indices, out_strides, owner=owner)
+        super().__init__(levels, frozen_stages, norm_eval, init_cfg)
+        self.model_name = model_name
+        self._sizes = net.sizes
+        self.timm_model = timm_nets.build(
+            model_name, (*options, *self._sizes.arguments), self.out_indices
+        )
+        self._drop_tail(options, in_channels)
+        self._find_stages(net.stages)
+        if with_cp:
+            self._recompute(owner)
+        check_frozen_stages(frozen_stages, len(self._stages) - 1, owner)
+        self.freeze()
+
+    @property
+    def preprocess(self) -> Preprocess:  # type: ignore[override]
+        """Mean and standard deviation that timm's own weights were trained with."""
+        cfg = cast(Any, self.timm_model).pretrained_cfg
+        mean, std = (tuple(255 * v for v in cfg[key]) for key in ('mean', 'std'))
+        return Preprocess(mean, std, 'rgb')
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map (N, in_channels, H, W) to one (N, C, H, W) tensor per level.
+
+        Raises:
+            ValueError: If the net takes images of one size and ``x`` has another.
+        """
+        from .nets import features
+
+        fixed = self._sizes.fixed
+        if fixed is not None and tuple(x.shape[-2:]) != fixed:
+            size = tuple(x.shape[-2:])
+            raise ValueError(
+                f"TIMMBackbone('{self.model_name}') takes images of {fixed} only, "
+                f'got {size}: resize and pad every image to {fixed}, or write '
+                f'img_size={size} if all images have that size'
+            )
+        return tuple(
+            features(self.timm_model, x, self._sizes.multiple, self.out_strides)
+        )
+
+    def stage_modules(self, stage: int) -> Sequence[nn.Module | nn.Parameter]:
+        """Parts that level ``stage - 1`` adds to the one before; 0 is the stem."""
+        return [part_of(self.timm_model, name) for name in self._stages[stage]]
+
+    def freeze(self) -> None:
+        """Take the frozen stages, and what no output needs, out of training."""
+        super().freeze()
+        for name in self._idle:
+            part_of(self.timm_model, name).requires_grad_(False)
+
+    def _drop_tail(self, options: Options, in_channels: int) -> None:
+        """Remove what no requested level depends on; it would get no gradient."""
+        from .nets import remove
+        from .outline import useless_parts
+
+        removable, self._idle = useless_parts(
+            self.model_name, options, in_channels, self.out_indices
+        )
+        for name in removable:
+            remove(self.timm_model, name)
+
+    def _find_stages(self, stages: Sequence[Sequence[str]]) -> None:
+        # Stages are those of all levels, whichever are requested; a deep one may be
+        # missing here.
+        kept = {name for name, _ in self.timm_model.named_modules()}
+        kept.update(name for name, _ in self.timm_model.named_parameters())
+        self._stages = [[name for name in stage if name in kept] for stage in stages]
+
+    def _recompute(self, owner: str) -> None:
+        blocks = [
+            block
+            for stage in range(1, len(self._stages))
+            for part in self.stage_modules(stage)
+            if isinstance(part, nn.Module)
+            for block in blocks_of(part)
+        ]
+        if not blocks:
+            raise ValueError(f'{owner} has no blocks to recompute: leave out with_cp')
+        checkpoint_blocks(blocks)
+
+
+def _options(**arguments: Any) -> Options:
+    return tuple(
+        (name, value) for name, value in arguments.items() if value is not None
+    )
+
+
+def _size(owner: str, img_size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    if img_size is None:
+        return None
+    sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+        raise ValueError(
+            f'{owner}: img_size must be a height and a width in pixels, got '
+            f'{img_size!r}: write img_size=(640, 640)'
+        )
+    return sides
+
+
+def _weights(
+    owner: str,
+    model_name: str,
+    pretrained: bool,
+    checkpoint_path: str,
+    init_cfg: dict | list[dict] | None,
+) -> dict | list[dict] | None:
+    """Turn the short forms into an ``init_cfg``."""
+    given = [
+        f'{name}={value!r}'
+        for name, value in (
+            ('pretrained', pretrained),
+            ('checkpoint_path', checkpoint_path),
+            ('init_cfg', init_cfg),
+        )
+        if value
+    ]
+    if len(given) > 1:
+        raise ValueError(
+            f'{owner} takes its weights from one source, got {" and ".join(given)}: '
+            'keep one of them'
+        )
+    if pretrained:
+        return dict(type='Pretrained', checkpoint=f'timm://{model_name}')
+    if checkpoint_path:
+        return dict(type='Pretrained', checkpoint=checkpoint_path)
+    return init_cfg

@@ -1,0 +1,3 @@
+"""torchvision's nets."""
+
+from . import backbone  # noqa: F401

@@ -1,0 +1,233 @@
+"""ResNet, ResNeXt and wide ResNet, and their published variants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...registry import MODELS
+from ...weights.names.dialect import Dialect
+from ...weights.names.transformers import RESNET as TRANSFORMERS
+from ..checkpointing import checkpoint_blocks
+from .arguments import resolve_stage_blocks
+from .net import DEEP_STEM_OF_MMPRETRAIN, DEEP_STEM_OF_TIMM, ResidualNet, plan_stages
+from .resnet_plan import (
+    EXPANSION,
+    STAGE_BLOCKS,
+    BlockStyle,
+    check_arguments,
+    resolve_base_width,
+    resolve_block,
+    resolve_frozen_stages,
+)
+
+_DEEP = dict(deep_stem=True, avg_down=True)
+
+# Constructor arguments of the published nets. timm's `d` is mmdet's v1d.
+VARIANTS: dict[str, dict[str, Any]] = {
+    'resnet18': dict(depth=18),
+    'resnet34': dict(depth=34),
+    'resnet50': dict(depth=50),
+    'resnet101': dict(depth=101),
+    'resnet152': dict(depth=152),
+    'resnet50_d': dict(depth=50, **_DEEP),
+    'resnet101_d': dict(depth=101, **_DEEP),
+    'resnet50_caffe': dict(depth=50, stride_in_1x1=True),
+    'resnet101_caffe': dict(depth=101, stride_in_1x1=True),
+    'resnext50_32x4d': dict(depth=50, groups=32, base_width=4),
+    'resnext101_32x4d': dict(depth=101, groups=32, base_width=4),
+    'resnext101_64x4d': dict(depth=101, groups=64, base_width=4),
+    'wide_resnet50_2': dict(depth=50, base_width=128),
+    'wide_resnet101_2': dict(depth=101, base_width=128),
+}
+
+MMPRETRAIN = Dialect(
+    'ResNet-D of mmpretrain',
+    marker=DEEP_STEM_OF_MMPRETRAIN.marker,
+    rules=(
+        *DEEP_STEM_OF_MMPRETRAIN.rules,
+        # The only shortcut with nothing to average, for which it has no place.
+        (r'^(layer1\.0\.downsample)\.1\.', r'\1.0.'),
+        (r'^(layer1\.0\.downsample)\.2\.', r'\1.1.'),
+    ),
+)
+
+DETECTRON2 = Dialect(
+    'detectron2',
+    marker=r'(?:bottom_up\.)?(?:stem\.conv1|res2\.0\.conv1)\.',
+    rules=(
+        (r'\.downsample\.0\.', '.shortcut.'),
+        (r'\.downsample\.1\.', '.shortcut.norm.'),
+        (r'\.conv2\.conv_offset\.', '.conv2_offset.'),
+        (r'(^|\.)(?:bn|gn)(\d)\.', r'\1conv\2.norm.'),
+        (r'^conv1\.', 'stem.conv1.'),
+        *((rf'^layer{i}\.', f'res{i + 1}.') for i in range(1, 6)),
+    ),
+    older=((r'^bottom_up\.', ''),),
+    # Its detectors keep the neck inside the backbone.
+    heads=r'(?:bottom_up\.)?(?:linear|fpn_\w+|top_block)\.',
+)
+
+
+@MODELS.register_module()
+class ResNet(ResidualNet):
+    """ResNet of `arXiv 1512.03385 <https://arxiv.org/abs/1512.03385>`_, sec. 3.3.
+
+    Also ResNet-D (arXiv 1812.01187, sec. 4.2: ``deep_stem``, ``avg_down``), ResNeXt
+    (arXiv 1611.05431: ``groups``) and wide ResNet (``base_width``). It is made of
+    mmdet's blocks; argument and parameter names are those of mmdet's ResNet and
+    ResNeXt, so detectors that were trained with them load. ``norm_eval`` layers and
+    frozen stages behave as there.
+
+    Levels are the outputs of the stages, 0 to 3, with 256, 512, 1024 and 2048
+    channels (64, 128, 256 and 512 for depth 18 and 34) at strides 4, 8, 16 and 32.
+    Stages that no output needs are not built.
+
+    ``preprocess`` is right for the weights of torchvision, timm and mmpretrain. Those
+    of ``stride_in_1x1=True`` nets (``resnet50_caffe``) usually come from Caffe: BGR,
+    mean (103.53, 116.28, 123.675), std (1, 1, 1).
+
+    Args:
+        depth: 18, 34, 50, 101 or 152; 50 if ``stage_blocks`` is left out too.
+        in_channels: Channels of the image.
+        stem_channels: Channels of the stem; ``base_channels`` if left out.
+        base_channels: Channels of the first stage before the expansion of its blocks.
+        num_stages: Stages there are; all of them if left out.
+        stage_blocks: Blocks per stage, at least one stage. With ``depth`` too it
+            begins with the blocks of that depth: ``depth=50, stage_blocks=(3, 4, 6,
+            3, 3)`` adds a fifth stage of stride 64 and 4096 channels.
+        block: ``'bottleneck'`` or ``'basic'`` for nets without depth; bottleneck if
+            left out.
+        strides: Stride of the first block of each stage.
+        dilations: Dilation of the 3x3 convolutions of each stage, in basic blocks of
+            the first one. DC5 is ``strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)``.
+        out_indices: Stages to return, shallow to deep; all of them if left out.
+        out_strides: Strides to return, instead of ``out_indices``.
+        stride_in_1x1: Stride in the first convolution of a bottleneck instead of the
+            3x3 one; ``style='caffe'`` of mmdet.
+        deep_stem: Three 3x3 convolutions instead of one of 7x7.
+        avg_down: Average pooling instead of striding in the shortcuts.
+        groups: Groups of the 3x3 convolutions; 32 or 64 for ResNeXt.
+        base_width: Channels of a group in the first stage. Left out, 4 for ResNeXt,
+            ``base_channels`` otherwise.
+        frozen_stages: -1 none, 0 the stem, n the stem and the first n stages.
+        freeze_at: The same as detectron2 counts: 0 nothing, 1 the stem, 2 the stem
+            and the first stage.
+        conv_cfg: Kind of convolution, as mmcv takes it.
+        norm_cfg: Kind of normalisation, as mmcv takes it; batch normalisation.
+            ``dict(type='mmdet_backbones.FrozenBN')`` has nothing to train at all.
+        norm_eval: Keep batch normalisation in eval mode while training, as mmdet
+            does. Right with pretrained weights only.
+        dcn: Deformable 3x3 convolutions, ``dict(type='DCN' or 'DCNv2',
+            deform_groups=1)``. With ``fallback_on_stride=True`` blocks that stride
+            keep ordinary ones.
+        stage_with_dcn: Whether each stage uses ``dcn``.
+        plugins: As in mmdet, dicts of ``cfg``, ``position`` ('after_conv1',
+            'after_conv2' or 'after_conv3') and optionally ``stages``.
+        with_cp: Recompute the activations of a block in backward instead of keeping
+            them; gradients and running statistics stay the same.
+        zero_init_residual: Start every block as its shortcut; not with a ``norm_cfg``
+            that does not train, for the blocks could never be more than that.
+        init_cfg: As in mmengine, see :class:`Backbone`.
+
+    Raises:
+        ValueError: If arguments are out of range or do not fit each other; all
+            mistakes are listed.
+        TypeError: For an unknown argument, ``style`` among them.
+
+    Example:
+        >>> backbone = ResNet(depth=50, out_strides=(8, 16, 32), freeze_at=2)
+        >>> backbone.out_channels
+        (512, 1024, 2048)
+    """
+
+    variants = VARIANTS
+    dialects = (DEEP_STEM_OF_TIMM, MMPRETRAIN, DETECTRON2, TRANSFORMERS)
+
+    def __init__(
+        self,
+        depth: int | None = None,
+        in_channels: int = 3,
+        stem_channels: int | None = None,
+        base_channels: int = 64,
+        num_stages: int | None = None,
+        stage_blocks: Sequence[int] | None = None,
+        block: str | None = None,
+        strides: Sequence[int] | None = None,
+        dilations: Sequence[int] | None = None,
+        out_indices: Sequence[int] | None = None,
+        out_strides: Sequence[int] | None = None,
+        stride_in_1x1: bool = False,
+        deep_stem: bool = False,
+        avg_down: bool = False,
+        groups: int = 1,
+        base_width: int | None = None,
+        frozen_stages: int | None = None,
+        freeze_at: int | None = None,
+        conv_cfg: dict[str, Any] | None = None,
+        norm_cfg: dict[str, Any] | None = None,
+        norm_eval: bool = True,
+        dcn: dict[str, Any] | None = None,
+        stage_with_dcn: Sequence[bool] | None = None,
+        plugins: Sequence[dict[str, Any]] | None = None,
+        with_cp: bool = False,
+        zero_init_residual: bool = True,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        style = BlockStyle(
+            block=resolve_block(depth, block),
+            groups=groups,
+            base_width=resolve_base_width(base_width, groups, base_channels),
+            base_channels=base_channels,
+            stride_in_1x1=stride_in_1x1,
+            avg_down=avg_down,
+            conv_cfg=conv_cfg,
+            norm_cfg=norm_cfg if norm_cfg is not None else dict(type='BN'),
+        )
+        per_stage: dict[str, Any] = dict(
+            strides=strides,
+            dilations=dilations,
+            dcn=dcn,
+            stage_with_dcn=stage_with_dcn,
+            plugins=plugins,
+        )
+        stem_channels = base_channels if stem_channels is None else stem_channels
+        blocks = resolve_stage_blocks(STAGE_BLOCKS, depth, stage_blocks, num_stages)
+        check_arguments(
+            len(blocks),
+            style,
+            depth=depth,
+            frozen_stages=frozen_stages,
+            freeze_at=freeze_at,
+            sizes=dict(
+                in_channels=in_channels,
+                base_channels=base_channels,
+                stem_channels=stem_channels,
+            ),
+            per_stage=per_stage,
+        )
+        # Importing all of mmdet's models takes seconds.
+        from .resnet_block import make_stage
+
+        channels = base_channels * EXPANSION[style.block]
+        super().__init__(
+            plan_stages(blocks, style.base_width * groups, channels, **per_stage),
+            style,
+            lambda plan, inputs: make_stage(plan, inputs, style),
+            out_indices=out_indices,
+            out_strides=out_strides,
+            in_channels=in_channels,
+            stem_channels=stem_channels,
+            deep_stem=deep_stem,
+            zero_init_residual=zero_init_residual,
+            frozen_stages=resolve_frozen_stages(frozen_stages, freeze_at),
+            norm_eval=norm_eval,
+            init_cfg=init_cfg,
+        )
+        if with_cp:
+            checkpoint_blocks(self.blocks())
+
+    def _init_block(self, block: Any) -> None:
+        from .resnet_block import init_block
+
+        init_block(block, zero_last=self.zero_init_residual)

@@ -1,0 +1,123 @@
+"""The stages of ResNet, built from mmdet's blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
+from mmdet.models.backbones.resnext import Bottleneck as GroupedBottleneck
+from mmdet.models.layers import ResLayer
+from mmengine.model import constant_init
+from torch import nn
+
+from .deformable import deformable, read_any_format
+from .net import StagePlan, init_layer
+from .resnet_plan import EXPANSION, BlockStyle
+
+
+class WideBottleneck(Bottleneck):
+    """mmdet's bottleneck around a 3x3 convolution of any width.
+
+    Args:
+        inplanes: Channels of the input.
+        planes: A quarter of the channels of the output.
+        width: Channels of the 3x3 convolution, a divisor of those of the output.
+        **options: As for ``Bottleneck``.
+    """
+
+    def __init__(self, inplanes: int, planes: int, width: int, **options: Any) -> None:
+        # The constructor above makes so many times its planes of the output.
+        self.expansion = planes * Bottleneck.expansion // width
+        super().__init__(inplanes, width, **options)
+
+
+@dataclass(frozen=True)
+class BlockMaker:
+    """Makes the blocks of one stage where mmdet's ``ResLayer`` takes a class.
+
+    ResLayer passes the same arguments to all blocks, which share one ``dcn`` dict and
+    take things out of it. Here every block has its own, and its own choice whether it
+    is deformable.
+    """
+
+    plan: StagePlan
+    style: BlockStyle
+
+    @property
+    def expansion(self) -> int:
+        """Channels of the output per plane."""
+        return EXPANSION[self.style.block]
+
+    def __call__(
+        self, inplanes: int, planes: int, stride: int, **options: Any
+    ) -> nn.Module:
+        """Make one block; the arguments are those of mmdet's blocks."""
+        options.update(stride=stride, dilation=self.plan.dilation)
+        if self.style.block == 'basic':
+            return BasicBlock(inplanes, planes, **options)
+        dcn = deformable(self.plan.dcn, stride)
+        block = self._bottleneck(
+            inplanes,
+            planes,
+            style='caffe' if self.style.stride_in_1x1 else 'pytorch',
+            dcn=dcn,
+            plugins=list(self.plan.plugins) or None,
+            **options,
+        )
+        if dcn is not None:
+            read_any_format(block.conv2)
+        return block
+
+    def _bottleneck(self, inplanes: int, planes: int, **options: Any) -> Any:
+        style = self.style
+        if style.groups > 1:
+            return GroupedBottleneck(
+                inplanes,
+                planes,
+                groups=style.groups,
+                base_width=style.base_width,
+                base_channels=style.base_channels,
+                **options,
+            )
+        if self.plan.width != planes:
+            return WideBottleneck(inplanes, planes, self.plan.width, **options)
+        return Bottleneck(inplanes, planes, **options)
+
+
+def make_stage(plan: StagePlan, in_channels: int, style: BlockStyle) -> nn.Sequential:
+    """Build the blocks of one stage.
+
+    Args:
+        plan: What the stage looks like.
+        in_channels: Channels of its input.
+        style: What it shares with the other stages.
+
+    Returns:
+        Maps (N, in_channels, H, W) to (N, channels, H / stride, W / stride),
+        rounded up.
+    """
+    return ResLayer(
+        BlockMaker(plan, style),
+        in_channels,
+        plan.channels // EXPANSION[style.block],
+        plan.blocks,
+        stride=plan.stride,
+        avg_down=style.avg_down,
+        conv_cfg=style.conv_cfg,
+        norm_cfg=style.norm_cfg,
+    )
+
+
+def init_block(block: Any, zero_last: bool) -> None:
+    """Draw new weights; with ``zero_last`` the block starts as its shortcut."""
+    shortcut = block.downsample if block.downsample is not None else ()
+    norms = [block.norm1, block.norm2]
+    convolutions = [block.conv1, block.conv2]
+    if not isinstance(block, BasicBlock):
+        norms.append(block.norm3)
+        convolutions.append(block.conv3)
+    for layer in (*convolutions, *norms, *shortcut):
+        init_layer(layer)
+    if zero_last:
+        constant_init(norms[-1], 0)

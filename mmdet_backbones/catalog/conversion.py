@@ -1,0 +1,178 @@
+"""Turn a checkpoint of one source into a file that a named net loads as it is."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from ..errors import UserError
+from ..weights.errors import CheckpointError
+from ..weights.loading.loader import load_checkpoint
+from ..weights.loading.report import LoadReport
+from ..weights.names.dialect import OWN, Dialect
+from ..weights.reading.reader import read_checkpoint, read_shapes
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was converted.
+
+    Attributes:
+        report: What the net took from the file.
+        target: File that was written.
+        meta: What stands beside the weights in it.
+    """
+
+    report: LoadReport
+    target: Path
+    meta: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON can hold it."""
+        return dict(
+            target=str(self.target), meta=self.meta, report=self.report.to_dict()
+        )
+
+
+def convert(
+    source: str,
+    name: str,
+    target: str,
+    *,
+    licence: str | None = None,
+    min_coverage: float = 0.95,
+    force: bool = False,
+) -> Conversion:
+    """Load a checkpoint into a net and write the net's weights.
+
+    Args:
+        source: As ``checkpoint`` of ``init_cfg``.
+        name: Of the catalog, for example ``'timm/resnet50'``; with ``@`` and the name
+            of a dialect of the net the weights are written under its names:
+            ``'timm/resnet50@timm'``.
+        target: Path of a ``.pth`` or a ``.safetensors`` file.
+        licence: Of the weights, to be stored with them.
+        min_coverage: See :func:`~mmdet_backbones.weights.load_pretrained`.
+        force: Replace a file that is there.
+
+    Returns:
+        The report and what was stored beside the weights.
+
+    Raises:
+        CheckpointError: If the source cannot be read, or the target not be written.
+        PretrainedWeightsError: If the checkpoint is not one of this net.
+        UserError: If there is no such net or dialect.
+    """
+    from ..registry import MODELS
+    from . import find
+
+    path = _check_target(Path(target).expanduser(), force)
+    net_name, _, dialect_name = name.partition('@')
+    entry = find(net_name)
+    net = MODELS.build({**entry.config, **entry.every_level})
+    if not hasattr(net, 'dialects'):
+        raise UserError(
+            f"'{net_name}' is no class of this package, its names are its own affair: "
+            'convert to one of timm/, torchvision/, mmpretrain/ or our own nets'
+        )
+    dialect = _dialect(net, dialect_name, net_name)
+    checkpoint = read_checkpoint(source)
+    report = load_checkpoint(
+        net, checkpoint, min_coverage=min_coverage, allow_random_frozen=True
+    )
+    meta = _meta(net, name, report, licence or _licence(checkpoint.metadata))
+    _write(path, dialect.write(net.state_dict()), meta)
+    return Conversion(report, path, meta)
+
+
+def key_table(source: str) -> Table:
+    """List names and shapes of a checkpoint as a table for a terminal."""
+    table = Table(box=None, header_style='bold', pad_edge=False)
+    table.add_column('name', overflow='fold')
+    table.add_column('shape', no_wrap=True)
+    for name, shape in read_shapes(source).items():
+        table.add_row(name, ' x '.join(map(str, shape)) or 'one number')
+    return table
+
+
+def _check_target(path: Path, force: bool) -> Path:
+    if path.suffix not in ('.pth', '.safetensors'):
+        raise CheckpointError(
+            f"'{path}' must end in .pth or .safetensors, which says the format"
+        )
+    if path.is_dir():
+        raise CheckpointError(f"'{path}' is a directory: name a file in it")
+    if path.exists() and not force:
+        raise CheckpointError(f"'{path}' is there already: replace it with --force")
+    if not path.parent.is_dir():
+        raise CheckpointError(f"there is no folder '{path.parent}': make it first")
+    return path
+
+
+def _dialect(backbone: Any, name: str, net: str) -> Dialect:
+    if not name:
+        return OWN
+    keys = backbone.state_dict()
+    known = {d.name: d for d in backbone.dialects if d.writes(keys)}
+    if name not in known:
+        raise UserError(
+            f"'{net}' cannot be written as '{name}'. It can as "
+            + (', '.join(f"'{net}@{n}'" for n in known) or 'nothing but itself')
+        )
+    return known[name]
+
+
+def _licence(metadata: Mapping[str, Any]) -> str | None:
+    found = metadata.get('license') or metadata.get('licence')
+    return str(found) if found else None
+
+
+def _meta(
+    net: Any, name: str, report: LoadReport, licence: str | None
+) -> dict[str, str]:
+    from .. import __version__
+
+    meta = dict(
+        net=name,
+        source=report.source,
+        source_sha256=report.sha256,
+        source_names=report.dialect,
+        converted_by=f'mmdet_backbones {__version__}',
+    )
+    if licence is not None:
+        meta['licence'] = licence
+    preprocess = net.preprocess
+    if preprocess is not None:
+        meta['mean'] = json.dumps(preprocess.mean)
+        meta['std'] = json.dumps(preprocess.std)
+        meta['channel_order'] = preprocess.channel_order
+    return meta
+
+
+def _write(path: Path, state_dict: dict[str, Tensor], meta: dict[str, str]) -> None:
+    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    # Parts of one tensor would be written whole, or refused by safetensors.
+    weights = {
+        key: value.detach().clone(memory_format=torch.contiguous_format)
+        for key, value in state_dict.items()
+    }
+    try:
+        if path.suffix == '.safetensors':
+            from safetensors.torch import save_file
+
+            save_file(weights, partial, metadata=meta)
+        else:
+            torch.save({'meta': meta, 'state_dict': weights}, partial)
+        partial.replace(path)
+    except OSError as error:
+        raise CheckpointError(f"'{path}' cannot be written: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)

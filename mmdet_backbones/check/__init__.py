@@ -1,0 +1,1 @@
+"""Finds every mistake of a config before the first iteration."""

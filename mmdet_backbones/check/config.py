@@ -1,0 +1,133 @@
+"""Find everything that is wrong with a config before the first iteration."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from ..detector_config.detector import Subject
+from ..engine.launch import require_model
+from ..errors import UserError, explain
+from .arguments import check_arguments
+from .findings import Finding, describe, errors_of, in_order
+from .levels import check_backbone, check_levels
+from .training import (
+    check_batch,
+    check_classes,
+    check_optimiser,
+    check_padding,
+    check_preprocessing,
+)
+from .weights import check_frozen, check_gradients, check_weights
+
+Rule = Callable[[Subject], Iterator[Finding]]
+# Each rule looks at one thing and knows nothing of the others.
+RULES: tuple[Rule, ...] = (
+    check_arguments,
+    check_backbone,
+    check_levels,
+    check_padding,
+    check_classes,
+)
+# What matters only where training starts.
+TRAINING_RULES: tuple[Rule, ...] = (
+    check_frozen,
+    check_gradients,
+    check_preprocessing,
+    check_batch,
+    check_optimiser,
+)
+
+
+def check_config(
+    config: Config, *, fast: bool = True, num_gpus: int = 1, training: bool = True
+) -> list[Finding]:
+    """Check a config of any detector of mmdet, ours or not.
+
+    Args:
+        config: All of it; it is left as it is.
+        fast: Build the backbone on the meta device only. Otherwise the detector is
+            also built and takes one training step and one prediction on a small
+            synthetic batch, and servers are asked whether they have the weights.
+        num_gpus: Processes that will train together.
+        training: Whether weights and schedule are looked at.
+
+    Returns:
+        What is wrong, errors first; nothing if the config can be trained.
+    """
+    subject = Subject(deepcopy(config), num_gpus)
+    if 'model' not in config:
+        text = (
+            'the config has no model, as a base that others inherit from: there is '
+            'nothing of a detector to check, and nothing to train'
+        )
+        return [Finding('model', 'model', text, (), 'warning')]
+    if not isinstance(config.get('model'), dict):
+        return [Finding('model', 'model', 'the config has no detector with a backbone')]
+    if 'type' not in subject.backbone:
+        text = 'it has no backbone of a detector of mmdet: nothing was checked'
+        return [Finding('model', 'model', text, (), 'warning')]
+    findings: list[Finding] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        for rule in (*RULES, *(TRAINING_RULES if training else ())):
+            findings += rule(subject)
+        if training:
+            findings += check_weights(subject, ask=not fast)
+        if not fast and not errors_of(findings):
+            findings += _run(subject, config)
+    return in_order(findings)
+
+
+def _run(subject: Subject, config: Config) -> Iterator[Finding]:
+    """One step and one prediction of the whole detector, with random weights."""
+    from .trial import SIZE, try_model
+
+    # A window may be larger than the maps of a small image, and smaller than those of
+    # the images that the detector trains on.
+    sizes = (SIZE, *((side, side) for side in (256, 512)))
+    size = next((size for size in sizes if subject.takes(size)), SIZE)
+    try:
+        trial = try_model(deepcopy(config).model, size)
+    except Exception as error:  # whatever the parts of a foreign detector raise
+        text = explain(error).splitlines() or ['']
+        problem = (
+            f'a step on a synthetic batch fails: {type(error).__name__}: {text[0]}'
+        )
+        yield Finding('run', 'model', problem)
+        return
+    if trial.idle and not config.get('find_unused_parameters', False):
+        names = ', '.join(trial.idle[:4])
+        yield Finding(
+            'no gradient',
+            'model.backbone',
+            f'{len(trial.idle)} parameters of the backbone got no gradient ({names}): '
+            'training on several GPUs stops with "Expected to have finished reduction"',
+            ('find_unused_parameters = True',),
+        )
+
+
+def require_sound(config: Config, num_gpus: int = 1) -> None:
+    """Check a config that is about to be trained; log what could be better.
+
+    Args:
+        config: All of it.
+        num_gpus: Processes that train together.
+
+    Raises:
+        UserError: Lists every finding, if one of them forbids training.
+    """
+    require_model(config)
+    findings = check_config(config, num_gpus=num_gpus)
+    if errors_of(findings):
+        raise UserError(
+            'the config is not ready for training (--no-check skips this check):\n'
+            + describe(findings)
+        )
+    for finding in findings:
+        print_log(str(finding), 'current', logging.WARNING)

@@ -1,0 +1,233 @@
+"""Pretrained weights against the backbone, and what stays random or still."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..backbones.contract import Backbone
+from ..detector_config.detector import Subject, trainable
+from ..detector_config.neck_rules import type_name
+from ..detector_config.weights import Pretrained, pretrained_of
+from ..errors import UserError
+from ..shapes.build import idle_parameters
+from ..shapes.parts import largest_parts
+from ..weights.errors import CheckpointError
+from ..weights.loading.loader import examine_checkpoint
+from ..weights.loading.matching import all_prefixes
+from ..weights.loading.report import PretrainedWeightsError
+from ..weights.names.kinds import differ, kind_of
+from ..weights.reading.reader import Checkpoint, read_shapes
+from ..weights.reading.sources import locate_checkpoint
+from .findings import Finding, line
+
+# Below which share of a foreign class's parameters nothing useful is loaded.
+_MIN_COVERAGE = 0.95
+# Words in the names of published files, special ones before general ones.
+_NAMED_KINDS = (
+    (r'shufflenet_?v1', 'ShuffleNetV1'),
+    (r'shufflenet_?v2', 'ShuffleNetV2'),
+    (r'mobilenet_?v2', 'MobileNetV2'),
+    (r'mobilenet_?v3', 'MobileNetV3'),
+    (r'efficientnet', 'EfficientNet'),
+    (r'res2net', 'Res2Net'),
+    (r'convnext', 'ConvNeXt'),
+    (r'swin', 'Swin'),
+    (r'vgg', 'VGG'),
+    (r'darknet', 'Darknet'),
+)
+
+
+def check_weights(subject: Subject, ask: bool = False) -> Iterator[Finding]:
+    """Report weights that cannot be had or do not fit.
+
+    Args:
+        subject: The config.
+        ask: Whether servers are asked for files that are not on this machine. Nothing
+            is downloaded.
+    """
+    weights = pretrained_of(subject.backbone)
+    if weights is None or isinstance(subject.net, UserError):
+        return
+    key = f'{subject.place}.backbone.{weights.key}'
+    try:
+        found = locate_checkpoint(weights.checkpoint, ask=ask)
+        if isinstance(found, Path):
+            yield from _fit(subject, subject.net, weights, key)
+        else:
+            yield from _by_name(subject.net, weights, key)
+    except CheckpointError as error:
+        yield Finding('weights', key, str(error))
+
+
+def _fit(
+    subject: Subject, net: nn.Module, weights: Pretrained, key: str
+) -> Iterator[Finding]:
+    """Lay the names and shapes of the file over the net."""
+    shapes = read_shapes(weights.checkpoint)
+    state = {name: torch.empty(shape, device='meta') for name, shape in shapes.items()}
+    if isinstance(net, Backbone):
+        source = Checkpoint(state, weights.checkpoint)
+        prefix, least = weights.prefix, weights.min_coverage
+        try:
+            examine_checkpoint(net, source, prefix, least, weights.allow_random_frozen)
+        except PretrainedWeightsError as error:
+            yield Finding('weights', key, str(error))
+        return
+    yield from _of_host(subject, net, weights, key, shapes)
+
+
+def _of_host(
+    subject: Subject,
+    net: nn.Module,
+    weights: Pretrained,
+    key: str,
+    shapes: Mapping[str, tuple[int, ...]],
+) -> Iterator[Finding]:
+    """What mmengine's own loader would do, which takes no notice of the rest."""
+    prefix = f'{weights.prefix}.' if weights.prefix else ''
+    inside = {n[len(prefix) :]: s for n, s in shapes.items() if n.startswith(prefix)}
+    expected = {
+        name: value
+        for name, value in net.state_dict().items()
+        if not name.endswith('num_batches_tracked')
+    }
+    total = sum(value.numel() for value in expected.values())
+    fitting = sum(
+        value.numel()
+        for name, value in expected.items()
+        if inside.get(name) == tuple(value.shape)
+    )
+    if total and fitting / total >= _MIN_COVERAGE:
+        return
+    here, there = kind_of(net.state_dict()), kind_of(shapes)
+    cause = f'the file looks like a {there}, the net is a {here}. '
+    yield Finding(
+        'weights',
+        key,
+        f'{fitting / max(total, 1):.1%} of the parameters of '
+        f'{type_name(subject.backbone)} would be loaded from {weights.checkpoint}, '
+        'without an error. ' + (cause if differ(here, there) else ''),
+        _fitting_prefix(net, weights, key, shapes),
+    )
+
+
+def _fitting_prefix(
+    net: nn.Module,
+    weights: Pretrained,
+    key: str,
+    shapes: Mapping[str, tuple[int, ...]],
+) -> tuple[str, ...]:
+    """The prefix under which most of the file's names are those of the net."""
+    names = set(net.state_dict())
+    candidates = {'', *all_prefixes(shapes)}
+    counts = {
+        prefix: sum(prefix + name in shapes for name in names) for prefix in candidates
+    }
+    best = max(candidates, key=lambda prefix: (counts[prefix], -len(prefix)))
+    if 2 * counts[best] < len(names) or weights.key != 'init_cfg':
+        return ()
+    return (line(f'{key}.prefix', best.removesuffix('.') or None),)
+
+
+def _by_name(net: nn.Module, weights: Pretrained, key: str) -> Iterator[Finding]:
+    """Without the file, its name may still say that it is of another net."""
+    here = kind_of(net.state_dict())
+    name = weights.checkpoint.lower().rpartition('/')[2]
+    there = next((k for word, k in _NAMED_KINDS if re.search(word, name)), None)
+    kinds = {kind for _, kind in _NAMED_KINDS}
+    if here is None or not differ(here, there) or not set(here.split(' or ')) & kinds:
+        return
+    cure: tuple[str, ...] = ()
+    full_width = getattr(net, 'widen_factor', 1.0) == 1.0
+    mixed_up = (here, there) == ('ShuffleNetV2', 'ShuffleNetV1')
+    if mixed_up and full_width and weights.key == 'init_cfg':
+        cure = (line(f'{key}.checkpoint', _SHUFFLENET),)
+    yield Finding(
+        'weights',
+        key,
+        f'{weights.checkpoint} is of a {there} by its name, the net is a {here}: '
+        'nothing of it would be loaded',
+        cure,
+    )
+
+
+_SHUFFLENET = (
+    'https://download.openmmlab.com/mmclassification/v0/shufflenet_v2/'
+    'shufflenet_v2_batch1024_imagenet_20200812-5bf4721e.pth'
+)
+
+
+def check_frozen(subject: Subject) -> Iterator[Finding]:
+    """Report parts that are frozen and random, and freezing that comes too late."""
+    net = subject.net
+    if isinstance(net, UserError):
+        return
+    key = f'{subject.place}.backbone'
+    loaded = subject.config.get('load_from') or subject.model.get('init_cfg')
+    if pretrained_of(subject.backbone) is None and not loaded:
+        yield from _random(subject, net, key)
+    net.train()
+    late = subject.trained_at_first - trainable(net)
+    net.eval()
+    if late:
+        yield Finding(
+            'frozen late',
+            f'{key}.frozen_stages',
+            f'{type_name(subject.backbone)} freezes {len(late)} parameters only when '
+            'training begins, after DistributedDataParallel has counted them: training '
+            'on several GPUs stops with "Expected to have finished reduction"',
+            (line(f'{key}.type', subject.twin_type),) if subject.twin_type else (),
+        )
+
+
+def _random(subject: Subject, net: nn.Module, key: str) -> Iterator[Finding]:
+    frozen = subject.backbone.get('frozen_stages', getattr(net, 'frozen_stages', -1))
+    still = [p for p in net.parameters() if not p.requires_grad]
+    if isinstance(frozen, int) and frozen >= 0 and still:
+        yield Finding(
+            'frozen and random',
+            f'{key}.frozen_stages',
+            f'frozen_stages={frozen} keeps {sum(p.numel() for p in still):,} '
+            'parameters at random values: the backbone starts from no pretrained '
+            'weights',
+            (line(f'{key}.frozen_stages', -1),),
+        )
+    has_norm = any(isinstance(module, _BatchNorm) for module in net.modules())
+    if has_norm and getattr(net, 'norm_eval', False):
+        yield Finding(
+            'frozen and random',
+            f'{key}.norm_eval',
+            'norm_eval=True keeps the statistics of normalisation at 0 and 1, which '
+            'switches it off: the backbone starts from no pretrained weights',
+            (line(f'{key}.norm_eval', False),),
+        )
+
+
+def check_gradients(subject: Subject) -> Iterator[Finding]:
+    """Report parameters of the backbone that none of its outputs depends on."""
+    net = subject.net
+    if isinstance(net, UserError) or subject.levels is None:
+        return
+    if subject.config.get('find_unused_parameters', False):
+        return
+    channels = int(subject.backbone.get('in_channels', 3))
+    idle = idle_parameters(net, subject.size, channels)
+    if not idle:
+        return
+    parts = ', '.join(largest_parts(net, idle)[:4])
+    name = type_name(subject.backbone)
+    ours = subject.twin_type
+    cure = (line(f'{subject.place}.backbone.type', ours),) if ours else ()
+    yield Finding(
+        'no gradient',
+        f'{subject.place}.backbone',
+        f'{len(idle)} parameters of {name} get no gradient ({parts}): training on '
+        'several GPUs stops with "Expected to have finished reduction"',
+        cure or (line('find_unused_parameters', True),),
+    )

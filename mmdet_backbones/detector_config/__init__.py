@@ -1,0 +1,1 @@
+"""Reads, understands and writes the config of a detector."""

@@ -1,0 +1,104 @@
+"""Mistakes of the person at the keyboard, told in one message each."""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from difflib import get_close_matches
+
+from mmengine.registry import Registry
+
+from .weights.loading.report import PretrainedWeightsError
+from .weights.reading.reader import CheckpointError
+
+
+class UserError(ValueError):
+    """Something in the config or on the command line that only its author can mend."""
+
+
+# mmengine puts one of these before the message for every level of nesting.
+_NESTING = re.compile(r'^["\']?class `\w+` in [\w./\\-]+: ["\']?')
+_NO_ARGUMENT = re.compile(
+    r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'"
+)
+_NO_TYPE = re.compile(r'([\w.]+) is not in the ([\w]+)::([\w ]+) registry')
+
+
+def explain(error: BaseException) -> str:
+    """Turn an exception of a build into the message a person needs.
+
+    Args:
+        error: Raised while a config was built; mmengine wraps the message of the
+            part that failed once for each part around it.
+
+    Returns:
+        The innermost message; for an unknown ``type`` also the nearest names, for an
+        unknown argument where it may come from.
+    """
+    message = str(error.args[0]) if error.args else type(error).__name__
+    while (stripped := _NESTING.sub('', message)) != message:
+        message = stripped
+    match = _NO_TYPE.search(message)
+    if match is not None:
+        return _unknown_type(*match.groups())
+    match = _NO_ARGUMENT.search(message)
+    if match is not None:
+        return (
+            f"{match[1]} takes no argument '{match[2]}'. If it was inherited from the "
+            f'base config, write _delete_=True into the dict of type={match[1]!r}, '
+            'which then keeps nothing of the base; otherwise remove it'
+        )
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"there is no file or folder '{error.filename}'"
+    return message
+
+
+def _unknown_type(name: str, scope: str, kind: str) -> str:
+    names = _registered(kind)
+    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f' Nearest: {", ".join(near)}.' if near else ''
+    return (
+        f"type='{name}' is not known to {scope} ({kind}).{hint} If it is a class of "
+        'your own, import its module through custom_imports = dict(imports=[...])'
+    )
+
+
+def _registered(kind: str) -> list[str]:
+    import mmengine.registry as roots
+
+    names: list[str] = []
+    for root in vars(roots).values():
+        if isinstance(root, Registry) and root.name == kind:
+            names += root.module_dict
+            for child in root.children.values():
+                own = '' if child.scope == 'mmdet' else f'{child.scope}.'
+                names += [f'{own}{name}' for name in child.module_dict]
+    return names
+
+
+def run(command: Callable[[], None], show_traceback: bool = False) -> int:
+    """Run a command; a person's mistake ends it with one message.
+
+    Args:
+        command: Does the work; raises on failure.
+        show_traceback: Whether mistakes are shown with their traceback too.
+
+    Returns:
+        The exit status: 0, 1 after a mistake, 130 after Ctrl-C. Other exceptions
+        are bugs and pass through.
+    """
+    try:
+        command()
+    except (UserError, CheckpointError, PretrainedWeightsError) as error:
+        if show_traceback:
+            traceback.print_exc()
+        sys.stderr.write(f'error: {error}\n')
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write(
+            'stopped; a training goes on with the same command and --resume\n'
+        )
+        return 130
+    return 0

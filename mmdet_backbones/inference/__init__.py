@@ -1,0 +1,1 @@
+"""Nets made fast in torch."""

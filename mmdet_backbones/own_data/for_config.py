@@ -1,0 +1,268 @@
+"""A user's data set: what is in the folder, and how a detector's config reads it."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..detector_config.text import Code
+from ..errors import UserError
+
+# Where annotations and images of a split may be, the usual place first.
+_ANNOTATIONS = (
+    'annotations/{}.json',
+    '{}.json',
+    'annotations/instances_{}.json',
+    'annotations/instances_{}2017.json',
+)
+_IMAGES = ('{}', 'images/{}', '{}2017', 'images')
+_LISTS = {'train': ('train', 'trainval'), 'val': ('val', 'test')}
+_COLOURS = ((34, 139, 34), (220, 20, 60), (0, 0, 230), (255, 165, 0), (106, 0, 228))
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set.
+
+    Attributes:
+        annotations: File below the folder.
+        images: Folder below it, ending in a slash.
+    """
+
+    annotations: str
+    images: str
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """A data set as it was found.
+
+    Attributes:
+        root: The folder, ending in a slash.
+        kind: Name of mmdet's class that reads it.
+        classes: In the order of the category numbers; alphabetical for VOC.
+        train: To train on.
+        val: To measure on.
+        masks: Whether the annotations outline the objects.
+        train_images: Number of images to train on.
+    """
+
+    root: str
+    kind: str
+    classes: tuple[str, ...]
+    train: Split
+    val: Split
+    masks: bool
+    train_images: int
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """Classes, and colours to draw them in."""
+        palette = [_COLOURS[i % len(_COLOURS)] for i in range(len(self.classes))]
+        return dict(classes=self.classes, palette=palette)
+
+
+def read_folder(path: str) -> DataFolder:
+    """Find out what a folder holds.
+
+    Args:
+        path: With ``annotations/train.json`` and ``val.json`` in COCO's format and the
+            images in ``train/`` and ``val/``, or with ``Annotations/``,
+            ``JPEGImages/`` and ``ImageSets/Main/`` as in Pascal VOC.
+
+    Raises:
+        UserError: If it is not there or holds neither; all that is missing is named.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise UserError(f"--data: there is no folder '{path}'")
+    if (folder / 'Annotations').is_dir() and (folder / 'ImageSets').is_dir():
+        return _voc(folder)
+    splits, problems = {}, []
+    for split in ('train', 'val'):
+        annotations = _first(folder, _ANNOTATIONS, split, Path.is_file)
+        images = _first(folder, _IMAGES, split, Path.is_dir)
+        if annotations is None:
+            tried = ', '.join(form.format(split) for form in _ANNOTATIONS)
+            problems.append(f'no annotations to {split} with (looked for {tried})')
+        if images is None:
+            tried = ', '.join(f'{form.format(split)}/' for form in _IMAGES)
+            problems.append(f'no images to {split} with (looked for {tried})')
+        splits[split] = Split(annotations or '', f'{images}/')
+    if problems:
+        raise UserError(f"--data: '{path}' has {'; '.join(problems)}")
+    contents = [_read_json(folder / split.annotations) for split in splits.values()]
+    classes = _classes(contents, path)
+    masks = any(a.get('segmentation') for a in contents[0]['annotations'][:100])
+    count = len(contents[0]['images'])
+    root = f'{path.rstrip("/")}/'
+    return DataFolder(
+        root, 'CocoDataset', classes, **splits, masks=masks, train_images=count
+    )
+
+
+def _first(folder: Path, forms: tuple[str, ...], split: str, there: Any) -> str | None:
+    names = (form.format(split) for form in forms)
+    return next((name for name in names if there(folder / name)), None)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+        if not all(
+            isinstance(content[key], list)
+            for key in ('images', 'annotations', 'categories')
+        ):
+            raise TypeError('images, annotations and categories must be lists')
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"--data: '{path}' is no annotation file of COCO's format: "
+            f'{type(error).__name__}: {error}'
+        ) from error
+    return content
+
+
+def _classes(contents: list[dict[str, Any]], path: str) -> tuple[str, ...]:
+    found = [
+        tuple(c['name'] for c in sorted(content['categories'], key=lambda c: c['id']))
+        for content in contents
+    ]
+    if not found[0]:
+        raise UserError(f"--data: the training annotations in '{path}' name no class")
+    missing = set(found[0]) ^ set(found[1])
+    if missing:
+        raise UserError(
+            f"--data: training and validation in '{path}' have other classes: "
+            f'{", ".join(sorted(missing))} in one of them only'
+        )
+    return found[0]
+
+
+def _voc(folder: Path) -> DataFolder:
+    lists = folder / 'ImageSets' / 'Main'
+    splits, problems = {}, []
+    for split, names in _LISTS.items():
+        name = next((n for n in names if (lists / f'{n}.txt').is_file()), None)
+        if name is None:
+            tried = ' or '.join(f'{n}.txt' for n in names)
+            problems.append(f"no {tried} in '{lists}'")
+        # mmdet looks for JPEGImages and Annotations below the folder of images.
+        splits[split] = Split(f'ImageSets/Main/{name}.txt', '')
+    files = sorted((folder / 'Annotations').glob('*.xml'))
+    classes: set[str] = set()
+    for file in files:
+        try:
+            tree = ElementTree.parse(file)
+        except ElementTree.ParseError as error:
+            problems.append(
+                f"'{file}' is damaged ({error}): run tools/prepare_data.py on the "
+                'folder, which leaves such files out'
+            )
+            continue
+        classes |= {str(o.findtext('name')) for o in tree.iter('object')}
+    if not classes:
+        problems.append(f"no objects in '{folder / 'Annotations'}'")
+    if problems:
+        raise UserError(f'--data: {"; ".join(problems)}')
+    root = f'{str(folder).rstrip("/")}/'
+    listed = (folder / splits['train'].annotations).read_text(encoding='utf-8')
+    return DataFolder(
+        root,
+        'XMLDataset',
+        tuple(sorted(classes)),
+        **splits,
+        masks=False,
+        train_images=len(listed.splitlines()),
+    )
+
+
+def data_settings(config: Mapping[str, Any], folder: DataFolder) -> dict[str, Any]:
+    """What a config says to read a folder instead of its base's data.
+
+    Args:
+        config: The base.
+        folder: The data set.
+
+    Returns:
+        Top-level names and values.
+
+    Raises:
+        UserError: If the base learns from annotations that the folder does not have.
+    """
+    if config['train_dataloader'] is None:
+        raise UserError('the base has no train_dataloader that --data could change')
+    if not folder.masks and _learns_masks(config['train_dataloader']):
+        raise UserError(
+            f"the base learns masks, and the annotations in '{folder.root}' outline "
+            'no objects: take a base without masks, such as Faster R-CNN'
+        )
+    settings: dict[str, Any] = {}
+    for split, part in (('train', folder.train), ('val', folder.val)):
+        dataset = _dataset(config, f'{split}_dataloader', folder, part)
+        settings[f'{split}_dataloader'] = dict(dataset=dataset)
+    # mmengine takes _delete_ out of what it merges, so nothing of it is shared.
+    whole = deepcopy(settings['val_dataloader'])
+    settings['test_dataloader'] = whole
+    if folder.kind == 'CocoDataset':
+        metric = _metric(config) if folder.masks else 'bbox'
+        evaluator: dict[str, Any] = dict(
+            type='CocoMetric', ann_file=folder.root + folder.val.annotations
+        )
+        evaluator['metric'] = metric
+    else:
+        evaluator = dict(type='VOCMetric', metric='mAP', eval_mode='area')
+    settings['val_evaluator'] = dict(_delete_=True, **evaluator)
+    settings['test_evaluator'] = Code('dict(val_evaluator)')
+    return settings
+
+
+def _metric(config: Mapping[str, Any]) -> Any:
+    given = config.get('val_evaluator')
+    metric = given.get('metric') if isinstance(given, Mapping) else None
+    known = {'bbox', 'segm'}
+    named = {metric} if isinstance(metric, str) else set(metric or ())
+    return metric if named and named <= known else 'bbox'
+
+
+def _dataset(
+    config: Mapping[str, Any], loader: str, folder: DataFolder, split: Split
+) -> dict[str, Any]:
+    """The data set of a loader, inside what wraps it in the base."""
+    place, wrappers, dataset = f'_base_.{loader}.dataset', [], config[loader]['dataset']
+    while 'dataset' in dataset or 'datasets' in dataset:
+        step = 'dataset' if 'dataset' in dataset else 'datasets'
+        wrappers.append(dataset)
+        dataset = dataset[step] if step == 'dataset' else dataset[step][0]
+        place += '.dataset' if step == 'dataset' else '.datasets[0]'
+    new: dict[str, Any] = dict(
+        type=folder.kind,
+        data_root=folder.root,
+        ann_file=split.annotations,
+        data_prefix=dict(img=split.images)
+        if folder.kind == 'CocoDataset'
+        else dict(sub_data_root=''),
+        metainfo=folder.metainfo,
+    )
+    # mmdet's mosaic and mixup need their wrapper; repeating belongs to the old data.
+    mixing = [w for w in wrappers if str(w['type']).endswith('MultiImageMixDataset')]
+    same = str(dataset['type']).rpartition('.')[2] == folder.kind
+    if same and len(mixing) == len(wrappers):
+        del new['type']
+        return dict(dataset=new) if mixing else new
+    new = dict(_delete_=True, **new, pipeline=Code(f'{place}.pipeline'))
+    if loader == 'train_dataloader':
+        new['filter_cfg'] = dict(filter_empty_gt=True, min_size=32)
+    else:
+        new['test_mode'] = True
+    return dict(dataset=new) if mixing else new
+
+
+def _learns_masks(node: Any) -> bool:
+    if isinstance(node, Mapping):
+        return bool(node.get('with_mask')) or any(map(_learns_masks, node.values()))
+    return isinstance(node, (list, tuple)) and any(map(_learns_masks, node))

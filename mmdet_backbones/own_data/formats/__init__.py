@@ -1,0 +1,1 @@
+"""The ways in which a folder annotates its images: one file each."""

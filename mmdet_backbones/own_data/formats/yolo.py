@@ -1,0 +1,145 @@
+"""Reads folders as YOLO's trainers do: a txt with parts of width and height."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ...errors import UserError
+from ..records import Box, Notes, Record, Source
+from ..survey import Survey, split_of
+from .names import listed_classes, yaml_classes, yaml_settings
+from .pairing import Pairing
+
+_NO_LABELS = (
+    'classes',
+    'labels',
+    'predefined_classes',
+    'train',
+    'val',
+    'valid',
+    'test',
+)
+
+
+def read(found: Survey, notes: Notes, given: tuple[str, ...] | None) -> Source:
+    """Read every label file.
+
+    Args:
+        found: The folder's files.
+        notes: Where problems go.
+        given: Names of the class numbers, for a folder that lists none.
+
+    Raises:
+        UserError: If nothing says what the class numbers mean.
+    """
+    settings = yaml_settings(found)
+    classes = yaml_classes(settings[1]) if settings else listed_classes(found) or given
+    if not classes:
+        raise UserError(
+            f"'{found.root}' does not say what its class numbers mean (looked for "
+            'data.yaml with names:, classes.txt, labels.txt, obj.names): name them in '
+            'order, with --classes a,b,c'
+        )
+    pairing, records = Pairing(found, notes), []
+    for name in found.files['.txt']:
+        stem = Path(name).stem
+        no_label = stem in _NO_LABELS or 'readme' in stem.lower()
+        if no_label and stem not in found.stems:
+            continue
+        image = pairing.image(name)
+        if image is not None:
+            boxes = list(_boxes(found.root / name, name, classes, notes))
+            record = Record(image, name, boxes, split_of(image), relative=True)
+            records.append(record)
+    for image in pairing.rest():
+        notes.add(image, 'no label file', 'kept as an image without objects')
+        records.append(Record(image, image, [], split_of(image), relative=True))
+    if settings:
+        _set_splits(records, found, notes, *settings)
+    return Source(records, tuple(dict.fromkeys(classes)))
+
+
+def _boxes(
+    path: Path, name: str, classes: tuple[str, ...], notes: Notes
+) -> Iterator[Box]:
+    text = path.read_text(encoding='utf-8', errors='replace').lstrip('\ufeff')
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            label, *values = (float(word) for word in line.split())
+            if not label.is_integer() or len(values) < 4:
+                raise ValueError
+            # Five is a box with a score behind it; more are an outline.
+            outline = len(values) >= 6
+            if outline and len(values) % 2:
+                raise ValueError
+        except (ValueError, OverflowError):
+            notes.add(name, f'line {number} is not a class and a box', 'line dropped')
+            continue
+        index = int(label)
+        known = 0 <= index < len(classes)
+        yield _box(classes[index] if known else f'number {index}', values, outline)
+
+
+def _box(label: str, values: list[float], outline: bool) -> Box:
+    if outline:
+        xs, ys = values[::2], values[1::2]
+        return Box(label, (min(xs), min(ys), max(xs), max(ys)), outline=[values])
+    x, y, width, height = values[:4]
+    corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    return Box(label, corners)
+
+
+def _set_splits(
+    records: list[Record],
+    found: Survey,
+    notes: Notes,
+    name: str,
+    content: dict[str, Any],
+) -> None:
+    """Take the splits from the YAML; folders' names count where it says nothing."""
+    for split in ('train', 'val', 'test'):
+        given = content.get(split)
+        places = given if isinstance(given, list) else [given]
+        for place in (p for p in places if isinstance(p, str) and p):
+            wanted = _images_of(place, found, Path(name).parent, content.get('path'))
+            for record in records:
+                if record.name in wanted:
+                    record.split = split
+            if not wanted and not any(record.split == split for record in records):
+                notes.add(name, f'{split}: {place} leads to no image', 'not used')
+
+
+def _images_of(place: str, found: Survey, home: Path, base: Any) -> set[str]:
+    """Return the images that one line of the YAML means; none outside the folder."""
+    bases = [str(base)] if isinstance(base, str) else []
+    for start in (*bases, '', '..'):
+        # YOLO's own tools write ../train/images for what is beside the YAML.
+        for form in (place, place.removeprefix('../')):
+            path = os.path.normpath(os.path.join(found.root, home, start, form))
+            try:
+                inside = Path(path).relative_to(found.root).as_posix()
+            except ValueError:
+                continue
+            if Path(path).is_file():
+                return _listed(Path(path), found)
+            prefix = '' if inside == '.' else f'{inside}/'
+            images = {image for image in found.images if image.startswith(prefix)}
+            if Path(path).is_dir() and images:
+                return images
+    return set()
+
+
+def _listed(path: Path, found: Survey) -> set[str]:
+    """Return the images of a list; its paths may be those of another machine."""
+    images, listed = set(found.images), set()
+    text = path.read_text(encoding='utf-8', errors='replace')
+    for line in text.splitlines():
+        parts = PurePosixPath(line.strip().replace('\\', '/')).parts
+        ends = ('/'.join(parts[i:]) for i in range(len(parts)))
+        listed |= {end for end in ends if end in images}
+    return listed

@@ -1,0 +1,1 @@
+"""A net on the meta device: built, run and taken apart, shapes without numbers."""

@@ -1,0 +1,1 @@
+"""How fast backbones and detectors are, measured side by side."""

@@ -1,0 +1,1 @@
+"""What the maintainers run: the matrix, the sweep and the generated pages."""

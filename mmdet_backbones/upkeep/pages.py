@@ -1,0 +1,124 @@
+"""The pages of the documentation that are made from the catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..catalog.figures import SourceFigures
+from ..catalog.tables import short_levels
+
+
+def timm_page(figures: SourceFigures) -> str:
+    """Write ``docs/timm.md``.
+
+    Args:
+        figures: Of timm.
+
+    Returns:
+        Markdown: how many models there are, and why the others cannot be used.
+    """
+    models = figures.models
+    usable = sum(model.usable for model in models.values())
+    refused = {n: m.refused for n, m in models.items() if m.refused is not None}
+    failed = {n: m.failed for n, m in models.items() if m.failed is not None}
+    return '\n'.join(
+        [
+            '# timm models as backbones',
+            '',
+            f'Models of timm {figures.version}, each built on the meta device as',
+            '`TIMMBackbone` and run. Made by `python tools/update_catalog.py --source',
+            'timm` from `mmdet_backbones/catalog/levels.json`; do not edit.',
+            '',
+            '| models | number |',
+            '|---|---|',
+            f'| built | {len(models)} |',
+            f'| usable | {usable} |',
+            f'| refused | {len(refused)} |',
+            f'| failed | {len(failed)} |',
+            *_reasons('Refused', refused),
+            *_reasons('Failed', failed),
+            '',
+        ]
+    )
+
+
+def _reasons(title: str, reasons: dict[str, str]) -> list[str]:
+    if not reasons:
+        return []
+    lines = ['', f'## {title}', '', '| model | reason |', '|---|---|']
+    for name, reason in sorted(reasons.items()):
+        short = reason.partition('cannot be a backbone: ')[2] or reason
+        cell = ' '.join(short.split()).replace('|', '\\|')
+        lines.append(f'| `{name.removeprefix("timm/")}` | {cell} |')
+    return lines
+
+
+def backbone_pages(figures: Mapping[str, SourceFigures]) -> dict[str, str]:
+    """Write ``docs/backbones.md`` and a page of it for every source.
+
+    Args:
+        figures: By source.
+
+    Returns:
+        Markdown by the path below ``docs/``.
+    """
+    rows = []
+    for source, content in figures.items():
+        usable = sum(model.usable for model in content.models.values())
+        title = f'[{_title(source)}](backbones/{source}.md)'
+        rows.append(f'| {title} | {content.version} | {usable} |')
+    start = [
+        '# Backbones',
+        '',
+        'What can be put into a detector, by the name that',
+        '`tools/swap_backbone.py` and `tools/inspect_backbone.py` take. Parameters are',
+        'those of the whole backbone without any head; a level `256@8` has 256',
+        'channels at stride 8, and `x12` says that twelve levels are alike.',
+        'Multiply-adds depend on the size of the image and are not recorded: `python',
+        'tools/inspect_backbone.py NAME --size 800 1333` counts them.',
+        '',
+        '| source | version | backbones |',
+        '|---|---|---|',
+    ]
+    end = ['', _MADE, '']
+    pages = {'backbones.md': '\n'.join([*start, *rows, *end])}
+    for source, content in figures.items():
+        pages[f'backbones/{source}.md'] = _source_page(source, content)
+    return pages
+
+
+_MADE = (
+    'Made by `python tools/write_docs_tables.py` from\n'
+    '`mmdet_backbones/catalog/levels.json`; do not edit.'
+)
+
+
+def _title(source: str) -> str:
+    return 'ours' if source == 'ours' else f'`{source}/...`'
+
+
+def _source_page(source: str, figures: SourceFigures) -> str:
+    columns = ['name', 'levels, channels@stride', 'parameters', f'weights in {source}']
+    rows = [
+        [
+            f'`{name}`',
+            short_levels(model.levels),
+            f'{model.parameters / 1e6:.2f} M',
+            'yes' if model.published else 'no',
+        ]
+        for name, model in figures.models.items()
+        if model.usable
+    ]
+    if source == 'ours':  # whose weights are those of other sources
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    table = [columns, ['---'] * len(columns), *rows]
+    return '\n'.join(
+        [
+            f'# Backbones: {source} {figures.version}',
+            '',
+            _MADE,
+            '',
+            *(f'| {" | ".join(row)} |' for row in table),
+            '',
+        ]
+    )

@@ -1,0 +1,1 @@
+"""Matches tensors to a net, fits them, tells what was done, and refuses."""

@@ -1,0 +1,1 @@
+"""How each source calls the parameters of the same net."""

@@ -1,0 +1,234 @@
+"""Recognise the format of a weights file from its content, and read it as data."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from mmengine.utils import digit_version
+
+from ...compat.checkpoints import mmengine_classes
+from ..errors import CheckpointError
+from .archives import check_archive, read_npz, shapes_of_npz
+
+# torch.save before torch 1.6 starts with this number, after a few bytes of pickle.
+_LEGACY = bytes.fromhex('8a0a6cfc9c46f9206aa850192e')
+_HEAD = 512
+_LONGEST_HEADER = 100_000_000
+
+# First bytes of files that people mistake for weights, and what to do.
+_FOREIGN = (
+    (b'version https://git-lfs', 'a pointer of Git LFS, not the file itself: run '
+     "'git lfs pull' where it was cloned, or download the file"),
+    (b'\x1f\x8b', "compressed with gzip: unpack it with 'gunzip'"),
+    (b'BZh', "compressed with bzip2: unpack it with 'bunzip2'"),
+    (b'\xfd7zXZ', "compressed with xz: unpack it with 'unxz'"),
+    (b'7z\xbc\xaf', 'a 7z archive: unpack it'),
+    (b'\x89HDF', 'an HDF5 file (Keras): load it with its own library and save the '
+     'tensors with torch.save(state_dict, path)'),
+    (b'\x93NUMPY', 'a single array of numpy, without names: save all arrays by name '
+     'with numpy.savez(path, **arrays)'),
+    (b'GGUF', 'a GGUF file of a language model'),
+)  # fmt: skip
+
+# In torch's messages: the class that weights_only refused, and what is no reason.
+_REFUSED = re.compile(
+    r"GLOBAL (\S+) (?:was not an allowed|whose module)|but got <class '([^']+)'>"
+)
+_ADVICE = (
+    'Weights only load failed', 'Please file an issue', 'Check the documentation',
+)  # fmt: skip
+
+
+class Content(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        data: As it was saved.
+        metadata: Text beside the tensors, where the format has a place for it.
+    """
+
+    data: Any
+    metadata: dict[str, Any]
+
+
+class Format(NamedTuple):
+    """How one kind of file is read.
+
+    Attributes:
+        read: Takes path, source and the device.
+        shapes: Takes path and source, reads names and shapes only. None if these
+            are had by ``read``.
+    """
+
+    read: Callable[[Path, str, str], Content]
+    shapes: Callable[[Path, str], dict[str, tuple[int, ...]]] | None = None
+
+
+def recognise(path: Path, source: str) -> Format:
+    """Tell the format of a file by its content; its suffix says nothing.
+
+    Raises:
+        CheckpointError: If the file is empty or of no format that holds weights, or
+            would grow far beyond its size when it is read.
+    """
+    with path.open('rb') as file:
+        head = file.read(_HEAD)
+    if head[:2] == b'PK':
+        return _NPZ if check_archive(path, source) == 'npz' else _ZIP
+    if head[8:9] == b'{' or (head and path.suffix == '.safetensors'):
+        _check_header(path, source)
+        return _SAFETENSORS
+    if _LEGACY in head[:32]:
+        return _OLD
+    raise CheckpointError(f"'{source}' {_what_else(head, path)}")
+
+
+def _what_else(head: bytes, path: Path) -> str:
+    if not head:
+        return 'is empty: the download or the copy of it failed, get it again'
+    for start, what in _FOREIGN:
+        if head.startswith(start):
+            return f'is {what}'
+    if head[:1] == b'\x80':
+        return (
+            'is a plain pickle, not made by torch.save, and is not opened: reading it '
+            'could run any code. If you trust it (detectron2 and caffe2 publish such '
+            'files), load it with pickle.load, turn its arrays into tensors and save '
+            'these: torch.save({k: torch.as_tensor(v) for k, v in arrays.items()}, '
+            'path)'
+        )
+    if head[257:262] == b'ustar':
+        return (
+            'is a tar archive: unpack it; weights of torch before 0.2 have to be '
+            'loaded and saved once with torch.save(state_dict, path)'
+        )
+    text = head.lstrip(b'\xef\xbb\xbf \t\r\n').lower()
+    if text.startswith((b'<!doctype', b'<html', b'<?xml', b'<head')):
+        return (
+            'looks like a web page that was saved under this name: the address wanted '
+            'a login or was the page about the file. Download the file itself'
+        )
+    if path.name.endswith('.index.json'):
+        return 'is the list of the parts of a checkpoint: write one of the parts'
+    if head.isascii() and b'\0' not in head:
+        line = head.splitlines()[0][:60].decode()
+        return f"is a text file ('{line}'), not a checkpoint"
+    return (
+        'is no checkpoint, or is damaged: expected a file of torch.save, a '
+        '.safetensors file or an .npz archive'
+    )
+
+
+def _check_header(path: Path, source: str) -> None:
+    size = path.stat().st_size
+    with path.open('rb') as file:
+        length = int.from_bytes(file.read(8), 'little')
+    if size < 10 or length > min(size - 8, _LONGEST_HEADER):
+        raise CheckpointError(
+            f"'{source}' is no safetensors file, or is damaged: it promises a header "
+            f'of {length} bytes and has {size} in all. Download it again'
+        )
+
+
+def _read_safetensors(path: Path, source: str, map_location: str) -> Content:
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
+
+    try:
+        with safe_open(path, 'np') as file:
+            metadata = file.metadata() or {}
+        return Content(load_file(path, device=map_location), metadata)
+    except (SafetensorError, ValueError) as error:
+        raise _damaged(source, error) from error
+
+
+def _shapes_of_safetensors(path: Path, source: str) -> dict[str, tuple[int, ...]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, 'np') as file:
+            return {k: tuple(file.get_slice(k).get_shape()) for k in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError) as error:
+        raise _damaged(source, error) from error
+
+
+def _read_torch(path: Path, source: str, map_location: str, mmap: bool) -> Content:
+    # torch.load takes a path that ends so for safetensors, whatever it holds.
+    opened: AbstractContextManager[Any] = nullcontext(path)
+    if path.suffix == '.safetensors':
+        opened, mmap = path.open('rb'), False
+    try:
+        with _known_classes(), opened as file:
+            data = torch.load(
+                file, map_location=map_location, weights_only=True, mmap=mmap
+            )
+    except OSError:
+        raise
+    # A damaged pickle can fail anywhere in the unpickler.
+    except Exception as error:
+        raise _unreadable(source, error) from error
+    meta = data.get('meta') if isinstance(data, Mapping) else None
+    return Content(data, dict(meta) if isinstance(meta, Mapping) else {})
+
+
+def _read_zip(path: Path, source: str, map_location: str) -> Content:
+    return _read_torch(path, source, map_location, mmap=True)
+
+
+def _read_old(path: Path, source: str, map_location: str) -> Content:
+    return _read_torch(path, source, map_location, mmap=False)
+
+
+def _known_classes() -> AbstractContextManager[Any]:
+    if digit_version(torch.__version__) < digit_version('2.6'):
+        return nullcontext()
+    arrays = [type(np.dtype(code)) for code in np.typecodes['AllInteger'] + 'efd?']
+    # The arguments of a training script; MAE, DeiT and DINO store them as Namespace.
+    classes = [*mmengine_classes(), *arrays, argparse.Namespace]
+    # On leaving, torch forgets these also where they were known before.
+    known = torch.serialization.get_safe_globals()
+    return torch.serialization.safe_globals([c for c in classes if c not in known])
+
+
+def _unreadable(source: str, error: Exception) -> CheckpointError:
+    if 'Unsupported operand' in str(error):
+        return CheckpointError(
+            f"'{source}' is damaged, or was saved with pickle_protocol=4 or higher, "
+            'which torch reads only in a way that could run any code. Where it was '
+            'made, save it with torch.save(state_dict, path); else download it again'
+        )
+    found = _REFUSED.search(str(error))
+    if found is None:
+        return _damaged(source, error)
+    return CheckpointError(
+        f"'{source}' holds more than weights and is not opened: it names "
+        f'{found[1] or found[2]}, and making such an object could run any code. If '
+        'you trust it, load it where it was made and save only its tensors: '
+        'torch.save(model.state_dict(), path)'
+    )
+
+
+def _damaged(source: str, error: Exception) -> CheckpointError:
+    # Around its reason torch explains how to read the file in a way that runs code.
+    lines = [line.strip() for line in str(error).splitlines()]
+    own = [line for line in lines if line and not line.startswith(_ADVICE)] or ['']
+    return CheckpointError(
+        f"'{source}' cannot be read as a checkpoint ({type(error).__name__}: "
+        f'{own[0][:200]}) and is not opened. Is the file complete? Download it again'
+    )
+
+
+_ZIP = Format(_read_zip)
+_OLD = Format(_read_old)
+_NPZ = Format(
+    lambda path, source, device: Content(read_npz(path, source, device), {}),
+    shapes_of_npz,
+)
+_SAFETENSORS = Format(_read_safetensors, _shapes_of_safetensors)

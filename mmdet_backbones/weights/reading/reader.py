@@ -1,0 +1,138 @@
+"""Read a checkpoint as data: nothing in the file is ever executed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import CheckpointError
+from .digest import hash_beside, sha256_of
+from .download import check_digest
+from .file_formats import recognise
+from .sources import bring
+from .unwrap import check_finite, check_size, unwrap, without_prefixes
+
+__all__ = ['Checkpoint', 'CheckpointError', 'read_checkpoint', 'read_shapes']
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights as they stand in a file.
+
+    Attributes:
+        state_dict: Tensors by name, ``module.`` of data-parallel runs removed. They
+            may be views into the file: do not write to it while they are in use
+            (write a new file and rename it).
+        source: What the user wrote as ``checkpoint``.
+        hashed: Gives the sha256 of the file, None if there is no file.
+        path: Of the file on this machine.
+        wrapper: Keys under which the weights stood, joined by dots, None if they
+            stood on top.
+        metadata: Text that the file has beside the tensors: ``__metadata__`` of a
+            safetensors file, ``meta`` of a file of torch.save.
+    """
+
+    state_dict: dict[str, Tensor]
+    source: str
+    hashed: Future[str] | None = None
+    path: Path | None = None
+    wrapper: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str:
+        """Of the file, which may still be being hashed; empty if there is none.
+
+        Raises:
+            CheckpointError: If the file cannot be read any more.
+        """
+        with _readable(self.source):
+            return self.hashed.result() if self.hashed is not None else ''
+
+
+def read_checkpoint(
+    source: str, map_location: str = 'cpu', finite: bool = True
+) -> Checkpoint:
+    """Read the weights of a file or an address.
+
+    The format is told by the content, not by the suffix: files of ``torch.save``
+    (``.pth``, ``.pt``, ``.bin``, ``.ckpt``, ``.pkl``), ``.safetensors`` and numpy's
+    ``.npz``. Plain pickles are refused, as reading them can run any code.
+
+    Args:
+        source: A path; an ``http(s)://`` address, downloaded once into torch's hub
+            cache; ``torchvision://resnet50``, which means ``IMAGENET1K_V1`` as in
+            mmengine, or ``torchvision://resnet50.IMAGENET1K_V2``;
+            ``timm://`` and the name of a model, with or without a tag;
+            ``open-mmlab://`` and a name of mmengine's table.
+        map_location: Device the tensors are put on, as in ``torch.load``.
+        finite: Refuse NaN and infinity in any tensor. A caller that uses only some
+            of them checks these with :func:`check_finite` instead.
+
+    Returns:
+        The tensors with the usual wrappers taken off.
+
+    Raises:
+        CheckpointError: If the file is missing, is no checkpoint, holds objects
+            other than weights, or the address cannot be reached.
+    """
+    path, digest = bring(source)
+    with _readable(source):
+        try:
+            form = recognise(path, source)
+            hashed = hash_beside(path)
+            content = form.read(path, source, map_location)
+            state_dict, wrapper = unwrap(content.data, source)
+            check_size(state_dict, path.stat().st_size, source)
+            if finite:
+                check_finite(state_dict, source)
+        except CheckpointError:
+            # A damaged download is the likelier cause, and is removed.
+            if digest is not None:
+                check_digest(path, sha256_of(path), digest, source)
+            raise
+        if digest is not None:
+            check_digest(path, hashed.result(), digest, source)
+    return Checkpoint(state_dict, source, hashed, path, wrapper, content.metadata)
+
+
+def read_shapes(source: str) -> dict[str, tuple[int, ...]]:
+    """Read the names and shapes of the weights, not the weights.
+
+    Args:
+        source: As :func:`read_checkpoint` takes it; downloaded if it is not here.
+
+    Returns:
+        Shapes by name, as the keys of :attr:`Checkpoint.state_dict`.
+
+    Raises:
+        CheckpointError: As :func:`read_checkpoint`, but for what the data is.
+    """
+    path, _ = bring(source)
+    with _readable(source):
+        form = recognise(path, source)
+        if form.shapes is not None:
+            return without_prefixes(form.shapes(path, source))
+        # Files of torch.save are mapped into memory and read when they are used.
+        content = form.read(path, source, 'cpu')
+        state_dict, _ = unwrap(content.data, source)
+        return {name: tuple(value.shape) for name, value in state_dict.items()}
+
+
+@contextmanager
+def _readable(source: str) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise CheckpointError(
+            f"There is no permission to read the checkpoint '{source}': ask its owner "
+            'for it, or copy it to where you may read it'
+        ) from error
+    except OSError as error:
+        raise CheckpointError(f"'{source}' cannot be read: {error}") from error

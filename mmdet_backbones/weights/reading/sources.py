@@ -1,0 +1,185 @@
+"""Where a checkpoint stands: each way of writing one, and how its file is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import CheckpointError
+from . import timm_hub as timm_source
+from .download import cache_path, expected_digest, fetch, first_rank_first, probe
+
+
+class Located(NamedTuple):
+    """A file on this machine.
+
+    Attributes:
+        path: Of the file.
+        digest: Start of the sha256 that a downloaded file must have, if it is known.
+    """
+
+    path: Path
+    digest: str | None = None
+
+
+def locate_checkpoint(
+    source: str, download: bool = False, ask: bool = False
+) -> Path | str:
+    """Find a checkpoint without reading it.
+
+    Args:
+        source: As :func:`~mmdet_backbones.weights.read_checkpoint` takes it.
+        download: Put the file into the cache if it is not on this machine. In a
+            distributed run every rank must call then; rank 0 downloads.
+        ask: Ask the server for one byte of a file that is not on this machine.
+
+    Returns:
+        The path of the file, or its http address if it is not on this machine.
+
+    Raises:
+        CheckpointError: If there is no such file or name, or, with ``download`` or
+            ``ask``, if the server does not give it.
+    """
+    found = _find(source, download)
+    if isinstance(found, Located):
+        return found.path
+    if ask:
+        probe(found)
+    return found
+
+
+def bring(source: str) -> Located:
+    """Find a checkpoint and download it if it is not on this machine.
+
+    Raises:
+        CheckpointError: If there is no such file, or it cannot be downloaded.
+    """
+    found = _find(source, download=True)
+    assert isinstance(found, Located)
+    return found
+
+
+def _find(source: str, download: bool) -> Located | str:
+    if not isinstance(source, str):
+        raise CheckpointError(
+            f'checkpoint must be a path or an address as text, got {source!r}'
+        )
+    scheme, separator, name = source.partition('://')
+    if not separator:
+        return Located(_local(source))
+    if scheme not in SCHEMES:
+        known = ', '.join(f'{known}://' for known in SCHEMES)
+        raise CheckpointError(
+            f"'{source}': checkpoint must be a path or start with one of {known}; "
+            f'{scheme}:// is not supported'
+        )
+    if not download:
+        return _of_scheme(scheme, name, source, download=False)
+    with first_rank_first():
+        return _of_scheme(scheme, name, source, download=True)
+
+
+def _of_scheme(scheme: str, name: str, source: str, download: bool) -> Located | str:
+    try:
+        found = SCHEMES[scheme](name, download)
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"'{source}' cannot be had: {error}") from error
+    if isinstance(found, Path):
+        return Located(found)
+    path = cache_path(found)
+    if download:
+        path = fetch(found)
+    elif not path.is_file():
+        return found
+    return Located(path, expected_digest(path.name))
+
+
+def _local(source: str) -> Path:
+    path = Path(source).expanduser()
+    try:
+        kind = 'a directory' if path.is_dir() else 'not there'
+        if path.is_file():
+            return path
+    except PermissionError as error:
+        raise CheckpointError(
+            f"There is no permission to look for the checkpoint '{source}': {error}"
+        ) from error
+    raise CheckpointError(
+        f"The checkpoint '{source}' is {kind}: expected a file. Write "
+        "init_cfg=dict(type='Pretrained', checkpoint='<path or http address>'), "
+        'or init_cfg=None to train from scratch'
+    )
+
+
+def _torchvision(name: str, download: bool) -> str:
+    """Find the address behind ``torchvision://``.
+
+    Without the name of weights the first ones are meant, ``IMAGENET1K_V1``, as in
+    mmengine's loader (torchvision's own ``DEFAULT`` is mostly ``IMAGENET1K_V2``).
+    ``resnet50.IMAGENET1K_V2`` and ``ResNet50_Weights.IMAGENET1K_V2`` name others,
+    in capitals or not.
+    """
+    from mmengine.runner.checkpoint import get_torchvision_models
+    from torchvision import models
+
+    names = models.list_models(module=models)
+    net, _, weights = name.lower().partition('.')
+    net = net.removesuffix('_weights')
+    if net not in names:
+        # Older names, such as shufflenetv2_x1.0, are in mmengine's table only.
+        return _look_up(name, get_torchvision_models(), 'torchvision')
+    found = models.get_model_weights(net)
+    members = {key.lower(): weight for key, weight in found.__members__.items()}
+    chosen = members.get(weights or 'imagenet1k_v1')
+    if chosen is None:
+        there = ', '.join(f'torchvision://{net}.{key}' for key in found.__members__)
+        raise ValueError(
+            f"torchvision has no weights '{weights or 'IMAGENET1K_V1'}' of {net}: "
+            f'write one of {there}'
+            if there
+            else f'torchvision publishes no weights of {net}'
+        )
+    return str(chosen.url)
+
+
+def _open_mmlab(name: str, download: bool) -> str | Path:
+    """Find the file behind ``open-mmlab://`` in mmengine's table."""
+    from mmengine.runner import checkpoint as table
+
+    name = table.get_deprecated_model_names().get(name, name)
+    found = _look_up(name, table.get_external_models(), 'open-mmlab')
+    if found.startswith(('http://', 'https://')):
+        return found
+    path = Path(table._get_mmengine_home()) / found
+    if not path.is_file():
+        raise ValueError(f'{path}, named in the own table of mmengine, is not there')
+    return path
+
+
+def _mmcls(name: str, download: bool) -> str:
+    from mmengine.runner.checkpoint import get_mmcls_models
+
+    return _look_up(name, get_mmcls_models(), 'mmcls')
+
+
+def _look_up(name: str, addresses: dict[str, str], scheme: str) -> str:
+    if name in addresses:
+        return addresses[name]
+    near = get_close_matches(name, addresses, n=4, cutoff=0.5)
+    hint = f': write {scheme}://{f" or {scheme}://".join(near)}' if near else ''
+    raise ValueError(f'there is no {scheme}://{name}{hint}')
+
+
+# Takes what follows `://` and whether to download; gives an http address or a path.
+SCHEMES: dict[str, Callable[[str, bool], str | Path]] = {
+    'http': lambda name, download: f'http://{name}',
+    'https': lambda name, download: f'https://{name}',
+    'torchvision': _torchvision,
+    'modelzoo': _torchvision,
+    'timm': timm_source.locate,
+    'open-mmlab': _open_mmlab,
+    'openmmlab': _open_mmlab,
+    'mmcls': _mmcls,
+}

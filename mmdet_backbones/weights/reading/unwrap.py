@@ -1,0 +1,195 @@
+"""From the content of a file to tensors by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError
+
+_T = TypeVar('_T')
+# Keys under which training scripts store the weights. Averaged weights come first,
+# as they are the better ones. mmengine's `ema_state_dict` comes last: its EMAHook
+# swaps the two when it saves, so that `state_dict` holds the averaged weights.
+_WRAPPERS = (
+    'state_dict_ema', 'model_ema', 'params_ema', 'ema', 'teacher',
+    'state_dict', 'model_state_dict', 'model_state', 'model', 'net', 'network',
+    'params', 'module', 'weights', 'student', 'ema_state_dict',
+)  # fmt: skip
+_DEPTH = 4
+_PREFIXES = ('module.', '_orig_mod.')
+# Of averaged models, beside the tensors.
+_COUNTERS = ('steps', 'n_averaged')
+# Tensors may share or repeat storage, within reason.
+_LARGEST_RATIO = 8
+_SLACK = 1 << 26
+_NAMED = 5
+
+
+def unwrap(content: Any, source: str) -> tuple[dict[str, Tensor], str | None]:
+    """Take off what training scripts put around the weights.
+
+    ``module.`` of data-parallel runs and ``_orig_mod.`` of ``torch.compile`` are
+    removed from the names if every name carries them.
+
+    Args:
+        content: As it was saved.
+        source: Of the file, for messages.
+
+    Returns:
+        The tensors, and the keys under which they stood, joined by dots, or None.
+
+    Raises:
+        CheckpointError: If there are no tensors with names, or tensors that cannot
+            be copied into a net.
+    """
+    path: list[str] = []
+    inner = content
+    while len(path) < _DEPTH and (key := _wrapper(inner)) is not None:
+        path.append(key)
+        inner = inner[key]
+    tensors = _tensors(inner, source) if isinstance(inner, Mapping) else {}
+    if not tensors:
+        raise CheckpointError(
+            f"'{source}' holds no weights: expected tensors by name, or those under "
+            f'one of {", ".join(_WRAPPERS)}; got {_outline(content)}'
+        )
+    return without_prefixes(tensors), '.'.join(path) or None
+
+
+def without_prefixes(tensors: dict[str, _T]) -> dict[str, _T]:
+    """Remove what wrappers of a net put before every name.
+
+    Args:
+        tensors: Tensors, or their shapes, by name.
+
+    Returns:
+        The same without ``module.`` and ``_orig_mod.``, however often they stand
+        there, and without the counter of an averaged model.
+    """
+    averaged = {k: v for k, v in tensors.items() if k not in _COUNTERS}
+    if averaged and all(key.startswith('module.') for key in averaged):
+        tensors = averaged
+    for prefix in _PREFIXES:
+        if tensors and all(key.startswith(prefix) for key in tensors):
+            return without_prefixes(
+                {k.removeprefix(prefix): v for k, v in tensors.items()}
+            )
+    return tensors
+
+
+def check_size(state_dict: Mapping[str, Tensor], size: int, source: str) -> None:
+    """Refuse tensors that claim far more memory than the file of ``size`` bytes has.
+
+    Raises:
+        CheckpointError: If they do.
+    """
+    claimed = sum(t.numel() * t.element_size() for t in state_dict.values())
+    if claimed > size * _LARGEST_RATIO + _SLACK:
+        raise CheckpointError(
+            f"'{source}' is not used: its {size} bytes claim tensors of {claimed} "
+            'bytes, which no weights do'
+        )
+
+
+def check_finite(state_dict: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights that hold NaN or infinity.
+
+    Reads every value once: about 20 ms for 45 million parameters.
+
+    Args:
+        state_dict: Tensors by name, best only those that will be used.
+        source: Of the file, for the message.
+
+    Raises:
+        CheckpointError: If there are any; it names how many and the first of them.
+    """
+    bad = [name for name, tensor in state_dict.items() if not _is_finite(tensor)]
+    if bad:
+        more = ', ...' if len(bad) > _NAMED else ''
+        raise CheckpointError(
+            f"{len(bad)} of {len(state_dict)} tensors of '{source}' hold NaN or "
+            f'infinity: {", ".join(bad[:_NAMED])}{more}. The training that wrote it '
+            'had diverged, or the file is damaged: take an earlier checkpoint'
+        )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    if tensor.element_size() == 1:
+        tensor = tensor.float()
+    # Ten times as fast as isfinite: both ends are NaN if there is one.
+    low, high = torch.aminmax(tensor)
+    return math.isfinite(low.item()) and math.isfinite(high.item())
+
+
+def _wrapper(content: Any) -> str | None:
+    """Name the key under which the weights stand, None if they stand here."""
+    if not isinstance(content, Mapping):
+        return None
+    for key in _WRAPPERS:
+        if _holds_tensors(content.get(key), _DEPTH):
+            return key
+    if _holds_tensors(content, 1):
+        return None
+    keys = [key for key, value in content.items() if _holds_tensors(value, 1)]
+    return keys[0] if len(keys) == 1 and isinstance(keys[0], str) else None
+
+
+def _holds_tensors(content: Any, depth: int) -> bool:
+    """Whether there is a tensor in a dict, or in a dict that it wraps."""
+    if not isinstance(content, Mapping) or depth == 0:
+        return False
+    if any(isinstance(value, (Tensor, np.ndarray)) for value in content.values()):
+        return True
+    return any(_holds_tensors(content.get(key), depth - 1) for key in _WRAPPERS)
+
+
+def _tensors(content: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
+    found, problems = {}, []
+    for key, value in content.items():
+        if isinstance(value, np.ndarray) and value.dtype.kind in 'fiub':
+            value = torch.from_numpy(value)
+        if not isinstance(value, Tensor):
+            continue
+        problem = _problem(key, value)
+        if problem:
+            problems.append(f'{str(key)[:60]} {problem}')
+        else:
+            found[key] = value.detach() if value.requires_grad else value
+    if problems:
+        more = f', and {len(problems) - _NAMED} more' if len(problems) > _NAMED else ''
+        raise CheckpointError(
+            f"'{source}' holds tensors that cannot be loaded: "
+            f'{", ".join(problems[:_NAMED])}{more}. Save dense float tensors by name: '
+            'torch.save(model.state_dict(), path) of the float model'
+        )
+    return found
+
+
+def _problem(key: Any, value: Tensor) -> str | None:
+    if not isinstance(key, str):
+        return f'is named by a {type(key).__name__}, not by text'
+    if value.is_quantized:
+        return f'is quantised ({value.dtype})'
+    if value.layout != torch.strided:
+        return f'is sparse ({value.layout})'
+    if value.is_meta:
+        return 'has a shape and no data'
+    return None
+
+
+def _outline(content: Any) -> str:
+    if not isinstance(content, Mapping):
+        return f'a {type(content).__name__}'
+    keys = [str(key)[:40] for key, _ in zip(content, range(_NAMED), strict=False)]
+    more = ', ...' if len(content) > _NAMED else ''
+    return f'a dict of {", ".join(keys) or "nothing"}{more}'

@@ -1,0 +1,357 @@
+"""From what a user writes as `checkpoint` to a file: paths, addresses and names."""
+
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from file_server import FileServer
+from weight_files import assert_same, file_bytes, make_weights
+
+from mmdet_backbones.weights import (
+    CheckpointError,
+    locate_checkpoint,
+    read_checkpoint,
+    read_shapes,
+)
+
+HELPERS = Path(__file__).parents[1] / 'helpers'
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """An empty cache for torch's hub, and no proxy between us and our server."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    monkeypatch.setenv('MMENGINE_HOME', str(tmp_path / 'mmengine'))
+    monkeypatch.setenv('no_proxy', '*')
+    return tmp_path / 'torch' / 'hub' / 'checkpoints'
+
+
+@pytest.fixture
+def server():
+    state = FileServer()
+    running = state.start()
+    yield state
+    running.shutdown()
+    running.server_close()
+
+
+def hashed(content: bytes, name: str = 'net') -> str:
+    return f'{name}-{hashlib.sha256(content).hexdigest()[:8]}.pth'
+
+
+def files_in(folder: Path) -> list[str]:
+    found = (path for path in folder.rglob('*') if path.is_file())
+    return sorted(path.name for path in found if path.suffix != '.lock')
+
+
+def test_home_in_a_path(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    torch.save(make_weights(), tmp_path / 'net.pth')
+    assert_same(read_checkpoint('~/net.pth').state_dict, make_weights())
+    assert locate_checkpoint('~/net.pth') == tmp_path / 'net.pth'
+
+
+def test_a_download_is_kept(tmp_path, cache, server):
+    content = file_bytes(tmp_path)
+    name = hashed(content)
+    server.files[name] = content
+    assert locate_checkpoint(server.url(name)) == server.url(name)
+    assert server.asked == []
+    for _ in range(2):
+        found = read_checkpoint(server.url(name))
+        assert found.path == cache / name
+        assert found.source == server.url(name)
+        assert found.sha256 == hashlib.sha256(content).hexdigest()
+    assert server.asked == [(name, None)]
+    assert files_in(cache) == [name]
+    assert locate_checkpoint(server.url(name)) == cache / name
+    assert read_shapes(server.url(name))['conv.weight'] == (8, 3, 3, 3)
+
+
+def test_one_name_at_two_addresses(tmp_path, cache, server):
+    """torch.hub would give the first file for the second address."""
+    for seed in range(2):
+        server.files[f'{seed}/model.pth'] = file_bytes(tmp_path, seed)
+    for seed in range(2):
+        found = read_checkpoint(server.url(f'{seed}/model.pth')).state_dict
+        assert torch.equal(found['conv.weight'], make_weights(seed)['conv.weight'])
+    assert files_in(cache) == ['model.pth', 'model.pth']
+
+
+def test_names_with_a_date_carry_no_hash(tmp_path, cache, server):
+    server.files['net-20210831.pth'] = file_bytes(tmp_path)
+    read_checkpoint(server.url('net-20210831.pth'))
+
+
+@pytest.mark.parametrize('ranges', [True, False])
+def test_a_download_goes_on_where_it_stopped(tmp_path, cache, server, ranges):
+    content = file_bytes(tmp_path)
+    name, have = hashed(content), 120_000
+    server.files[name], server.ranges = content, ranges
+    cache.mkdir(parents=True)
+    (cache / f'{name}.part').write_bytes(content[:have])
+    read_checkpoint(server.url(name))
+    assert server.asked == [(name, f'bytes={have}-')]
+    assert server.sent == len(content) - have * ranges
+    assert (cache / name).read_bytes() == content
+    assert files_in(cache) == [name]
+
+
+def test_a_part_of_a_file_that_was_replaced_is_dropped(tmp_path, cache, server):
+    content = file_bytes(tmp_path)
+    server.files['net.pth'], server.modified = content, time.time() + 100
+    target = Path(str(locate_checkpoint(server.url('net.pth'), download=True)))
+    target.rename(target.with_name('net.pth.part'))
+    target.with_name('net.pth.part').write_bytes(b'of the file before')
+    read_checkpoint(server.url('net.pth'))
+    assert target.read_bytes() == content
+    assert [wanted for _, wanted in server.asked] == [None, 'bytes=18-', None]
+
+
+@pytest.mark.parametrize('extra', [b'', b'more'])
+def test_a_part_that_is_complete_or_too_long(tmp_path, cache, server, extra):
+    content = file_bytes(tmp_path)
+    name = hashed(content)
+    server.files[name] = content
+    cache.mkdir(parents=True)
+    (cache / f'{name}.part').write_bytes(content + extra)
+    read_checkpoint(server.url(name))
+    assert (cache / name).read_bytes() == content
+    assert len(server.asked) == (2 if extra else 1)
+
+
+def test_broken_connections(tmp_path, cache, server):
+    content = file_bytes(tmp_path)
+    name = hashed(content)
+    server.files[name], server.breaks_after = content, len(content) // 3 + 1
+    read_checkpoint(server.url(name))
+    assert len(server.asked) == 3
+    assert server.sent == len(content)
+
+
+def test_what_arrived_is_kept(tmp_path, cache, server):
+    content = file_bytes(tmp_path)
+    name = hashed(content)
+    server.files[name], server.breaks_after = content, 1000
+    with pytest.raises(CheckpointError, match='the connection broke after') as error:
+        read_checkpoint(server.url(name))
+    assert 'only the rest is asked for' in str(error.value)
+    assert str(cache / name) in str(error.value)
+    kept = (cache / f'{name}.part').read_bytes()
+    assert len(kept) > 1000
+    assert content.startswith(kept)
+    server.breaks_after = None
+    read_checkpoint(server.url(name))
+    assert server.sent == len(content)
+
+
+def test_a_download_with_another_hash_is_removed(tmp_path, cache, server):
+    content = file_bytes(tmp_path)
+    server.files['net-0123abcd.pth'] = content
+    with pytest.raises(CheckpointError, match='starts with 0123abcd') as error:
+        read_checkpoint(server.url('net-0123abcd.pth'))
+    assert hashlib.sha256(content).hexdigest() in str(error.value)
+    assert files_in(cache) == []
+
+
+@pytest.mark.parametrize('damage', ['truncated', 'another'])
+def test_a_damaged_file_in_the_cache_is_removed(tmp_path, cache, server, damage):
+    content, other = file_bytes(tmp_path), file_bytes(tmp_path, 1)
+    name = hashed(content)
+    server.files[name] = content
+    cache.mkdir(parents=True)
+    (cache / name).write_bytes(content[:9000] if damage == 'truncated' else other)
+    with pytest.raises(CheckpointError, match='It was removed; start again'):
+        read_checkpoint(server.url(name))
+    read_checkpoint(server.url(name))
+    assert (cache / name).read_bytes() == content
+
+
+def test_own_files_are_not_checked_against_their_names(tmp_path):
+    path = tmp_path / 'tuned-0123abcd.pth'
+    torch.save(make_weights(), path)
+    assert_same(read_checkpoint(str(path)).state_dict, make_weights())
+
+
+def test_a_web_page_is_not_kept(cache, server):
+    server.files['net.pth'] = b'<html>Sign in</html>'
+    server.content_type = 'text/html; charset=utf-8'
+    with pytest.raises(CheckpointError, match='answers with a web page'):
+        read_checkpoint(server.url('net.pth'))
+    with pytest.raises(CheckpointError, match='answers with a web page'):
+        locate_checkpoint(server.url('net.pth'), ask=True)
+    assert files_in(cache) == []
+
+
+def test_servers_that_do_not_have_it(cache, server):
+    for read in (read_checkpoint, lambda source: locate_checkpoint(source, ask=True)):
+        with pytest.raises(CheckpointError, match='404') as error:
+            read(server.url('net.pth'))
+        assert 'download it elsewhere and put it at' in str(error.value)
+    assert locate_checkpoint(server.url('net.pth')) == server.url('net.pth')
+
+
+def test_asking_takes_one_byte(tmp_path, cache, server):
+    server.files['net.pth'] = file_bytes(tmp_path)
+    url = server.url('net.pth')
+    assert locate_checkpoint(url, ask=True) == url
+    assert server.asked == [('net.pth', 'bytes=0-0')]
+    assert files_in(cache) == []
+
+
+def test_no_server(cache):
+    with socket.socket() as unused:
+        unused.bind(('127.0.0.1', 0))
+        url = f'http://127.0.0.1:{unused.getsockname()[1]}/net-0123abcd.pth'
+    with pytest.raises(CheckpointError, match='cannot be downloaded') as error:
+        read_checkpoint(url)
+    assert str(cache / 'net-0123abcd.pth') in str(error.value)
+
+
+@pytest.mark.parametrize('url', ['http://', 'https://host', 'http://host/folder/'])
+def test_addresses_without_a_file(cache, url):
+    with pytest.raises(CheckpointError, match='names no file'):
+        locate_checkpoint(url)
+
+
+def environment(cache: Path) -> dict[str, str]:
+    own = {'TORCH_HOME': str(cache.parents[1]), 'no_proxy': '*', 'OMP_NUM_THREADS': '1'}
+    return {**os.environ, **own, 'PYTHONWARNINGS': 'ignore'}
+
+
+def test_two_processes_download_once(tmp_path, cache, server):
+    content = file_bytes(tmp_path, size=2_000_000)
+    name = hashed(content)
+    server.files[name], server.seconds = content, 3
+    code = (
+        'from mmdet_backbones.weights import read_checkpoint;'
+        'print("ready", flush=True); input();'
+        f'print(read_checkpoint({server.url(name)!r}).sha256)'
+    )
+    runs = [
+        subprocess.Popen(
+            [sys.executable, '-c', code], env=environment(cache), text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    for run in runs:
+        assert run.stdout.readline() == 'ready\n'
+    for run in runs:
+        run.stdin.write('\n')
+        run.stdin.flush()
+    for run in runs:
+        out, err = run.communicate(timeout=100)
+        assert out.split()[-1] == hashlib.sha256(content).hexdigest(), err
+    assert server.asked == [(name, None)]
+    assert files_in(cache) == [name]
+
+
+@pytest.mark.slow
+def test_ranks_of_one_run_download_once(tmp_path, cache, server):
+    content = file_bytes(tmp_path)
+    name = hashed(content)
+    server.files[name], server.seconds = content, 0.5
+    done = subprocess.run(
+        [
+            *(sys.executable, '-m', 'torch.distributed.run', '--standalone'),
+            *('--nproc-per-node', '2', str(HELPERS / 'read_in_ranks.py')),
+            *(server.url(name), server.url('missing.pth'), 'torchvision://nothing'),
+            server.url(name),
+        ],
+        capture_output=True, text=True, timeout=200, env=environment(cache),
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [line for line in done.stdout.splitlines() if line[:4] in ('read', 'refu')]
+    assert sum(line == 'read 4' for line in lines) == 4, lines
+    assert sum('404' in line for line in lines) == 2, lines
+    assert sum('torchvision://nothing' in line for line in lines) == 2, lines
+    assert [asked for asked in server.asked if asked[0] == name] == [(name, None)]
+
+
+V1 = 'https://download.pytorch.org/models/resnet50-0676ba61.pth'
+V2 = 'https://download.pytorch.org/models/resnet50-11ad3fa6.pth'
+
+
+@pytest.mark.parametrize(
+    ('source', 'address'),
+    [
+        ('torchvision://resnet50', V1),
+        ('modelzoo://resnet50', V1),
+        ('torchvision://resnet50.IMAGENET1K_V1', V1),
+        ('torchvision://resnet50.IMAGENET1K_V2', V2),
+        ('torchvision://resnet50.imagenet1k_v2', V2),
+        ('torchvision://ResNet50_Weights.IMAGENET1K_V2', V2),
+        ('torchvision://resnet50.DEFAULT', V2),
+        # Not the name of mmengine's table, whose hash is not that of the file.
+        ('torchvision://efficientnet_b0',
+         'https://download.pytorch.org/models/efficientnet_b0_rwightman-7f5810bc.pth'),
+        ('torchvision://shufflenetv2_x1.0',
+         'https://download.pytorch.org/models/shufflenetv2_x1-5666bf0f80.pth'),
+    ],
+)  # fmt: skip
+def test_torchvision(cache, source, address):
+    assert locate_checkpoint(source) == address
+
+
+@pytest.mark.parametrize(
+    ('source', 'message'),
+    [
+        ('torchvision://resnet50.IMAGENET1K_V3',
+         'torchvision://resnet50.IMAGENET1K_V1, torchvision://resnet50.IMAGENET1K_V2'),
+        ('torchvision://vit_h_14', 'torchvision://vit_h_14.IMAGENET1K_SWAG_E2E_V1'),
+        ('torchvision://resnet5', 'write torchvision://resnet'),
+        ('open-mmlab://resnet50_v1d', 'write open-mmlab://resnet50_v1c'),
+        ('mmcls://resnet5', 'write mmcls://resnet'),
+        ('timm://resnet18.nope', 'timm://resnet18.a1_in1k'),
+        ('s3://bucket/net.pth', 'http://, https://, torchvision://'),
+    ],
+)  # fmt: skip
+def test_names_that_are_not_there(cache, source, message):
+    with pytest.raises(CheckpointError) as error:
+        locate_checkpoint(source)
+    assert message in str(error.value)
+    assert f"'{source}'" in str(error.value)
+
+
+@pytest.mark.parametrize('scheme', ['open-mmlab', 'openmmlab'])
+def test_open_mmlab(cache, scheme):
+    new = str(locate_checkpoint(f'{scheme}://detectron/resnet50_caffe'))
+    assert new.endswith('/pretrain/third_party/resnet50_caffe-788b5fa3.pth')
+    assert locate_checkpoint(f'{scheme}://resnet50_caffe') == new
+    assert str(locate_checkpoint('mmcls://vgg11')).endswith('-4271cd6c.pth')
+
+
+def test_the_own_table_of_mmengine(tmp_path, cache):
+    """Names may be added in MMENGINE_HOME, with a file there."""
+    home = tmp_path / 'mmengine'
+    home.mkdir()
+    (home / 'open_mmlab.json').write_text('{"mine": "mine.pth", "gone": "gone.pth"}')
+    torch.save(make_weights(), home / 'mine.pth')
+    assert_same(read_checkpoint('open-mmlab://mine').state_dict, make_weights())
+    with pytest.raises(CheckpointError, match=r'gone\.pth, named in the own table'):
+        read_checkpoint('open-mmlab://gone')
+
+
+def test_timm_without_download(tmp_path, cache, run_python):
+    """Where the hub's cache is empty, which is read when its package is imported."""
+    code = (
+        'from mmdet_backbones.weights import locate_checkpoint;'
+        "print(locate_checkpoint('timm://resnet50.a1_in1k'))"
+    )
+    done = run_python('-c', code, HF_HOME=str(tmp_path), HF_HUB_OFFLINE='1')
+    assert done.stdout.split() == [
+        'https://huggingface.co/timm/resnet50.a1_in1k/resolve/main/model.safetensors'
+    ], done.stderr[-2000:]
+
+
+def test_a_checkpoint_that_is_no_text():
+    with pytest.raises(CheckpointError, match='as text, got 3'):
+        read_checkpoint(3)
