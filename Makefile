@@ -33,7 +33,7 @@ help:
 	@echo "make test-slow     the long tests"
 	@echo "make test-exhaustive  every net where the long tests have one of each kind"
 	@echo "make test-compiled compile mmcv and compare its operators with ours"
-	@echo "make lint          ruff and mypy"
+	@echo "make lint          ruff, mypy and the floors of the house"
 	@echo "make docs          the documentation, into site/"
 
 # A set-up that was interrupted starts again from nothing; pip's cache keeps it short.
@@ -80,6 +80,7 @@ lint: $(ready)
 	$(python) -m ruff check .
 	$(python) -m ruff format --check mmdet_backbones tools tests benchmarks
 	$(python) -m mypy
+	$(venv)/bin/lint-imports
 
 # Docstrings are read, not imported: an environment of 170 MB without torch is enough.
 .venv-docs/.ready: requirements/docs.txt

@@ -10,12 +10,17 @@ from difflib import get_close_matches
 
 from mmengine.registry import Registry
 
-from .weights.loading.report import PretrainedWeightsError
-from .weights.reading.reader import CheckpointError
-
 
 class UserError(ValueError):
     """Something in the config or on the command line that only its author can mend."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be read; the message says why and what to do."""
+
+
+class PretrainedWeightsError(RuntimeError):
+    """Pretrained weights that do not cover the backbone; training must not start."""
 
 
 # mmengine puts one of these before the message for every level of nesting.

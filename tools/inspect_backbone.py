@@ -7,9 +7,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet_backbones.backbones.contract import describe_levels
 from mmdet_backbones.catalog.inspection import Inspection, inspect_backbone
 from mmdet_backbones.errors import run
+from mmdet_backbones.levels import describe_levels
 
 
 def parse_args() -> argparse.Namespace:

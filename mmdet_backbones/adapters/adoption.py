@@ -9,9 +9,11 @@ from typing import Any
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..backbones.contract import Backbone, Level, check_frozen_stages
+from ..backbones.contract import Backbone
+from ..levels import Level, check_frozen_stages
 from ..shapes.parts import part_of
 from .inputs import pad_to_multiple
+from .outline import SizeRule
 
 # What a module holds and what is called when it is saved or loaded.
 _SHARED = (
@@ -24,19 +26,6 @@ _SHARED = (
     '_load_state_dict_pre_hooks',
     '_load_state_dict_post_hooks',
 )
-
-
-@dataclass(frozen=True)
-class SizeRule:
-    """Which images a net takes.
-
-    Attributes:
-        multiple: Height and width are padded to multiples of it.
-        fixed: The one (height, width) the net takes, or None.
-    """
-
-    multiple: int = 1
-    fixed: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..shapes.parts import blocks_of, dissect, part_of, without_initialisation
+from ..shapes.build import without_initialisation
+from ..shapes.parts import blocks_of, dissect, part_of
 from .contract import Backbone
 
 LAYER_WISE, STAGE_WISE = 'layer_wise', 'stage_wise'

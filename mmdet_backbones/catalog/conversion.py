@@ -13,8 +13,7 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from ..errors import UserError
-from ..weights.errors import CheckpointError
+from ..errors import CheckpointError, UserError
 from ..weights.loading.loader import load_checkpoint
 from ..weights.loading.report import LoadReport
 from ..weights.names.dialect import OWN, Dialect

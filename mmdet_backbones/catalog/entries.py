@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from importlib import metadata
@@ -12,47 +11,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from ..errors import UserError
-
-OURS = 'ours'
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One backbone.
-
-    Attributes:
-        name: ``source/model``; our own nets have no source before their name.
-        source: A key of ``SOURCES``.
-        config: For ``MODELS.build``, without levels, so with the class's default.
-        weights: Where its usual weights are, as ``init_cfg`` takes it, or None.
-        every_level: Arguments that make it return all of its levels, if the class
-            returns fewer by default.
-    """
-
-    name: str
-    source: str
-    config: Mapping[str, Any]
-    weights: str | None = None
-    every_level: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Source:
-    """A library that backbones come from.
-
-    Attributes:
-        name: A key of ``SOURCES``.
-        version: Of the installed library, None if there is none.
-        entries: By name, in the order of the library.
-        aliases: Other names that :func:`find` knows, such as mmpretrain's full ones.
-        problem: Why there are no entries, with what to type; None if there are.
-    """
-
-    name: str
-    version: str | None = None
-    entries: Mapping[str, Entry] = field(default_factory=dict)
-    aliases: Mapping[str, Entry] = field(default_factory=dict)
-    problem: str | None = None
+from .entry import OURS, Entry, Source, variants
 
 
 def resolve(name: str) -> dict[str, Any]:
@@ -187,27 +146,6 @@ def recorded_source(
         for full, has_weights in models.items()
     }
     return Source(name, version, entries)
-
-
-def variants(folder: str) -> dict[str, dict[str, Any]]:
-    """Read the published nets off our classes.
-
-    Args:
-        folder: Module path below this package that the classes are defined in.
-
-    Returns:
-        Config dicts by the name of the variant.
-    """
-    from ..registry import MODELS
-
-    MODELS.import_from_location()
-    package = __name__.partition('.')[0]
-    return {
-        name: dict(type=f'{package}.{type_}', **arguments)
-        for type_, cls in MODELS.module_dict.items()
-        if cls.__module__.startswith(f'{package}.{folder}')
-        for name, arguments in getattr(cls, 'variants', {}).items()
-    }
 
 
 def _load_ours() -> _Loaded:

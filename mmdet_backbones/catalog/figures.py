@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..backbones.contract import Level
+from ..levels import Level
 
 PATH = Path(__file__).with_name('levels.json')
 

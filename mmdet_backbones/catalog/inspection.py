@@ -9,10 +9,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..backbones.contract import Backbone, Level, describe_levels
+from ..backbones.contract import Backbone
 from ..errors import UserError, explain
+from ..levels import PROBE_SIZE, Level
 from ..shapes.build import build_weightless, fixed_size, forward_weightless
-from ..shapes.parts import PROBE_SIZE, dissect, measure, part_of
+from ..shapes.parts import dissect, part_of
+from ..shapes.probe import count_parameters, levels_of_outputs
 from ..shapes.repeated import repeated_shapes
 from .entries import find
 
@@ -60,32 +62,6 @@ class Inspection:
     def to_dict(self) -> dict[str, Any]:
         """Return what ``json.dumps`` takes."""
         return asdict(self)
-
-
-def probe_levels(
-    backbone: nn.Module, size: tuple[int, int] = PROBE_SIZE, in_channels: int = 3
-) -> list[Level]:
-    """Report channels and stride of every level a backbone returns.
-
-    Runs one forward pass on the meta device: no weights, no statistics. The
-    default size is not square, so swapped height and width cannot hide.
-
-    Args:
-        backbone: Maps (N, C, H, W) to a sequence of NCHW tensors; on the meta device.
-        size: Height and width of the probe.
-        in_channels: Channels of the probe.
-
-    Returns:
-        One level per output, shallow to deep. Indices are those of the backbone's
-        ``out_indices``, or 0, 1, ... if it has none.
-
-    Raises:
-        ValueError: If an output is not NCHW, its size is not that of the image over a
-            whole stride, or strides decrease.
-    """
-    with repeated_shapes():
-        outputs = forward_weightless(backbone, size, in_channels)
-    return _levels(backbone, outputs, size)
 
 
 def inspect_backbone(
@@ -142,7 +118,7 @@ def _run(
     try:
         with repeated_shapes(), counter:
             outputs = forward_weightless(net, size, in_channels)
-        levels = _levels(net, outputs, size)
+        levels = levels_of_outputs(net, outputs, size)
     except (ValueError, AssertionError, RuntimeError) as error:
         # Of size or channels: what is wrong with the net itself shows in the build.
         fixed = fixed_size(net)
@@ -153,13 +129,6 @@ def _run(
         ) from error
     # The counter of torch counts a multiply-add as two.
     return outputs, levels, counter.get_total_flops() // 2
-
-
-def count_parameters(part: nn.Module | nn.Parameter) -> int:
-    """Count the numbers that could be trained."""
-    if isinstance(part, nn.Parameter):
-        return part.numel()
-    return sum(parameter.numel() for parameter in part.parameters())
 
 
 def stage_parameters(
@@ -185,34 +154,3 @@ def stage_parameters(
     named = {f'stage {n}' if n else 'stem': c for n, c in enumerate(counts)}
     other = count_parameters(net) - sum(counts)
     return {**named, 'other': other} if other else named
-
-
-def _levels(
-    net: nn.Module, outputs: Sequence[Tensor], size: tuple[int, int]
-) -> list[Level]:
-    declared = getattr(net, 'levels', ())
-    indices = getattr(net, 'out_indices', None)
-    if indices is None or len(indices) != len(outputs):
-        indices = range(len(outputs))
-    levels = []
-    for number, (index, output) in enumerate(zip(indices, outputs, strict=True)):
-        level = measure(int(index), output, size)
-        # Maps of a small image fit several strides, so the declared one comes first.
-        if len(declared) == len(outputs) and _fits(declared[number], output, size):
-            level = declared[number]
-        levels.append(level)
-    found = [level for level in levels if level is not None]
-    strides = [level.stride for level in found]
-    if len(found) < len(levels) or strides != sorted(strides):
-        shapes = ', '.join(str(tuple(output.shape)) for output in outputs)
-        raise ValueError(
-            'every output must be a map of shape (N, C, H, W) with the size of the '
-            f'image over a whole stride, strides ascending; got {shapes} for an image '
-            f'of {size}, which are the levels {describe_levels(found) or "none"}'
-        )
-    return found
-
-
-def _fits(level: Level, output: Tensor, size: tuple[int, int]) -> bool:
-    height, width = (-(-side // level.stride) for side in size)
-    return tuple(output.shape[1:]) == (level.channels, height, width)

@@ -8,7 +8,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ..errors import UserError
-from .entries import OURS, SOURCES, Entry, Source, recorded_source
+from .entries import SOURCES, recorded_source
+from .entry import OURS, Entry, Source
 from .figures import Figures, SourceFigures, read_figures
 
 _UNITS = {'': 1, 'K': 10**3, 'M': 10**6, 'G': 10**9, 'B': 10**9}

@@ -14,7 +14,7 @@ import yaml
 
 from ..registry import MODELS
 from .config_reader import read_model_part
-from .entries import Entry, variants
+from .entry import Entry, variants
 
 # Families that have a class of their own here.
 _NAMED = ('ShuffleNetV2', 'MobileNetV2', 'MobileNetV3', 'SwinTransformer', 'ConvNeXt')

@@ -9,9 +9,9 @@ from typing import Any
 from mmengine.config import Config
 from torch import nn
 
-from ..backbones.contract import IMAGENET, Preprocess
+from ..levels import IMAGENET, Preprocess
 from . import mmpretrain_names
-from .entries import Entry
+from .entry import Entry
 
 _CAFFE_STD = (57.375, 57.12, 58.395)
 _CAFFE_MEAN = (103.53, 116.28, 123.675)

@@ -7,7 +7,7 @@ from itertools import groupby
 
 from rich.table import Table
 
-from ..backbones.contract import Level
+from ..levels import Level
 from .inspection import Inspection
 from .listing import Listing
 

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..backbones.contract import Level, describe_levels
 from ..detector_config.detector import Subject, combinations
+from ..detector_config.heads import head_strides
 from ..detector_config.neck_rules import (
     NeckRule,
     Part,
@@ -15,10 +15,9 @@ from ..detector_config.neck_rules import (
     output_strides,
     type_name,
 )
+from ..detector_config.tree import plain
 from ..errors import UserError
-from ..shapes.parts import measure
-from ..swap.base import plain
-from ..swap.head_edits import head_strides
+from ..levels import Level, describe_levels, measure
 from .findings import Finding, line
 
 

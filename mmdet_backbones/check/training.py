@@ -11,16 +11,17 @@ from typing import Any
 from mmengine.registry import DATASETS, DefaultScope
 from torch import nn
 
-from ..backbones.contract import IMAGENET, Backbone, Preprocess
+from ..backbones.contract import Backbone
 from ..catalog.preprocessing import preprocess_of_weights, preprocess_settings
 from ..detector_config.detector import Subject
+from ..detector_config.heads import class_counts
 from ..detector_config.neck_rules import necks_of, rule_of, type_name
 from ..detector_config.weights import pretrained_of
 from ..engine.lr_scaling import find_scale
 from ..engine.optimisation import optimiser_settings
 from ..engine.recipes import choose_recipe, traits
 from ..errors import UserError
-from ..swap.head_edits import class_counts
+from ..levels import IMAGENET, Preprocess
 from .findings import Finding, line
 
 _TOLERANCE = 1.0

@@ -14,13 +14,11 @@ from ..backbones.contract import Backbone
 from ..detector_config.detector import Subject, trainable
 from ..detector_config.neck_rules import type_name
 from ..detector_config.weights import Pretrained, pretrained_of
-from ..errors import UserError
+from ..errors import CheckpointError, PretrainedWeightsError, UserError
 from ..shapes.build import idle_parameters
 from ..shapes.parts import largest_parts
-from ..weights.errors import CheckpointError
 from ..weights.loading.loader import examine_checkpoint
 from ..weights.loading.matching import all_prefixes
-from ..weights.loading.report import PretrainedWeightsError
 from ..weights.names.kinds import differ, kind_of
 from ..weights.reading.reader import Checkpoint, read_shapes
 from ..weights.reading.sources import locate_checkpoint

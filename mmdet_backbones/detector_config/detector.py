@@ -13,15 +13,15 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from ..backbones.contract import Backbone, Level
+from ..backbones.contract import Backbone
 from ..errors import UserError, explain
+from ..levels import Level, measure
 from ..registry import MODELS
 from ..shapes.build import build_weightless, fixed_size, forward_weightless
-from ..shapes.parts import measure
 from ..shapes.repeated import repeated_shapes
-from ..swap.base import DETECTOR_PROBE_SIZE, plain
 from .arguments import arguments_of
 from .neck_rules import NeckRule, Part, reader_of
+from .tree import plain
 
 _MOST_LEVELS = 24
 
@@ -224,3 +224,8 @@ def combinations(levels: Sequence[Level], count: int) -> Iterator[tuple[Level, .
         strides = [level.stride for level in chosen]
         if all(a < b for a, b in itertools.pairwise(strides)):
             yield chosen
+
+
+# Large enough that nets without padding leave a map at their last stride, and for the
+# windows of transformers.
+DETECTOR_PROBE_SIZE = (320, 416)

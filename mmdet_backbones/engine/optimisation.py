@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..swap.base import plain
+from ..detector_config.tree import plain
 from .recipes import BATCH, Recipe
 
 _ADAPTIVE = ('AdamW', 'Adam', 'AdamP', 'Lion', 'LAMB')

@@ -13,8 +13,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModule, revert_sync_batchnorm
 
-from ..errors import UserError, explain
-from ..weights.errors import CheckpointError
+from ..errors import CheckpointError, UserError, explain
 from ..weights.reading.reader import read_checkpoint
 from ..weights.reading.sources import locate_checkpoint
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones.contract import Backbone
-from ..shapes.parts import measure
+from ..levels import measure
 
 _HEADS = ('rpn_head', 'bbox_head', 'query_head', 'mask_head')
 # A channel that varies by less than this share of the level's largest value is

@@ -14,9 +14,9 @@ from mmengine.dataset import Compose
 from PIL import Image
 from torch import Tensor
 
+from ..detector_config.tree import plain
 from ..errors import UserError, explain
 from ..shapes.build import fixed_size
-from ..swap.base import plain
 
 # Maps of most necks only fit together if this divides the sides of the image.
 _DIVISOR = 32

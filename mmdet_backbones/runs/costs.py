@@ -11,11 +11,11 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..catalog.inspection import count_parameters
 from ..detector_config.detector import Subject
 from ..errors import explain
 from ..pictures.photograph import read_pipeline
 from ..shapes.build import build_weightless, fixed_size
+from ..shapes.probe import count_parameters
 from ..shapes.repeated import repeated_shapes
 
 _DIVISOR = 32

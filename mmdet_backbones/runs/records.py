@@ -13,8 +13,8 @@ from typing import Any
 from mmengine.config import Config
 
 from ..detector_config.detector import Subject
+from ..detector_config.read import read_config
 from ..engine.hooks import PretrainedReportHook
-from ..engine.launch import read_config
 from ..errors import UserError
 from .costs import Costs, measure_costs
 from .logs import Log, read_log

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -145,3 +145,60 @@ def idle_parameters(
     finally:
         net.eval()
     return [n for n, grad in zip(trained, grads, strict=True) if grad is None]
+
+
+# What initialisers do in place; without values there is nothing to do.
+_FILLING = {
+    getattr(Tensor, name)
+    for name in ('uniform_', 'normal_', 'erfinv_', 'mul_', 'add_', 'clamp_', 'fill_')
+}
+
+
+class without_initialisation(TorchFunctionMode):  # noqa: N801 - used as a context
+    """Build nets on the meta device without drawing weights that nobody sees.
+
+    On that device truncated normals take most of the time of building a transformer.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        """Leave out what fills a tensor of the meta device."""
+        if func in _FILLING and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+class NumbersOnCpu(TorchFunctionMode):
+    """Lets constructors read numbers while ``torch.device('meta')`` is in force.
+
+    mmpretrain's take their drop path rates from ``torch.linspace`` by ``item()``.
+    """
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        arguments = dict(kwargs or {})
+        if func in (torch.linspace, torch.arange) and arguments.get('device') is None:
+            arguments['device'] = 'cpu'
+        return func(*args, **arguments)
+
+
+class WeightsOnMeta(TorchFunctionMode):
+    """Puts new parameters on the meta device and leaves other tensors where they are.
+
+    Under ``torch.device('meta')`` a RegNet cannot be built: it computes its widths with
+    tensors.
+    """
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in (torch.empty, torch.zeros, torch.ones):
+            kwargs['device'] = 'meta'
+        return func(*args, **kwargs)

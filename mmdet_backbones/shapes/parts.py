@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from ..backbones.contract import Level
+from ..levels import PROBE_SIZE, Level, measure
 from .repeated import repeated_shapes
-
-# Not square, so that swapped height and width cannot hide.
-PROBE_SIZE = (96, 160)
 
 
 @dataclass(frozen=True)
@@ -31,28 +26,6 @@ class Anatomy:
     levels: tuple[Level, ...]
     stages: tuple[tuple[str, ...], ...]
     unused: tuple[str, ...]
-
-
-# What initialisers do in place; without values there is nothing to do.
-_FILLING = {
-    getattr(Tensor, name)
-    for name in ('uniform_', 'normal_', 'erfinv_', 'mul_', 'add_', 'clamp_', 'fill_')
-}
-
-
-class without_initialisation(TorchFunctionMode):  # noqa: N801 - used as a context
-    """Build nets on the meta device without drawing weights that nobody sees.
-
-    On that device truncated normals take most of the time of building a transformer.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
-        """Leave out what fills a tensor of the meta device."""
-        if func in _FILLING and args[0].is_meta:
-            return args[0]
-        return func(*args, **(kwargs or {}))
 
 
 def dissect(
@@ -117,30 +90,6 @@ def dissect(
         tuple(map(tuple, _split_stem(net, parts, calls))),
         tuple(largest_parts(net, unused)),
     )
-
-
-def measure(index: int, output: Tensor, size: tuple[int, int]) -> Level | None:
-    """Read channels and stride off one output.
-
-    Args:
-        index: Level number.
-        output: Supposedly of shape (N, C, H, W).
-        size: Height and width of the image.
-
-    Returns:
-        The level with the stride s for which the map has the size
-        (ceil(height / s), ceil(width / s)), a power of two if one fits, or else the
-        smallest; None if there is none.
-    """
-    if output.dim() != 4:
-        return None
-    fitting = [
-        stride
-        for stride in range(1, max(size) + 1)
-        if output.shape[2:] == (-(-size[0] // stride), -(-size[1] // stride))
-    ]
-    stride = next((s for s in fitting if s & (s - 1) == 0), min(fitting, default=None))
-    return Level(index, output.shape[1], stride) if stride is not None else None
 
 
 def _needed_by(

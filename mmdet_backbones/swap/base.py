@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from ..backbones.contract import Level
-from ..catalog.inspection import probe_levels
 from ..detector_config.arguments import arguments_of
+from ..detector_config.detector import DETECTOR_PROBE_SIZE
 from ..detector_config.neck_rules import NeckRule, Part, output_strides, reader_of
-from ..engine.launch import read_config
+from ..detector_config.read import read_by_name
 from ..errors import UserError, explain
+from ..levels import Level
 from ..shapes.build import build_weightless
-
-# Large enough that nets without padding leave a map at their last stride, and for the
-# windows of transformers.
-DETECTOR_PROBE_SIZE = (320, 416)
+from ..shapes.probe import probe_levels
 
 
 @dataclass(frozen=True)
@@ -89,7 +82,7 @@ def load_base(name: str) -> Base:
         UserError: If there is no such config (the nearest are named), or its backbone
             cannot be replaced.
     """
-    config = _read(name)
+    config = read_by_name(name)
     model = config.get('model')
     if not isinstance(model, Mapping) or not ({'backbone', 'neck'} & set(model)):
         inner = next((k for k in ('detector', 'module') if k in (model or {})), None)
@@ -132,38 +125,3 @@ def probe(backbone: Part, scope: str = 'mmdet') -> tuple[Level, ...]:
         raise UserError(
             f'the levels of the backbone {config.get("type")} cannot be found: {error}'
         ) from error
-
-
-def _read(name: str) -> Config:
-    try:
-        return read_config(
-            Namespace(config=name, launcher='none', cfg_options=None, work_dir=None)
-        )
-    except UserError as error:
-        near = _nearest(name) if '::' in name else []
-        # A config that is there may have a base that is not.
-        if not near or near[0] == name:
-            raise
-        raise UserError(
-            f"there is no config '{name}'. Nearest: {', '.join(near)}"
-        ) from error
-
-
-def _nearest(name: str) -> list[str]:
-    package, _, path = name.partition('::')
-    spec = find_spec(package) if package.isidentifier() else None
-    if spec is None or spec.origin is None:
-        return []
-    root = Path(spec.origin).parent / '.mim' / 'configs'
-    files = [str(file.relative_to(root)) for file in root.rglob('*.py')]
-    found = get_close_matches(path, files, n=3, cutoff=0.4)
-    return [f'{package}::{file}' for file in found]
-
-
-def plain(value: Any) -> Any:
-    """Copy a part of a config without mmengine's classes and scope marks."""
-    if isinstance(value, Mapping):
-        return {k: plain(v) for k, v in value.items() if k != '_scope_'}
-    if isinstance(value, (list, tuple)):
-        return type(value)(plain(item) for item in value)
-    return value

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmengine.registry import MODELS
-
+from ..detector_config.heads import (
+    OTHER_CLASSES,
+    STRIDES,
+    Place,
+    arguments_in,
+    head_parts,
+)
 from ..detector_config.neck_rules import Strides
 from ..errors import UserError
 from .base import Base
 from .level_plan import Edits
 
-Place = tuple[str | int, ...]
-# Arguments that hold strides, one per map.
-_STRIDES = ('strides', 'featmap_strides', 'point_strides')
 # Arguments in pixels of the image, chosen for the strides of the base.
 _PIXELS = ('regress_ranges', 'scale_ranges', 'base_edge_list')
-_NO_HEADS = ('backbone', 'neck', 'data_preprocessor', 'train_cfg', 'test_cfg')
-# Class numbers that are not those of the data set's objects.
-_OTHER_CLASSES = ('rpn_head', 'semantic_head', 'semantic_roi_extractor')
 _UNLIMITED = 1e4
 
 
@@ -42,8 +40,8 @@ def stride_edits(base: Base, new: Strides) -> Edits:
         return {}
     edits: Edits = {}
     unknown = []
-    for place, part in _parts(base.model, ()):
-        for key, values in _arguments(part, _STRIDES).items():
+    for place, part in head_parts(base.model, ()):
+        for key, values in arguments_in(part, STRIDES).items():
             moved = _moved(values, old, new)
             if moved is None:
                 unknown.append(f'{_dotted(place)}.{key}={values}')
@@ -57,23 +55,6 @@ def stride_edits(base: Base, new: Strides) -> Edits:
             'maps keep their strides, or take another backbone'
         )
     return edits
-
-
-def head_strides(model: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Strides that anchor generators, RoI extractors and heads are told.
-
-    Args:
-        model: ``model`` of a config.
-
-    Returns:
-        One number per map, by dotted key below ``model``.
-    """
-    found = {}
-    for place, part in _parts(model, ()):
-        for key, values in _arguments(part, _STRIDES).items():
-            first = [v[0] if isinstance(v, (list, tuple)) else v for v in values]
-            found['.'.join(map(str, (*place, key)))] = first
-    return found
 
 
 def class_edits(base: Base, count: int) -> Edits:
@@ -91,8 +72,8 @@ def class_edits(base: Base, count: int) -> Edits:
     """
     edits = {
         (*place, 'num_classes'): count
-        for place, part in _parts(base.model, ())
-        if 'num_classes' in part and not set(place) & set(_OTHER_CLASSES)
+        for place, part in head_parts(base.model, ())
+        if 'num_classes' in part and not set(place) & set(OTHER_CLASSES)
     }
     # Region proposals have no classes.
     if not edits and not base.model.get('rpn_head'):
@@ -101,50 +82,6 @@ def class_edits(base: Base, count: int) -> Edits:
             'the classes of its heads into the new config yourself'
         )
     return edits
-
-
-def class_counts(model: Mapping[str, Any]) -> dict[str, int]:
-    """Number of classes of every box and mask head, by dotted key below ``model``."""
-    return {
-        '.'.join(map(str, (*place, 'num_classes'))): part['num_classes']
-        for place, part in _parts(model, ())
-        if 'num_classes' in part and not set(place) & set(_OTHER_CLASSES)
-    }
-
-
-def _parts(part: Any, place: Place) -> Iterator[tuple[Place, Mapping[str, Any]]]:
-    """Every dict below the heads of a model, with its place."""
-    if isinstance(part, Mapping):
-        if place:
-            yield place, part
-        for key, value in part.items():
-            if not (len(place) == 0 and key in _NO_HEADS):
-                yield from _parts(value, (*place, key))
-    elif isinstance(part, (list, tuple)):
-        for index, value in enumerate(part):
-            yield from _parts(value, (*place, index))
-
-
-def _arguments(part: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Those arguments of a part: as configured, or its class's defaults."""
-    found = {}
-    for name in names:
-        value = part.get(name, _default(part, name))
-        if isinstance(value, (list, tuple)) and value:
-            found[name] = value
-    return found
-
-
-def _default(part: Mapping[str, Any], name: str) -> Any:
-    given = part.get('type')
-    # Only heads have such defaults; a generator is always told its strides.
-    if not isinstance(given, str) or not given.endswith('Head'):
-        return None
-    cls = MODELS.get(given if '.' in given else f'mmdet.{given}')
-    if cls is None:
-        return None
-    parameter = inspect.signature(cls).parameters.get(name)
-    return None if parameter is None else parameter.default
 
 
 def _moved(values: Sequence[Any], old: Strides, new: Strides) -> list[Any] | None:
@@ -170,7 +107,7 @@ def _pixel_edits(
         return {}
     edits: Edits = {
         (*place, key): _scaled(value, factor)
-        for key, value in _arguments(part, _PIXELS).items()
+        for key, value in arguments_in(part, _PIXELS).items()
     }
     # Anchors keep their sizes in pixels.
     scales = part.get('scales')

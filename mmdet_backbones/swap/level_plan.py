@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..backbones.contract import Level, describe_levels
 from ..detector_config.neck_rules import Strides, necks_of, rule_of
+from ..detector_config.tree import plain
 from ..errors import UserError
+from ..levels import Level, describe_levels
 from ..necks.simple_feature_pyramid import SCALES
 from ..shapes.build import build_weightless
-from .base import Base, plain
+from .base import Base
 
 Edits = dict[tuple[str | int, ...], Any]
 _PYRAMID_CHANNELS = 256

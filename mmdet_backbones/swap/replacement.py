@@ -10,15 +10,18 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..backbones.contract import Backbone, Level, Preprocess
-from ..catalog.entries import Entry, find
-from ..catalog.inspection import probe_levels
+from ..backbones.contract import Backbone
+from ..catalog.entries import find
+from ..catalog.entry import Entry
 from ..catalog.preprocessing import preprocess_of
 from ..detector_config.arguments import arguments_of
+from ..detector_config.detector import DETECTOR_PROBE_SIZE
 from ..errors import UserError, explain
+from ..levels import Level, Preprocess
 from ..registry import MODELS
 from ..shapes.build import build_weightless, fixed_size, idle_parameters
-from .base import DETECTOR_PROBE_SIZE, Base
+from ..shapes.probe import probe_levels
+from .base import Base
 
 # Weights that are checkpoints of whole classifiers, for mmengine's own loader.
 _PREFIXES = {'mmdet.CSPNeXt': 'backbone.'}

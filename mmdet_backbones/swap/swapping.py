@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..backbones.contract import describe_levels
 from ..catalog.preprocessing import preprocess_settings
 from ..detector_config.neck_rules import necks_of, rule_of
-from ..detector_config.text import assignment, check_target, comment, nested, write
+from ..detector_config.text import assignment, comment, nested
+from ..detector_config.tree import plain
 from ..engine.optimisation import is_adaptive, optimiser_settings, short_warm_up
 from ..engine.recipes import Traits, choose_recipe, traits
 from ..errors import UserError
+from ..files import check_target, write
+from ..levels import describe_levels
 from ..own_data.for_config import DataFolder, data_settings, read_folder
-from .base import Base, load_base, plain
+from .base import Base, load_base
 from .head_edits import class_edits, stride_edits
 from .level_plan import Edits, LevelPlan, plan_levels
 from .replacement import (

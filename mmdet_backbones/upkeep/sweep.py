@@ -14,14 +14,14 @@ from types import FrameType
 
 import torch
 
-from ..backbones.contract import Backbone, describe_levels
+from ..backbones.contract import Backbone
 from ..catalog.entries import SOURCES, find, load_source
 from ..catalog.figures import Figures, SourceFigures, read_figures, write_figures
-from ..catalog.inspection import count_parameters, probe_levels
 from ..catalog.listing import matches
 from ..errors import UserError
+from ..levels import PROBE_SIZE, describe_levels
 from ..shapes.build import build_weightless, fixed_size
-from ..shapes.parts import PROBE_SIZE
+from ..shapes.probe import count_parameters, probe_levels
 
 TIME_LIMIT = 120.0
 

@@ -8,7 +8,7 @@ from torchvision import models
 from mmdet_backbones.adapters.torchvision.backbone import TorchvisionBackbone
 from mmdet_backbones.adapters.torchvision.graph import trace
 from mmdet_backbones.adapters.torchvision.nets import build, list_models
-from mmdet_backbones.backbones.contract import IMAGENET
+from mmdet_backbones.levels import IMAGENET
 from mmdet_backbones.weights import PretrainedWeightsError
 
 # The smallest net of every family.

@@ -9,8 +9,8 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmdet_backbones.backbones.contract import IMAGENET
 from mmdet_backbones.backbones.residual.res2net import VARIANTS, Res2Net
+from mmdet_backbones.levels import IMAGENET
 
 TINY = dict(stage_blocks=(1, 2, 1, 1), base_channels=16, base_width=8)
 HEAD = 2_049_000

@@ -9,8 +9,8 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmdet_backbones.backbones.contract import IMAGENET
 from mmdet_backbones.backbones.residual.resnet import VARIANTS, ResNet
+from mmdet_backbones.levels import IMAGENET
 
 TINY = dict(stage_blocks=(1, 2, 1, 1), base_channels=16)
 DC5 = dict(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2))

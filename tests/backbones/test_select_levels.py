@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmdet_backbones.backbones.contract import Level, select_levels
+from mmdet_backbones.levels import Level, select_levels
 
 LEVELS = [Level(0, 16, 4), Level(1, 32, 8), Level(2, 64, 16), Level(3, 64, 16)]
 

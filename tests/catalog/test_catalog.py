@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from mmdet_backbones.backbones.contract import Level
 from mmdet_backbones.catalog import figures as figures_module
 from mmdet_backbones.catalog import find, load_source, resolve
 from mmdet_backbones.catalog.entries import SOURCES, recorded_source
 from mmdet_backbones.catalog.figures import Figures, SourceFigures, read_figures
 from mmdet_backbones.catalog.listing import list_backbones
 from mmdet_backbones.catalog.mmpretrain_names import short_name
+from mmdet_backbones.levels import Level
 from mmdet_backbones.upkeep import sweep
 from mmdet_backbones.upkeep.pages import timm_page
 

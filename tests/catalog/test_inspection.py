@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from mmdet_backbones.backbones.contract import Level
 from mmdet_backbones.catalog import find, load_source
 from mmdet_backbones.catalog.entries import SOURCES
 from mmdet_backbones.catalog.figures import read_figures
-from mmdet_backbones.catalog.inspection import inspect_backbone, probe_levels
+from mmdet_backbones.catalog.inspection import inspect_backbone
+from mmdet_backbones.levels import Level
 from mmdet_backbones.shapes.build import build_weightless
+from mmdet_backbones.shapes.probe import probe_levels
 from mmdet_backbones.upkeep import sweep
 
 INSPECT = 'tools/inspect_backbone.py'

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from mmdet_backbones.backbones.contract import Level
 from mmdet_backbones.catalog.figures import Figures, SourceFigures
 from mmdet_backbones.catalog.listing import list_backbones, matches, parse_count
+from mmdet_backbones.levels import Level
 
 LIST = 'tools/list_backbones.py'
 

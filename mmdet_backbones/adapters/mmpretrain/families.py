@@ -14,8 +14,9 @@ from typing import Any
 from torch import nn
 
 from ...backbones.checkpointing import checkpoint_blocks
-from ...backbones.contract import Level
-from ..adoption import Adoptee, SizeRule
+from ...levels import Level
+from ..adoption import Adoptee
+from ..outline import SizeRule
 from .nets import ZOO, build, make_spec
 from .prepare import blocks, choose
 from .trim import shorten

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...backbones.contract import IMAGENET
+from ...levels import IMAGENET
 from ...registry import MODELS
 from ...weights.names import of_mmpretrain as keys
 from ..adoption import AdoptedBackbone

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from ...shapes.build import NumbersOnCpu
 from ..inputs import set_in_channels
+from ..outline import RefusedError, last_line
 from .imports import import_zoo
 
 ZOO = import_zoo()
@@ -49,10 +50,6 @@ def type_name(given: str | type) -> str:
     """Name the class that ``type`` in a config means."""
     name = given if isinstance(given, str) else given.__name__
     return name.removeprefix('mmpretrain.')
-
-
-class RefusedError(ValueError):
-    """A net that cannot be a backbone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,25 +167,6 @@ def _arch_problems(net_class: type, arguments: Mapping[str, Any]) -> list[str]:
     return []
 
 
-class _NumbersOnCpu(TorchFunctionMode):
-    """Lets constructors read numbers while ``torch.device('meta')`` is in force.
-
-    mmpretrain's take their drop path rates from ``torch.linspace`` by ``item()``.
-    """
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        arguments = dict(kwargs or {})
-        if func in (torch.linspace, torch.arange) and arguments.get('device') is None:
-            arguments['device'] = 'cpu'
-        return func(*args, **arguments)
-
-
 def build(spec: Spec, indices: Sequence[int] | None) -> nn.Module:
     """Build a net with the levels of these numbers, or of its own choice.
 
@@ -208,7 +186,7 @@ def build(spec: Spec, indices: Sequence[int] | None) -> nn.Module:
     if wide is not None:
         arguments[wide] = spec.in_channels
     on_meta = torch.get_default_device().type == 'meta'
-    mode: AbstractContextManager = _NumbersOnCpu() if on_meta else nullcontext()
+    mode: AbstractContextManager = NumbersOnCpu() if on_meta else nullcontext()
     try:
         with mode:
             net = net_class(**arguments)
@@ -242,9 +220,3 @@ def _shown(output: Any) -> str:
     if isinstance(output, Tensor):
         return f'a tensor of shape {tuple(output.shape)}'
     return 'None' if output is None else f'a {type(output).__name__}'
-
-
-def last_line(error: BaseException) -> str:
-    """Name an error in one line."""
-    lines = str(error).strip().splitlines()
-    return f'{type(error).__name__}: {lines[0]}' if lines else type(error).__name__

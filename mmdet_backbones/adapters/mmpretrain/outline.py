@@ -14,11 +14,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from ...backbones.contract import Level
-from ...shapes.parts import PROBE_SIZE, Anatomy, dissect
+from ...levels import PROBE_SIZE, Level
+from ...shapes.parts import Anatomy, dissect
 from ...shapes.repeated import repeated_shapes
-from ..adoption import SizeRule
-from .nets import RefusedError, Spec, build, last_line, maps_of
+from ..outline import RefusedError, SizeRule, last_line
+from .nets import Spec, build, maps_of
 from .trim import pass_on
 
 # Strides of mmpretrain's nets, and patches of 7 or 14 pixels.

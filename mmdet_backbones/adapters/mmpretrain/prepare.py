@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from ...backbones.checkpointing import checkpoint_blocks
-from ...backbones.contract import Level, describe_levels, select_levels
+from ...levels import Level, describe_levels, select_levels
 from ...shapes.parts import blocks_of
 from ..adoption import Adoptee
-from .nets import RefusedError, Spec, build, make_spec
+from ..outline import RefusedError
+from .nets import Spec, build, make_spec
 from .outline import examine, picks_of, survey, trainable
 from .trim import STRATEGIES, shorten
 

@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import Tensor, nn
 
 from ...backbones.checkpointing import checkpoint_blocks
-from ...backbones.contract import (
-    Backbone,
-    Preprocess,
-    check_frozen_stages,
-    select_levels,
-)
+from ...backbones.contract import Backbone
+from ...levels import Preprocess, check_frozen_stages, select_levels
 from ...registry import MODELS
 from ...shapes.parts import blocks_of, part_of
 from ...weights.names.of_timm import DIALECTS

@@ -11,7 +11,7 @@ import timm
 from timm.layers import Format, freeze_batch_norm_2d
 from torch import Tensor, nn
 
-from ...shapes.parts import without_initialisation
+from ...shapes.build import without_initialisation
 from ..inputs import fit_map, pad_to_multiple
 
 FROZEN_BN = 'FrozenBN'

@@ -16,14 +16,9 @@ import timm
 import torch
 from torch import nn
 
-from ...backbones.contract import Level
-from ...shapes.parts import (
-    PROBE_SIZE,
-    Anatomy,
-    dissect,
-    part_of,
-    without_initialisation,
-)
+from ...levels import PROBE_SIZE, Level
+from ...shapes.build import without_initialisation
+from ...shapes.parts import Anatomy, dissect, part_of
 from .nets import FROZEN_BN, Options, SizeRule, features, remove, replace
 from .sizes import free, outlined, padded, probe, strides_of
 

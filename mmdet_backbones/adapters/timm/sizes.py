@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ...shapes.parts import PROBE_SIZE, measure
+from ...levels import PROBE_SIZE, measure
 from ...shapes.repeated import repeated_shapes
 from .nets import Options, SizeRule, build, features
 

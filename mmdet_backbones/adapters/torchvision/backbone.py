@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from ...backbones.contract import Backbone, Preprocess, check_frozen_stages
+from ...backbones.contract import Backbone
+from ...levels import Preprocess, check_frozen_stages
 from ...registry import MODELS
 from ...shapes.parts import part_of
 from ...weights.names.of_torchvision import DIALECTS

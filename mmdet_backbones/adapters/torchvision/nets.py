@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
 import torch
 import torchvision
 from torch import fx, nn
-from torch.overrides import TorchFunctionMode
 from torchvision import models
 from torchvision.ops import StochasticDepth
 
 from ...backbones.checkpointing import checkpoint_blocks
-from ...backbones.contract import Preprocess
 from ...backbones.frozen_norm import FrozenBN
+from ...levels import Preprocess
+from ...shapes.build import WeightsOnMeta
 from ..inputs import set_in_channels
 from .graph import extract
 from .sizes import free_size
@@ -77,22 +77,6 @@ def check_name(model_name: str) -> None:
     )
 
 
-class _WeightsOnMeta(TorchFunctionMode):
-    """Puts new parameters on the meta device and leaves other tensors where they are.
-
-    Under ``torch.device('meta')`` a RegNet cannot be built: it computes its widths with
-    tensors.
-    """
-
-    def __torch_function__(
-        self, func: Callable, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in (torch.empty, torch.zeros, torch.ones):
-            kwargs['device'] = 'meta'
-        return func(*args, **kwargs)
-
-
 def build(model_name: str, meta: bool = False, **arguments: Any) -> nn.Module:
     """Build a net with new weights that takes images of any size.
 
@@ -104,7 +88,7 @@ def build(model_name: str, meta: bool = False, **arguments: Any) -> nn.Module:
     if model_name in _INCEPTION:
         arguments = {**_INCEPTION_ARGUMENTS, **arguments}
     if meta or torch.get_default_device().type == 'meta':
-        with torch.device('cpu'), _WeightsOnMeta():
+        with torch.device('cpu'), WeightsOnMeta():
             net = models.get_model(model_name, weights=None, **arguments).to('meta')
     else:
         net = models.get_model(model_name, weights=None, **arguments)

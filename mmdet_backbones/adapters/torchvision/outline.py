@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
-from ...backbones.contract import Level, select_levels
+from ...levels import Level, select_levels
 from ...shapes.parts import dissect
 from ...shapes.repeated import repeated_shapes
 from ...weights.names.of_torchvision import HEADS

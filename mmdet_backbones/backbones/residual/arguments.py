@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ..contract import check_frozen_stages
+from ...levels import check_frozen_stages
 from ..frozen_norm import FROZEN_BN, FrozenBN
 from .deformable import dcn_problems
 from .plugins import plugin_problems

@@ -12,28 +12,13 @@ from mmengine.model import constant_init, kaiming_init
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from ...weights.names.dialect import Dialect
-from ..contract import IMAGENET, Backbone, Level, select_levels
+from ...levels import IMAGENET, Level, select_levels
+from ..contract import Backbone
 from ..frozen_norm import norm_trains
 from .arguments import default_strides
 from .plugins import plugins_of_stage
 
 STEM_STRIDE = 4
-
-DEEP_STEM_OF_TIMM = Dialect(
-    'deep stem of the Res2Net authors and of timm',
-    marker=r'conv1\.6\.',
-    rules=((r'^stem\.7\.', 'bn1.'), (r'^stem\.(\d)\.', r'conv1.\1.')),
-)
-DEEP_STEM_OF_MMPRETRAIN = Dialect(
-    'deep stem of mmpretrain',
-    marker=r'stem\.0\.conv\.',
-    rules=tuple(
-        (rf'^stem\.{3 * i + offset}\.', f'stem.{i}.{layer}.')
-        for i in range(3)
-        for offset, layer in enumerate(('conv', 'bn'))
-    ),
-)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...registry import MODELS
+from ...weights.names.resnet import DEEP_STEM_OF_MMPRETRAIN, DEEP_STEM_OF_TIMM
 from .arguments import resolve_stage_blocks
-from .net import DEEP_STEM_OF_MMPRETRAIN, DEEP_STEM_OF_TIMM, ResidualNet, plan_stages
+from .net import ResidualNet, plan_stages
 from .res2net_block import BlockStyle, make_stage
 from .res2net_plan import EXPANSION, STAGE_BLOCKS, check_arguments, drop_path_rates
 

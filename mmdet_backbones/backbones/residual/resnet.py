@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...registry import MODELS
-from ...weights.names.dialect import Dialect
+from ...weights.names.resnet import (
+    DEEP_STEM_OF_TIMM,
+    DETECTRON2,
+    MMPRETRAIN,
+)
 from ...weights.names.transformers import RESNET as TRANSFORMERS
 from ..checkpointing import checkpoint_blocks
 from .arguments import resolve_stage_blocks
-from .net import DEEP_STEM_OF_MMPRETRAIN, DEEP_STEM_OF_TIMM, ResidualNet, plan_stages
+from .net import ResidualNet, plan_stages
 from .resnet_plan import (
     EXPANSION,
     STAGE_BLOCKS,
@@ -40,33 +44,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     'wide_resnet50_2': dict(depth=50, base_width=128),
     'wide_resnet101_2': dict(depth=101, base_width=128),
 }
-
-MMPRETRAIN = Dialect(
-    'ResNet-D of mmpretrain',
-    marker=DEEP_STEM_OF_MMPRETRAIN.marker,
-    rules=(
-        *DEEP_STEM_OF_MMPRETRAIN.rules,
-        # The only shortcut with nothing to average, for which it has no place.
-        (r'^(layer1\.0\.downsample)\.1\.', r'\1.0.'),
-        (r'^(layer1\.0\.downsample)\.2\.', r'\1.1.'),
-    ),
-)
-
-DETECTRON2 = Dialect(
-    'detectron2',
-    marker=r'(?:bottom_up\.)?(?:stem\.conv1|res2\.0\.conv1)\.',
-    rules=(
-        (r'\.downsample\.0\.', '.shortcut.'),
-        (r'\.downsample\.1\.', '.shortcut.norm.'),
-        (r'\.conv2\.conv_offset\.', '.conv2_offset.'),
-        (r'(^|\.)(?:bn|gn)(\d)\.', r'\1conv\2.norm.'),
-        (r'^conv1\.', 'stem.conv1.'),
-        *((rf'^layer{i}\.', f'res{i + 1}.') for i in range(1, 6)),
-    ),
-    older=((r'^bottom_up\.', ''),),
-    # Its detectors keep the neck inside the backbone.
-    heads=r'(?:bottom_up\.)?(?:linear|fpn_\w+|top_block)\.',
-)
 
 
 @MODELS.register_module()

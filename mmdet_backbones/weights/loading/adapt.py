@@ -8,6 +8,8 @@ from math import isqrt
 import torch
 from torch import Tensor, nn
 
+from .target import Target
+
 Shape = tuple[int, ...]
 _POSITIONS = ('pos_embed', 'absolute_pos_embed', 'pos_embedding', 'position_embeddings')
 _BIAS_TABLE = 'relative_position_bias_table'
@@ -16,7 +18,7 @@ _MOST_TOKENS = 16
 
 
 def adapt(
-    net: nn.Module, key: str, tensor: Tensor, target: Shape
+    net: Target, key: str, tensor: Tensor, target: Shape
 ) -> tuple[Tensor, str] | None:
     """Bring a tensor into another shape.
 
@@ -45,7 +47,7 @@ def adapt(
     return None
 
 
-def _owner(net: nn.Module, key: str) -> nn.Module:
+def _owner(net: Target, key: str) -> nn.Module:
     return net.get_submodule(key.rpartition('.')[0])
 
 
@@ -59,7 +61,7 @@ def _reshaped(tensor: Tensor, target: Shape) -> tuple[Tensor, str] | None:
 
 
 def _stem(
-    net: nn.Module, key: str, tensor: Tensor, target: Shape
+    net: Target, key: str, tensor: Tensor, target: Shape
 ) -> tuple[Tensor, str] | None:
     """Kernels that read another number of channels of the image.
 
@@ -83,7 +85,7 @@ def _stem(
     )
 
 
-def _first_kernel(net: nn.Module) -> str | None:
+def _first_kernel(net: Target) -> str | None:
     return next((n for n, p in net.named_parameters() if p.dim() == 4), None)
 
 

@@ -15,14 +15,14 @@ from .relatives import fitting_relative
 from .report import LoadReport
 
 if TYPE_CHECKING:
-    from ...backbones.contract import Backbone
+    from .target import Target
 
 _FIXED_NORMS = ('FrozenBN', 'FrozenBatchNorm2d', 'FrozenBatchNormAct2d')
 _NAMED = 5
 
 
 def refusal(
-    backbone: Backbone,
+    backbone: Target,
     report: LoadReport,
     state_dict: Mapping[str, Tensor],
     min_coverage: float,
@@ -55,7 +55,7 @@ def refusal(
 
 
 def _prefix(
-    backbone: Backbone, report: LoadReport, state_dict: Mapping[str, Tensor]
+    backbone: Target, report: LoadReport, state_dict: Mapping[str, Tensor]
 ) -> str | None:
     expected = backbone.state_dict()
     wanted = sum(not is_computed(key) for key in expected)
@@ -75,7 +75,7 @@ def _prefix(
     )
 
 
-def _other_kind(backbone: Backbone, state_dict: Mapping[str, Tensor]) -> str | None:
+def _other_kind(backbone: Target, state_dict: Mapping[str, Tensor]) -> str | None:
     here, there = kind_of(_names(backbone)), kind_of(state_dict)
     if not differ(here, there):
         return None
@@ -90,7 +90,7 @@ def _other_kind(backbone: Backbone, state_dict: Mapping[str, Tensor]) -> str | N
     return text
 
 
-def _names(backbone: Backbone) -> list[str]:
+def _names(backbone: Target) -> list[str]:
     """Names of the backbone as its source has them, without wrappers."""
     names = list(backbone.state_dict())
     for dialect in backbone.dialects:
@@ -99,7 +99,7 @@ def _names(backbone: Backbone) -> list[str]:
     return names
 
 
-def _other_size(backbone: Backbone, state_dict: Mapping[str, Tensor]) -> str | None:
+def _other_size(backbone: Target, state_dict: Mapping[str, Tensor]) -> str | None:
     if kind_of(state_dict) is None:
         return None
     found = fitting_relative(backbone, state_dict)
@@ -117,7 +117,7 @@ def _other_size(backbone: Backbone, state_dict: Mapping[str, Tensor]) -> str | N
 
 
 def deeper_refusal(
-    backbone: Backbone, found: Match, state_dict: Mapping[str, Tensor]
+    backbone: Target, found: Match, state_dict: Mapping[str, Tensor]
 ) -> str:
     """Refuse the file of a deeper net, in which a shallow one finds all it needs.
 
@@ -162,7 +162,7 @@ def _blocks(name: str) -> list[tuple[str, str]]:
     ]
 
 
-def _own_variant(backbone: Backbone) -> str | None:
+def _own_variant(backbone: Target) -> str | None:
     found = fitting_relative(backbone, backbone.state_dict())
     return found[0] if found is not None else None
 
@@ -178,7 +178,7 @@ def _unknown(report: LoadReport, state_dict: Mapping[str, Tensor]) -> str:
 
 
 def frozen_refusal(
-    backbone: Backbone, report: LoadReport, loaded: Collection[str]
+    backbone: Target, report: LoadReport, loaded: Collection[str]
 ) -> str:
     """Name what would stay as it was drawn and never train.
 
@@ -233,7 +233,7 @@ def _some(keys: Collection[str]) -> str:
     return f'{", ".join(shown)}{more}'
 
 
-def _frozen_keys(backbone: Backbone) -> dict[int, set[str]]:
+def _frozen_keys(backbone: Target) -> dict[int, set[str]]:
     """Keys of the frozen stages."""
     names: dict[int, list[str]] = {}
     for name, tensor in _tensors(backbone):
@@ -249,7 +249,7 @@ def _frozen_keys(backbone: Backbone) -> dict[int, set[str]]:
     }
 
 
-def _tensors(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
+def _tensors(module: nn.Module | Target) -> Iterable[tuple[str, Tensor]]:
     yield from module.named_parameters(remove_duplicate=False)
     yield from module.named_buffers(remove_duplicate=False)
 
@@ -261,7 +261,7 @@ def _tensors_of(part: nn.Module | nn.Parameter) -> Iterable[Tensor]:
         yield part
 
 
-def _fixed_statistics(backbone: Backbone) -> set[str]:
+def _fixed_statistics(backbone: Target) -> set[str]:
     """Keys of the batch normalisations that use their statistics in training."""
     return {
         f'{name}.{leaf}'
@@ -272,7 +272,7 @@ def _fixed_statistics(backbone: Backbone) -> set[str]:
     }
 
 
-def _is_neutral(backbone: Backbone, key: str) -> bool:
+def _is_neutral(backbone: Target, key: str) -> bool:
     owner, _, leaf = key.rpartition('.')
     module = backbone.get_submodule(owner)
     if not isinstance(module, (nn.LayerNorm, nn.GroupNorm)):

@@ -14,15 +14,16 @@ from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from torch import Tensor
 
+from ...errors import PretrainedWeightsError
 from ..reading.reader import Checkpoint, read_checkpoint
 from ..reading.unwrap import check_finite
 from .adapt import adapt
 from .diagnosis import deeper_refusal, frozen_refusal, refusal
 from .matching import PREFIXES, Match, is_computed, match
-from .report import Adapted, LoadReport, Mismatch, PretrainedWeightsError, StageCount
+from .report import Adapted, LoadReport, Mismatch, StageCount
 
 if TYPE_CHECKING:
-    from ...backbones.contract import Backbone
+    from .target import Target
 
 _ARGUMENTS = (
     'checkpoint',
@@ -68,7 +69,7 @@ def split_init_cfg(
 
 
 def load_pretrained(
-    backbone: Backbone,
+    backbone: Target,
     checkpoint: str,
     prefix: str | None = None,
     min_coverage: float = 0.95,
@@ -103,7 +104,7 @@ def load_pretrained(
 
 
 def load_checkpoint(
-    backbone: Backbone,
+    backbone: Target,
     source: Checkpoint,
     prefix: str | None = None,
     min_coverage: float = 0.95,
@@ -124,7 +125,7 @@ def load_checkpoint(
 
 
 def examine_checkpoint(
-    backbone: Backbone,
+    backbone: Target,
     source: Checkpoint,
     prefix: str | None = None,
     min_coverage: float = 0.95,
@@ -194,7 +195,7 @@ def _prefixes(source: Checkpoint, prefix: str | None) -> Sequence[str]:
 
 
 def _fit(
-    backbone: Backbone, expected: Mapping[str, Tensor], found: Match
+    backbone: Target, expected: Mapping[str, Tensor], found: Match
 ) -> tuple[dict[str, Tensor | None], tuple[Adapted, ...], tuple[Mismatch, ...]]:
     """Sort what was found into what fits, what was made to fit and what does not.
 

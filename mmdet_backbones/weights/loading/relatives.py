@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .matching import match
 
 if TYPE_CHECKING:
-    from ...backbones.contract import Backbone
+    from .target import Target
 
 # Each takes some milliseconds to build without weights.
 _MOST = 20
@@ -21,7 +21,7 @@ _ENOUGH = 0.95
 
 
 def fitting_relative(
-    backbone: Backbone, state_dict: Mapping[str, Tensor]
+    backbone: Target, state_dict: Mapping[str, Tensor]
 ) -> tuple[str, str] | None:
     """Find the net of the same class that a checkpoint was made for.
 
@@ -50,9 +50,9 @@ def fitting_relative(
     return best[1:] if best is not None else None
 
 
-def _outline(backbone: Backbone, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+def _outline(backbone: Target, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
     """Names and shapes of the parameters of a net; none if it cannot be built."""
-    from ...shapes.parts import without_initialisation
+    from ...shapes.build import without_initialisation
 
     kind = type(backbone).__name__
     name = arguments.get('model_name')
@@ -86,7 +86,7 @@ def _torchvision(name: str) -> tuple[nn.Module, str]:
 _LIBRARIES = {'TIMMBackbone': _timm, 'TorchvisionBackbone': _torchvision}
 
 
-def _relatives(backbone: Backbone) -> Iterator[tuple[str, dict[str, Any]]]:
+def _relatives(backbone: Target) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, arguments in type(backbone).variants.items():
         yield name, dict(arguments)
     model = getattr(backbone, 'model_name', None)

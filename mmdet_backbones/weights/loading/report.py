@@ -9,10 +9,6 @@ from typing import Any, NamedTuple
 _SHOWN = 10
 
 
-class PretrainedWeightsError(RuntimeError):
-    """Pretrained weights that do not cover the backbone; training must not start."""
-
-
 class Mismatch(NamedTuple):
     """A tensor that both sides have, with another shape and no right way to fit it.
 

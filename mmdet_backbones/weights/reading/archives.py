@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ...errors import CheckpointError
 
 # numpy compresses; random weights hardly shrink, zeros to a thousandth.
 _LARGEST_RATIO = 20

@@ -20,7 +20,7 @@ import torch
 from mmengine.dist import barrier, get_dist_info
 from mmengine.logging import print_log
 
-from ..errors import CheckpointError
+from ...errors import CheckpointError
 from .digest import sha256_of
 
 _BLOCK = 1 << 20

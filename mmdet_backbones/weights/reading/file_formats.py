@@ -14,7 +14,7 @@ import torch
 from mmengine.utils import digit_version
 
 from ...compat.checkpoints import mmengine_classes
-from ..errors import CheckpointError
+from ...errors import CheckpointError
 from .archives import check_archive, read_npz, shapes_of_npz
 
 # torch.save before torch 1.6 starts with this number, after a few bytes of pickle.

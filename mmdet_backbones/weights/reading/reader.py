@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ...errors import CheckpointError
 from .digest import hash_beside, sha256_of
 from .download import check_digest
 from .file_formats import recognise

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import CheckpointError
+from ...errors import CheckpointError
 from . import timm_hub as timm_source
 from .download import cache_path, expected_digest, fetch, first_rank_first, probe
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ...errors import CheckpointError
 
 _T = TypeVar('_T')
 # Keys under which training scripts store the weights. Averaged weights come first,

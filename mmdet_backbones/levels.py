@@ -1,0 +1,156 @@
+"""The levels of a backbone: what they are, how they are chosen, and messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Level:
+    """One feature map that a backbone can return.
+
+    Attributes:
+        index: Number of the level in its family, as ``out_indices`` counts.
+        channels: Channels C of the (N, C, H, W) map.
+        stride: Input pixels per pixel of the map, along each side.
+    """
+
+    index: int
+    channels: int
+    stride: int
+
+
+class Preprocess(NamedTuple):
+    """How the images were prepared that a family's usual weights were trained on.
+
+    Attributes:
+        mean: Mean per channel on the 0..255 scale, in ``channel_order``.
+        std: Standard deviation per channel on the 0..255 scale.
+        channel_order: ``'rgb'`` or ``'bgr'``.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channel_order: str = 'rgb'
+
+
+IMAGENET = Preprocess((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+
+
+def select_levels(
+    available: Sequence[Level],
+    out_indices: Sequence[int] | None = None,
+    out_strides: Sequence[int] | None = None,
+    *,
+    owner: str,
+) -> tuple[Level, ...]:
+    """Choose levels by index or by stride.
+
+    Args:
+        available: All levels of the family, shallow to deep.
+        out_indices: Ascending level numbers of the family.
+        out_strides: Ascending strides, the same for every family.
+        owner: Name of the backbone, for the message.
+
+    Returns:
+        The chosen levels, shallow to deep; all of them if neither is given. Of the
+        levels that share a stride, as in a plain ViT, the deepest one has it.
+
+    Raises:
+        TypeError: If a choice is not a sequence of integers.
+        ValueError: If both are given, or a level is not there, is named twice or
+            out of order.
+    """
+    if out_indices is not None and out_strides is not None:
+        raise ValueError(
+            f'{owner} takes out_indices or out_strides, not both: got '
+            f'out_indices={tuple(out_indices)} and out_strides={tuple(out_strides)}'
+        )
+    if out_indices is None and out_strides is None:
+        return tuple(available)
+    name = 'out_indices' if out_indices is not None else 'out_strides'
+    field = 'index' if out_indices is not None else 'stride'
+    wanted = out_indices if out_indices is not None else out_strides
+    if not isinstance(wanted, Sequence) or not all(type(w) is int for w in wanted):
+        raise TypeError(
+            f'{owner}: {name} must be a sequence of integers, got {wanted!r}; '
+            f'write {name}={_example(available, field)}'
+        )
+    problems = _level_problems(available, wanted, field)
+    if problems:
+        raise ValueError(
+            f'{owner}: {name}={tuple(wanted)} cannot be served: '
+            f'{"; ".join(problems)}. Its levels are '
+            f'{describe_levels(available)}; for example write '
+            f'{name}={_example(available, field)}'
+        )
+    by_value = {getattr(level, field): level for level in available}
+    return tuple(by_value[w] for w in wanted)
+
+
+def _level_problems(
+    available: Sequence[Level], wanted: Sequence[int], field: str
+) -> list[str]:
+    values = [getattr(level, field) for level in available]
+    problems = []
+    if not wanted:
+        problems.append('at least one level is needed')
+    missing = [w for w in wanted if w not in values]
+    if missing:
+        problems.append(f'there is no level of {field} {", ".join(map(str, missing))}')
+    if list(wanted) != sorted(set(wanted)):
+        problems.append('levels are named once each, shallow to deep')
+    return problems
+
+
+def _example(available: Sequence[Level], field: str) -> tuple[int, ...]:
+    return tuple(sorted({getattr(level, field) for level in available}))[-3:]
+
+
+def describe_levels(levels: Iterable[Level]) -> str:
+    """Name every level in one line, for messages."""
+    return ', '.join(
+        f'{level.index} ({level.channels} channels, stride {level.stride})'
+        for level in levels
+    )
+
+
+def check_frozen_stages(frozen_stages: int, last_stage: int, owner: str) -> None:
+    """Raise a ``ValueError`` unless ``frozen_stages`` is in [-1, last_stage]."""
+    if type(frozen_stages) is not int or not -1 <= frozen_stages <= last_stage:
+        raise ValueError(
+            f'{owner}: frozen_stages must be an integer from -1 (nothing), 0 (the '
+            f'stem) to {last_stage} (all of its stages), got {frozen_stages!r}'
+        )
+
+
+# Not square, so that swapped height and width cannot hide.
+PROBE_SIZE = (96, 160)
+
+
+def measure(index: int, output: Tensor, size: tuple[int, int]) -> Level | None:
+    """Read channels and stride off one output.
+
+    Args:
+        index: Level number.
+        output: Supposedly of shape (N, C, H, W).
+        size: Height and width of the image.
+
+    Returns:
+        The level with the stride s for which the map has the size
+        (ceil(height / s), ceil(width / s)), a power of two if one fits, or else the
+        smallest; None if there is none.
+    """
+    if output.dim() != 4:
+        return None
+    fitting = [
+        stride
+        for stride in range(1, max(size) + 1)
+        if output.shape[2:] == (-(-size[0] // stride), -(-size[1] // stride))
+    ]
+    stride = next((s for s in fitting if s & (s - 1) == 0), min(fitting, default=None))
+    return Level(index, output.shape[1], stride) if stride is not None else None

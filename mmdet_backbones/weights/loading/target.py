@@ -1,0 +1,50 @@
+"""What loading needs of the net that takes the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from ..names.dialect import Dialect
+
+
+class Target(Protocol):
+    """A net that pretrained weights are loaded into: every ``Backbone`` is one.
+
+    Attributes:
+        dialects: How other sources name its parameters.
+        frozen_stages: Stages without training, -1 for none.
+        norm_eval: Whether batch normalisation stays in eval mode in training.
+        variants: Constructor arguments of the family's published nets, by name.
+    """
+
+    dialects: tuple[Dialect, ...]
+    frozen_stages: int
+    norm_eval: bool
+    variants: Mapping[str, dict[str, Any]]
+
+    def stage_modules(self, stage: int) -> Sequence[nn.Module | nn.Parameter]:
+        """Modules and bare parameters of one stage; stage 0 is the stem."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors by name."""
+
+    def named_parameters(
+        self, *, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """Parameters with their names."""
+
+    def named_buffers(
+        self, *, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Buffers with their names."""
+
+    def named_modules(
+        self, *, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Module]]:
+        """Modules with their names."""
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """Return a module by its name."""
