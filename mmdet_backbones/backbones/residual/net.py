@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any
 
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from mmengine.model import constant_init, kaiming_init
@@ -15,8 +15,16 @@ from torch.nn.modules.batchnorm import _NormBase
 from ...levels import IMAGENET, Level, select_levels
 from ..contract import Backbone
 from ..frozen_norm import norm_trains
-from .arguments import default_strides
-from .plugins import plugins_of_stage
+from .arguments import (
+    dcn_problems,
+    frozen_problems,
+    layer_problems,
+    plugin_problems,
+    plugins_of_stage,
+    refuse,
+    size_problems,
+    stage_problems,
+)
 
 STEM_STRIDE = 4
 
@@ -31,6 +39,10 @@ class StagePlan:
         channels: Output channels.
         stride: Stride of the first block.
         dilation: Dilation of all 3x3 convolutions.
+        groups: Groups of all 3x3 convolutions.
+        avg_down: Whether shortcuts that shrink the map average it first.
+        conv_cfg: Kind of convolution, as mmcv's ``build_conv_layer`` takes it.
+        norm_cfg: Kind of normalisation, as mmcv's ``build_norm_layer`` takes it.
         dcn: Deformable convolution instead of the 3x3 ones, or None.
         plugins: Extra layers of every block, entries of mmdet's ``plugins``.
     """
@@ -40,61 +52,12 @@ class StagePlan:
     channels: int
     stride: int
     dilation: int
+    groups: int
+    avg_down: bool
+    conv_cfg: dict[str, Any] | None
+    norm_cfg: dict[str, Any]
     dcn: dict[str, Any] | None
     plugins: tuple[dict[str, Any], ...]
-
-
-class StemStyle(Protocol):
-    """Kinds of layers, read from what the blocks of a net have in common."""
-
-    @property
-    def conv_cfg(self) -> dict[str, Any] | None:
-        """As mmcv's ``build_conv_layer`` takes it."""
-
-    @property
-    def norm_cfg(self) -> dict[str, Any]:
-        """As mmcv's ``build_norm_layer`` takes it."""
-
-
-def plan_stages(
-    stage_blocks: Sequence[int],
-    width: int,
-    channels: int,
-    *,
-    strides: Sequence[int] | None,
-    dilations: Sequence[int] | None,
-    dcn: dict[str, Any] | None,
-    stage_with_dcn: Sequence[bool] | None,
-    plugins: Sequence[dict[str, Any]] | None,
-) -> list[StagePlan]:
-    """Lay out the stages from arguments that were found to be right.
-
-    Args:
-        stage_blocks: Number of blocks per stage.
-        width: That of the first stage; it doubles with each stage.
-        channels: Output channels of the first stage; they double with each stage.
-        strides: One per stage, or None.
-        dilations: One per stage, or None.
-        dcn: Kind of deformable convolution, or None.
-        stage_with_dcn: One flag per stage, or None.
-        plugins: Extra layers, or None.
-    """
-    count = len(stage_blocks)
-    strides = strides if strides is not None else default_strides(count)
-    dilations = dilations if dilations is not None else (1,) * count
-    flags = stage_with_dcn if stage_with_dcn is not None else (False,) * count
-    return [
-        StagePlan(
-            blocks=stage_blocks[i],
-            width=width * 2**i,
-            channels=channels * 2**i,
-            stride=strides[i],
-            dilation=dilations[i],
-            dcn=dcn if flags[i] else None,
-            plugins=plugins_of_stage(plugins, i),
-        )
-        for i in range(count)
-    ]
 
 
 def stage_levels(plans: Sequence[StagePlan]) -> list[Level]:
@@ -119,69 +82,157 @@ def init_layer(layer: nn.Module) -> None:
         constant_init(layer, 1)
 
 
+def deformable(dcn: dict[str, Any] | None, stride: int) -> dict[str, Any] | None:
+    """Return the deformable convolution of one block, a dict of its own.
+
+    Args:
+        dcn: That of the stage, or None. ``fallback_on_stride=True`` in it leaves
+            blocks that stride their ordinary convolution.
+        stride: Of the block.
+    """
+    if dcn is None or (stride > 1 and dcn.get('fallback_on_stride', False)):
+        return None
+    return {key: value for key, value in dcn.items() if key != 'fallback_on_stride'}
+
+
+def read_any_format(conv: Any) -> None:
+    """Let a deformable convolution of mmcv take maps of any memory format.
+
+    Compiled mmcv reads the memory of the map, the offsets and the weight as dense NCHW
+    whatever it is: channels-last maps give wrong values (DCNv2) or an error (DCN).
+    """
+    conv.register_forward_pre_hook(_dense_inputs)
+    if hasattr(conv, 'conv_offset'):
+        conv.conv_offset.register_forward_hook(_dense_output)
+
+
+def _dense_inputs(conv: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    weight = getattr(conv, 'weight', None)
+    if weight is not None and not weight.is_contiguous():
+        weight.data = weight.data.contiguous()
+    return inputs[0].contiguous(), *inputs[1:]
+
+
+def _dense_output(conv: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    return output.contiguous()
+
+
 class ResidualNet(Backbone):
     """A stem and any number of stages; level n is the output of stage n + 1.
 
     Stages above the deepest level are not built. A family says in :meth:`_init_block`
-    how a block is initialised.
+    how a block is initialised. Arguments are those of :class:`ResNet` as they were
+    given, but for these:
 
     Args:
-        plans: What the stages look like.
-        style: Kinds of layers of the stem.
+        stage_blocks: Blocks of every stage.
         make_stage: Builds the blocks of a stage from its plan and the channels of its
             input; called shallow to deep.
-        out_indices: Stages to return, shallow to deep; all of them if left out.
-        out_strides: Strides to return, instead of ``out_indices``.
-        in_channels: Channels of the image.
-        stem_channels: Channels of the stem's output.
-        deep_stem: Three 3x3 convolutions instead of one of 7x7.
-        zero_init_residual: Whether every block starts as its shortcut; it never does
-            if its normalisation does not train.
-        frozen_stages: See :class:`Backbone`, like all that follow.
-        norm_eval: Whether batch normalisation stays in eval mode in training.
-        init_cfg: As in mmengine.
+        problems: What is wrong with the arguments that only the family has.
+        expansion: Output channels of a stage for each of its channels inside.
+        base_width: Channels of a 3x3 convolution in the first stage, per group.
+        dcn_lacks: Further arguments that the net itself gives to a deformable
+            convolution.
 
     Raises:
-        ValueError: If a level is not there.
+        ValueError: Lists all mistakes: what is allowed, what was given, what to
+            write.
     """
 
     preprocess = IMAGENET
 
     def __init__(
         self,
-        plans: Sequence[StagePlan],
-        style: StemStyle,
+        stage_blocks: Sequence[int],
         make_stage: Callable[[StagePlan, int], nn.Sequential],
+        problems: Sequence[str],
         *,
+        expansion: int,
+        in_channels: int,
+        stem_channels: int | None,
+        base_channels: int,
+        base_width: int,
+        groups: int,
+        strides: Sequence[int] | None,
+        dilations: Sequence[int] | None,
         out_indices: Sequence[int] | None,
         out_strides: Sequence[int] | None,
-        in_channels: int,
-        stem_channels: int,
         deep_stem: bool,
-        zero_init_residual: bool,
+        avg_down: bool,
         frozen_stages: int,
+        conv_cfg: dict[str, Any] | None,
+        norm_cfg: dict[str, Any] | None,
         norm_eval: bool,
+        dcn: dict[str, Any] | None,
+        dcn_lacks: Collection[str],
+        stage_with_dcn: Sequence[bool] | None,
+        plugins: Sequence[dict[str, Any]] | None,
+        zero_init_residual: bool,
         init_cfg: dict | list[dict] | None,
     ) -> None:
+        owner, count = type(self).__name__, len(stage_blocks)
+        usual_strides = (1, *(2,) * (count - 1))
+        stem_channels = base_channels if stem_channels is None else stem_channels
+        norm_cfg = dict(type='BN') if norm_cfg is None else norm_cfg
+        refuse(
+            owner,
+            *size_problems(
+                in_channels=in_channels,
+                stem_channels=stem_channels,
+                base_channels=base_channels,
+                base_width=base_width,
+                groups=groups,
+            ),
+            *frozen_problems(frozen_stages, count, owner),
+            *stage_problems('strides', strides, count, usual_strides),
+            *stage_problems('dilations', dilations, count, (1,) * count),
+            *layer_problems(norm_cfg, conv_cfg),
+            *dcn_problems(dcn, stage_with_dcn, count, dcn_lacks),
+            *plugin_problems(plugins, count),
+            *problems,
+        )
+        plans = [
+            StagePlan(
+                blocks=blocks,
+                width=base_width * groups * 2**i,
+                channels=base_channels * expansion * 2**i,
+                stride=usual_strides[i] if strides is None else strides[i],
+                dilation=1 if dilations is None else dilations[i],
+                groups=groups,
+                avg_down=avg_down,
+                conv_cfg=conv_cfg,
+                norm_cfg=norm_cfg,
+                dcn=dcn if dcn and stage_with_dcn and stage_with_dcn[i] else None,
+                plugins=plugins_of_stage(plugins, i),
+            )
+            for i, blocks in enumerate(stage_blocks)
+        ]
         levels = select_levels(
-            stage_levels(plans), out_indices, out_strides, owner=type(self).__name__
+            stage_levels(plans), out_indices, out_strides, owner=owner
         )
         super().__init__(levels, frozen_stages, norm_eval, init_cfg)
         self.deep_stem = deep_stem
         # A scale that never trains could not leave zero.
-        self.zero_init_residual = zero_init_residual and norm_trains(style.norm_cfg)
-        self._build_stem(in_channels, stem_channels, style)
+        self.zero_init_residual = zero_init_residual and norm_trains(norm_cfg)
+        self._build_stem(in_channels, stem_channels, conv_cfg, norm_cfg)
         self.res_layers: list[str] = []
+        inputs = stem_channels
         for number, plan in enumerate(plans[: levels[-1].index + 1], start=1):
-            channels = plans[number - 2].channels if number > 1 else stem_channels
-            self.add_module(f'layer{number}', make_stage(plan, channels))
+            self.add_module(f'layer{number}', make_stage(plan, inputs))
             self.res_layers.append(f'layer{number}')
+            inputs = plan.channels
         self.freeze()
 
-    def _build_stem(self, in_channels: int, channels: int, style: StemStyle) -> None:
+    def _build_stem(
+        self,
+        in_channels: int,
+        channels: int,
+        conv_cfg: dict[str, Any] | None,
+        norm_cfg: dict[str, Any],
+    ) -> None:
         def conv(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
             return build_conv_layer(
-                style.conv_cfg,
+                conv_cfg,
                 inputs,
                 outputs,
                 kernel,
@@ -193,9 +244,7 @@ class ResidualNet(Backbone):
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         if not self.deep_stem:
             self.conv1 = conv(in_channels, channels, kernel=7, stride=2)
-            self.norm1_name, norm = build_norm_layer(
-                style.norm_cfg, channels, postfix=1
-            )
+            self.norm1_name, norm = build_norm_layer(norm_cfg, channels, postfix=1)
             self.add_module(self.norm1_name, norm)
             self.relu = nn.ReLU(inplace=True)
             return
@@ -203,7 +252,7 @@ class ResidualNet(Backbone):
         layers: list[nn.Module] = []
         for inputs, outputs in (in_channels, half), (half, half), (half, channels):
             layers.append(conv(inputs, outputs, kernel=3, stride=1 if layers else 2))
-            layers.append(build_norm_layer(style.norm_cfg, outputs)[1])
+            layers.append(build_norm_layer(norm_cfg, outputs)[1])
             layers.append(nn.ReLU(inplace=True))
         self.stem = nn.Sequential(*layers)
 

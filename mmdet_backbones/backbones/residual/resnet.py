@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from torch import nn
+
 from ...registry import MODELS
 from ...weights.names.resnet import (
     DEEP_STEM_OF_TIMM,
@@ -13,18 +15,20 @@ from ...weights.names.resnet import (
 )
 from ...weights.names.transformers import RESNET as TRANSFORMERS
 from ..checkpointing import checkpoint_blocks
-from .arguments import resolve_stage_blocks
-from .net import ResidualNet, plan_stages
-from .resnet_plan import (
-    EXPANSION,
-    STAGE_BLOCKS,
-    BlockStyle,
-    check_arguments,
-    resolve_base_width,
-    resolve_block,
-    resolve_frozen_stages,
-)
+from .arguments import is_positive, resolve_stage_blocks
+from .net import ResidualNet, StagePlan
 
+STAGE_BLOCKS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+_KINDS = ('basic', 'bottleneck')
+_BASIC_DEPTHS = (18, 34)
+_EXPANSION = 4
+_GROUP_WIDTH = 4
 _DEEP = dict(deep_stem=True, avg_down=True)
 
 # Constructor arguments of the published nets. timm's `d` is mmdet's v1d.
@@ -151,54 +155,60 @@ class ResNet(ResidualNet):
         zero_init_residual: bool = True,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        style = BlockStyle(
-            block=resolve_block(depth, block),
-            groups=groups,
-            base_width=resolve_base_width(base_width, groups, base_channels),
-            base_channels=base_channels,
-            stride_in_1x1=stride_in_1x1,
-            avg_down=avg_down,
-            conv_cfg=conv_cfg,
-            norm_cfg=norm_cfg if norm_cfg is not None else dict(type='BN'),
-        )
-        per_stage: dict[str, Any] = dict(
-            strides=strides,
-            dilations=dilations,
-            dcn=dcn,
-            stage_with_dcn=stage_with_dcn,
-            plugins=plugins,
-        )
-        stem_channels = base_channels if stem_channels is None else stem_channels
         blocks = resolve_stage_blocks(STAGE_BLOCKS, depth, stage_blocks, num_stages)
-        check_arguments(
-            len(blocks),
-            style,
-            depth=depth,
-            frozen_stages=frozen_stages,
-            freeze_at=freeze_at,
-            sizes=dict(
-                in_channels=in_channels,
-                base_channels=base_channels,
-                stem_channels=stem_channels,
-            ),
-            per_stage=per_stage,
-        )
-        # Importing all of mmdet's models takes seconds.
-        from .resnet_block import make_stage
+        if block is None:
+            block = 'basic' if depth in _BASIC_DEPTHS else 'bottleneck'
+        if base_width is None:
+            base_width = base_channels if groups == 1 else _GROUP_WIDTH
+        problems = _freeze_at_problems(frozen_stages, freeze_at, len(blocks))
+        if freeze_at is not None and not problems:
+            frozen_stages = freeze_at - 1
+        problems += _block_problems(block, depth)
+        if block == 'basic':
+            problems += _basic_problems(
+                groups=groups != 1,
+                base_width=groups == 1 and base_width != base_channels,
+                stride_in_1x1=stride_in_1x1,
+                dcn=dcn is not None,
+                plugins=bool(plugins),
+            )
+        else:
+            problems += _width_problems(base_width, groups, base_channels)
+            problems += _conv_problems(conv_cfg, dcn)
 
-        channels = base_channels * EXPANSION[style.block]
+        def make_stage(plan: StagePlan, inputs: int) -> nn.Sequential:
+            # Importing all of mmdet's models takes seconds.
+            from .resnet_block import BlockMaker
+
+            return BlockMaker(
+                plan, block, base_width, base_channels, stride_in_1x1
+            ).make_stage(inputs)
+
         super().__init__(
-            plan_stages(blocks, style.base_width * groups, channels, **per_stage),
-            style,
-            lambda plan, inputs: make_stage(plan, inputs, style),
-            out_indices=out_indices,
-            out_strides=out_strides,
+            blocks,
+            make_stage,
+            problems,
+            expansion=1 if block == 'basic' else _EXPANSION,
             in_channels=in_channels,
             stem_channels=stem_channels,
+            base_channels=base_channels,
+            base_width=base_width,
+            groups=groups,
+            strides=strides,
+            dilations=dilations,
+            out_indices=out_indices,
+            out_strides=out_strides,
             deep_stem=deep_stem,
-            zero_init_residual=zero_init_residual,
-            frozen_stages=resolve_frozen_stages(frozen_stages, freeze_at),
+            avg_down=avg_down,
+            frozen_stages=-1 if frozen_stages is None else frozen_stages,
+            conv_cfg=conv_cfg,
+            norm_cfg=norm_cfg,
             norm_eval=norm_eval,
+            dcn=dcn,
+            dcn_lacks=('groups',) if groups != 1 else (),
+            stage_with_dcn=stage_with_dcn,
+            plugins=plugins,
+            zero_init_residual=zero_init_residual,
             init_cfg=init_cfg,
         )
         if with_cp:
@@ -208,3 +218,68 @@ class ResNet(ResidualNet):
         from .resnet_block import init_block
 
         init_block(block, zero_last=self.zero_init_residual)
+
+
+def _freeze_at_problems(
+    frozen_stages: int | None, freeze_at: int | None, stages: int
+) -> list[str]:
+    if freeze_at is None:
+        return []
+    if frozen_stages is not None:
+        return [
+            f'frozen_stages or freeze_at is given, not both: got {frozen_stages!r} and '
+            f'{freeze_at!r}; freeze_at=n is frozen_stages=n-1'
+        ]
+    if type(freeze_at) is int and 0 <= freeze_at <= stages + 1:
+        return []
+    return [
+        f'freeze_at must be an integer from 0 (nothing), 1 (the stem), 2 (the stem and '
+        f'the first stage) to {stages + 1} (all of the stages), got {freeze_at!r}'
+    ]
+
+
+def _block_problems(block: str, depth: int | None) -> list[str]:
+    if block not in _KINDS:
+        kinds = ' or '.join(map(repr, _KINDS))
+        return [f"block must be {kinds}, got {block!r}: write block='bottleneck'"]
+    usual = 'basic' if depth in _BASIC_DEPTHS else 'bottleneck'
+    if depth is None or block == usual:
+        return []
+    return [
+        f'depth={depth} has {usual} blocks, got block={block!r}: write depth=None, '
+        f'stage_blocks={STAGE_BLOCKS[depth]}'
+    ]
+
+
+def _basic_problems(**given: bool) -> list[str]:
+    names = [name for name, is_given in given.items() if is_given]
+    if not names:
+        return []
+    return [
+        f'{", ".join(names)} can be given to nets of bottleneck blocks only, this one '
+        "has basic blocks: write depth=50, or block='bottleneck' beside stage_blocks"
+    ]
+
+
+def _width_problems(base_width: int, groups: int, base_channels: int) -> list[str]:
+    if not all(map(is_positive, (base_width, groups, base_channels))):
+        return []
+    channels = base_channels * _EXPANSION
+    if groups > 1 or channels % base_width == 0:
+        return []
+    return [
+        f'base_width must divide {channels}, the channels of the first stage, if '
+        f'groups is 1, got {base_width}: write base_width=128 for the wide nets, or '
+        'leave it out'
+    ]
+
+
+def _conv_problems(
+    conv_cfg: dict[str, Any] | None, dcn: dict[str, Any] | None
+) -> list[str]:
+    if conv_cfg is None or dcn is None:
+        return []
+    return [
+        'conv_cfg and dcn cannot be combined in a ResNet, got '
+        f'conv_cfg={conv_cfg!r} and dcn={dcn!r}: write conv_cfg=None'
+    ]

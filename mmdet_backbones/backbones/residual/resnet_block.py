@@ -11,9 +11,7 @@ from mmdet.models.layers import ResLayer
 from mmengine.model import constant_init
 from torch import nn
 
-from .deformable import deformable, read_any_format
-from .net import StagePlan, init_layer
-from .resnet_plan import EXPANSION, BlockStyle
+from .net import StagePlan, deformable, init_layer, read_any_format
 
 
 class WideBottleneck(Bottleneck):
@@ -39,28 +37,60 @@ class BlockMaker:
     ResLayer passes the same arguments to all blocks, which share one ``dcn`` dict and
     take things out of it. Here every block has its own, and its own choice whether it
     is deformable.
+
+    Attributes:
+        plan: What the stage looks like.
+        block: ``'basic'``, two 3x3 convolutions, or ``'bottleneck'``, one between two
+            of 1x1.
+        base_width: Channels of a group in the first stage.
+        base_channels: Channels of the first stage before its expansion.
+        stride_in_1x1: Whether the first convolution of a bottleneck strides.
     """
 
     plan: StagePlan
-    style: BlockStyle
+    block: str
+    base_width: int
+    base_channels: int
+    stride_in_1x1: bool
 
     @property
     def expansion(self) -> int:
         """Channels of the output per plane."""
-        return EXPANSION[self.style.block]
+        return (BasicBlock if self.block == 'basic' else Bottleneck).expansion
+
+    def make_stage(self, in_channels: int) -> nn.Sequential:
+        """Build the blocks of the stage.
+
+        Args:
+            in_channels: Channels of its input.
+
+        Returns:
+            Maps (N, in_channels, H, W) to (N, channels, H / stride, W / stride),
+            rounded up.
+        """
+        return ResLayer(
+            self,
+            in_channels,
+            self.plan.channels // self.expansion,
+            self.plan.blocks,
+            stride=self.plan.stride,
+            avg_down=self.plan.avg_down,
+            conv_cfg=self.plan.conv_cfg,
+            norm_cfg=self.plan.norm_cfg,
+        )
 
     def __call__(
         self, inplanes: int, planes: int, stride: int, **options: Any
     ) -> nn.Module:
         """Make one block; the arguments are those of mmdet's blocks."""
         options.update(stride=stride, dilation=self.plan.dilation)
-        if self.style.block == 'basic':
+        if self.block == 'basic':
             return BasicBlock(inplanes, planes, **options)
         dcn = deformable(self.plan.dcn, stride)
         block = self._bottleneck(
             inplanes,
             planes,
-            style='caffe' if self.style.stride_in_1x1 else 'pytorch',
+            style='caffe' if self.stride_in_1x1 else 'pytorch',
             dcn=dcn,
             plugins=list(self.plan.plugins) or None,
             **options,
@@ -70,43 +100,18 @@ class BlockMaker:
         return block
 
     def _bottleneck(self, inplanes: int, planes: int, **options: Any) -> Any:
-        style = self.style
-        if style.groups > 1:
+        if self.plan.groups > 1:
             return GroupedBottleneck(
                 inplanes,
                 planes,
-                groups=style.groups,
-                base_width=style.base_width,
-                base_channels=style.base_channels,
+                groups=self.plan.groups,
+                base_width=self.base_width,
+                base_channels=self.base_channels,
                 **options,
             )
         if self.plan.width != planes:
             return WideBottleneck(inplanes, planes, self.plan.width, **options)
         return Bottleneck(inplanes, planes, **options)
-
-
-def make_stage(plan: StagePlan, in_channels: int, style: BlockStyle) -> nn.Sequential:
-    """Build the blocks of one stage.
-
-    Args:
-        plan: What the stage looks like.
-        in_channels: Channels of its input.
-        style: What it shares with the other stages.
-
-    Returns:
-        Maps (N, in_channels, H, W) to (N, channels, H / stride, W / stride),
-        rounded up.
-    """
-    return ResLayer(
-        BlockMaker(plan, style),
-        in_channels,
-        plan.channels // EXPANSION[style.block],
-        plan.blocks,
-        stride=plan.stride,
-        avg_down=style.avg_down,
-        conv_cfg=style.conv_cfg,
-        norm_cfg=style.norm_cfg,
-    )
 
 
 def init_block(block: Any, zero_last: bool) -> None:
