@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
+import torch
 
 from ops.case import Arrays, Case, mmcv_ops
 
@@ -167,11 +168,9 @@ def nms_match_cases() -> Iterator[Case]:
 
 
 def _nms_match(x, threshold: float):
-    import torch
-
     dets = torch.cat((x['boxes'], x['scores'][:, None]), dim=1)
     groups = mmcv_ops().nms_match(dets, threshold)
-    sizes = torch.tensor([len(group) for group in groups], dtype=torch.long)
+    sizes = dets.new_tensor([len(group) for group in groups], dtype=torch.long)
     return sizes, torch.cat([*groups, sizes[:0]])
 
 
