@@ -13,7 +13,56 @@ install.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from importlib.metadata import version
+from typing import Any, NoReturn
+
+_INSTALL = """\
+{name} exists only in compiled mmcv, and mmdet_backbones has no substitute for it.
+Build mmcv with its operators in place of what is installed (a C++ compiler, about
+30 CPU minutes; for CUDA also its toolkit and FORCE_CUDA=1):
+  pip uninstall -y mmcv-lite
+  MMCV_WITH_OPS=1 pip install "mmcv==2.1.0" --no-build-isolation --no-cache-dir
+or, with the onedl packages:
+  pip install onedl-mmcv --force-reinstall --no-deps --no-binary onedl-mmcv \
+--no-build-isolation --no-cache-dir
+If the build stops at "C++20 or later compatible compiler is required" (torch 2.14
+does), fetch the source with pip download --no-deps --no-binary :all:, write
+-std=c++20 for -std=c++17 in its setup.py, and pip install that folder instead."""
+
+
+def get_compiler_version() -> str:
+    """Name what stands in for a compiled mmcv (mmcv.ops.get_compiler_version)."""
+    return f'none (mmdet_backbones on torchvision {version("torchvision")})'
+
+
+def get_compiling_cuda_version() -> str:
+    """Answer as an mmcv built without CUDA (mmcv.ops.get_compiling_cuda_version)."""
+    return 'not available'
+
+
+def missing_operator(name: str) -> Callable[..., NoReturn]:
+    """Answer for an operator of ``mmcv._ext`` that has no substitute.
+
+    Made to be a module's ``__getattr__``.
+
+    Args:
+        name: Name asked of the module.
+
+    Returns:
+        A function that raises NotImplementedError with what to install.
+
+    Raises:
+        AttributeError: If the name is private. No operator has such a name, and
+            Python itself probes modules for them.
+    """
+    if name.startswith('_'):
+        raise AttributeError(f"module 'mmcv._ext' has no attribute {name!r}")
+
+    def operator(*args: object, **kwargs: object) -> NoReturn:
+        raise NotImplementedError(_INSTALL.format(name=f'mmcv._ext.{name}'))
+
+    operator.__name__ = operator.__qualname__ = name
+    return operator
 
 
 def build_namespace() -> dict[str, Callable[..., Any]]:
@@ -25,38 +74,29 @@ def build_namespace() -> dict[str, Callable[..., Any]]:
         Operator functions by name, and a module ``__getattr__`` that answers
         every other operator name with a function that raises when called.
     """
-    from mmdet_backbones.compat.ext import (
+    from . import (
         attention,
+        boxes,
         carafe,
         deform_conv,
-        deform_roi_pool,
         focal_loss,
-        info,
         masked_conv,
-        missing,
-        nms,
-        overlaps,
-        roi_align,
-        roi_pool,
+        roi_pooling,
         sync_bn,
     )
 
-    groups = (
-        attention.OPERATORS,
-        carafe.OPERATORS,
-        deform_conv.OPERATORS,
-        deform_roi_pool.OPERATORS,
-        focal_loss.OPERATORS,
-        info.OPERATORS,
-        masked_conv.OPERATORS,
-        nms.OPERATORS,
-        overlaps.OPERATORS,
-        roi_align.OPERATORS,
-        roi_pool.OPERATORS,
-        sync_bn.OPERATORS,
-    )
-    namespace: dict[str, Callable[..., Any]] = {
-        operator.__name__: operator for group in groups for operator in group
-    }
-    namespace['__getattr__'] = missing.missing_operator
+    operators: list[Callable[..., Any]] = [
+        get_compiler_version,
+        get_compiling_cuda_version,
+        *attention.OPERATORS,
+        *boxes.OPERATORS,
+        *carafe.OPERATORS,
+        *deform_conv.OPERATORS,
+        *focal_loss.OPERATORS,
+        *masked_conv.OPERATORS,
+        *roi_pooling.OPERATORS,
+        *sync_bn.OPERATORS,
+    ]
+    namespace = {operator.__name__: operator for operator in operators}
+    namespace['__getattr__'] = missing_operator
     return namespace

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmdet_backbones.compat.ext.kernels import torchvision_kernels
+from .kernels import torchvision_kernels
 
 _Pair = tuple[int, int]
 

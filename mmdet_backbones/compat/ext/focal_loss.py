@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmdet_backbones.compat.ext.float32 import round_to_float32
+from .kernels import round_to_float32
 
 _SMALLEST = torch.finfo(torch.float32).tiny
 

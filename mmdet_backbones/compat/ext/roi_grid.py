@@ -38,6 +38,11 @@ class RoIGrid:
     count: Tensor
     size: Tensor
 
+    def runs(self, channels: int) -> Iterator[slice]:
+        """Cut the regions into runs whose samples fit into memory together."""
+        regions, height, width, _ = self.y.shape
+        yield from split_rois(regions, height * width * self.used.shape[-1], channels)
+
 
 def make_grid(
     rois: Tensor,

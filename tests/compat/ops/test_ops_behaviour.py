@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmdet_backbones.compat.ext import deform_conv, roi_align
+from mmdet_backbones.compat.ext import deform_conv, roi_pooling
 from ops.case import mmcv_ops
 
 pytestmark = pytest.mark.usefixtures('our_operators')
@@ -42,7 +42,7 @@ def test_deterministic_gradient_of_roi_align(ratio, aligned):
     )
     grad = _features(3, 3, 2, 3)
     ours = torch.zeros_like(features)
-    roi_align._spread_average(grad, rois, ours, (0.5, ratio, aligned))
+    roi_pooling._spread_average(grad, rois, ours, (0.5, ratio, aligned))
     features.requires_grad_()
     out = mmcv_ops().roi_align(features, rois, (2, 3), 0.5, ratio, 'avg', aligned)
     expected = torch.autograd.grad(out, features, grad)[0]

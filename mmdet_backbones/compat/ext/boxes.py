@@ -1,6 +1,6 @@
-"""Non-maximum suppression: hard, soft, and the grouping kind.
+"""Boxes: non-maximum suppression (hard, soft, and the grouping kind) and overlaps.
 
-Semantics of mmcv 2.1.0 (``csrc/pytorch/cpu/nms.cpp``).
+Suppression has the semantics of mmcv 2.1.0 (``csrc/pytorch/cpu/nms.cpp``).
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmdet_backbones.compat.ext.float32 import round_to_float32
-from mmdet_backbones.compat.ext.kernels import torchvision_kernels
+from .kernels import round_to_float32, torchvision_kernels
 
 _NAIVE, _LINEAR = 0, 1
 _AREA, _SCORE = 4, 5
@@ -120,9 +119,13 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
 
 def _columns(boxes: Tensor, scores: Tensor, offset: int) -> np.ndarray:
     """Lay boxes out as rows x1, y1, x2, y2, area, score of a (6, N) array."""
-    x1, y1, x2, y2 = boxes.unbind(1)
-    area = (x2 - x1 + offset) * (y2 - y1 + offset)
-    return torch.stack((x1, y1, x2, y2, area, scores.to(boxes))).numpy()
+    rows = (*boxes.unbind(1), _areas(boxes, offset), scores.to(boxes))
+    return torch.stack(rows).numpy()
+
+
+def _areas(boxes: Tensor, offset: int) -> Tensor:
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    return (x2 - x1 + offset) * (y2 - y1 + offset)
 
 
 def _overlap(box: np.ndarray, others: np.ndarray, offset: int) -> np.ndarray:
@@ -170,4 +173,32 @@ def _close_gaps(table: np.ndarray, indices: np.ndarray, kept: np.ndarray) -> int
     return count
 
 
-OPERATORS = (nms, softnms, nms_match)
+def bbox_overlaps(
+    bboxes1: Tensor,
+    bboxes2: Tensor,
+    ious: Tensor,
+    mode: int,
+    aligned: bool,
+    offset: int,
+) -> None:
+    """Overlap of boxes with boxes (mmcv.ops.bbox_overlaps).
+
+    Args:
+        bboxes1: (M, 4) as x1, y1, x2, y2.
+        bboxes2: (N, 4).
+        ious: (M, N), or (M,) if aligned; filled in place.
+        mode: 0 divides by the union, 1 by the area of the first box.
+        aligned: Compare box i with box i only; N equals M.
+        offset: 0, or 1 for boxes whose width is x2 - x1 + 1.
+    """
+    areas1, areas2 = _areas(bboxes1, offset), _areas(bboxes2, offset)
+    if not aligned:
+        bboxes1, areas1 = bboxes1[:, None], areas1[:, None]
+    top_left = torch.maximum(bboxes1[..., :2], bboxes2[..., :2])
+    bottom_right = torch.minimum(bboxes1[..., 2:], bboxes2[..., 2:])
+    width, height = (bottom_right - top_left + offset).clamp(min=0).unbind(-1)
+    shared = width * height
+    ious.copy_(shared / (areas1 + areas2 - shared if mode == 0 else areas1))
+
+
+OPERATORS = (nms, softnms, nms_match, bbox_overlaps)
