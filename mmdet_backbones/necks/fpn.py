@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional
@@ -60,6 +59,16 @@ class FPN(BaseModule):
         [(12, 20), (6, 10), (3, 5), (2, 3)]
     """
 
+    in_channels: list[int]
+    num_outs: int
+    start_level: int
+    backbone_end_level: int
+    add_extra_convs: bool | str
+    relu_before_extra_convs: bool
+    upsample_cfg: dict[str, Any]
+    lateral_convs: nn.ModuleList
+    fpn_convs: nn.ModuleList
+
     def __init__(
         self,
         in_channels: int | Sequence[int],
@@ -85,63 +94,29 @@ class FPN(BaseModule):
         ]
         if problems:
             raise ValueError(f'FPN: {"; ".join(problems)}')
-        super().__init__(init_cfg=init_cfg)
-        self.in_channels = given
-        self.out_channels = out_channels
-        self.num_ins = len(given)
-        self.num_outs = num_outs
-        self.start_level = start_level
-        self.end_level = end_level
-        last = self.num_ins - 1 if end_level == -1 else end_level
-        self.backbone_end_level = last + 1
-        self.add_extra_convs = (
-            'on_input' if add_extra_convs is True else add_extra_convs
-        )
-        self.relu_before_extra_convs = relu_before_extra_convs
-        self.fuse_type = fuse_type
-        self.upsample_cfg = dict(upsample_cfg)
-        lateral_norm = None if no_norm_on_lateral else norm_cfg
-        conv = dict(conv_cfg=conv_cfg, act_cfg=act_cfg, inplace=False)
-        self.lateral_convs = nn.ModuleList()
-        self.fpn_convs = nn.ModuleList()
-        self._add_convs(lateral_norm, norm_cfg, conv)
+        super().__init__()
+        # Importing all of mmdet's models takes seconds, and the registry imports this
+        # module for every backbone: no class here can derive from mmdet's.
+        from mmdet.models import necks
 
-    def _add_convs(
-        self,
-        lateral_norm: dict[str, Any] | None,
-        norm_cfg: dict[str, Any] | None,
-        options: dict[str, Any],
-    ) -> None:
-        used = self.in_channels[self.start_level : self.backbone_end_level]
-        width = self.out_channels
-        # In mmdet's order, so that a seed gives the same weights.
-        for channels in used:
-            self.lateral_convs.append(
-                ConvModule(channels, width, 1, norm_cfg=lateral_norm, **options)
-            )
-            self.fpn_convs.append(self._conv(width, 1, norm_cfg, options))
-        extra = self.num_outs - len(used) if self.add_extra_convs else 0
-        for number in range(extra):
-            on_input = number == 0 and self.add_extra_convs == 'on_input'
-            channels = used[-1] if on_input else width
-            self.fpn_convs.append(self._conv(channels, 2, norm_cfg, options))
-
-    def _conv(
-        self,
-        channels: int,
-        stride: int,
-        norm_cfg: dict[str, Any] | None,
-        options: dict[str, Any],
-    ) -> ConvModule:
-        return ConvModule(
-            channels,
-            self.out_channels,
-            3,
-            stride=stride,
-            padding=1,
+        neck = necks.FPN(
+            given,
+            out_channels,
+            num_outs,
+            start_level=start_level,
+            end_level=end_level,
+            add_extra_convs=add_extra_convs,
+            relu_before_extra_convs=relu_before_extra_convs,
+            no_norm_on_lateral=no_norm_on_lateral,
+            conv_cfg=conv_cfg,
             norm_cfg=norm_cfg,
-            **options,
+            act_cfg=act_cfg,
+            upsample_cfg=dict(upsample_cfg),
+            init_cfg=init_cfg,
         )
+        # Its layers and settings become those of this module, under the same names.
+        vars(self).update(vars(neck))
+        self.fuse_type = fuse_type
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Map the levels of the backbone to ``num_outs`` maps, fine to coarse.
@@ -167,14 +142,18 @@ class FPN(BaseModule):
             conv(inputs[self.start_level + number])
             for number, conv in enumerate(self.lateral_convs)
         ]
-        for number in range(len(laterals) - 1, 0, -1):
+        used = len(laterals)
+        for number in range(used - 1, 0, -1):
             laterals[number - 1] = self._fuse(laterals[number - 1], laterals[number])
-        outputs = [
-            conv(lateral)
-            for conv, lateral in zip(self.fpn_convs, laterals, strict=False)
-        ]
-        deepest = inputs[self.backbone_end_level - 1]
-        outputs += self._added(deepest, laterals[-1], outputs[-1])
+        outputs = [conv(x) for conv, x in zip(self.fpn_convs, laterals, strict=False)]
+        deepest = inputs[self.backbone_end_level - 1], laterals[-1], outputs[-1]
+        sources: dict[Any, Tensor] = dict(zip(EXTRA_SOURCES, deepest, strict=True))
+        for number, conv in enumerate(list(self.fpn_convs)[used:]):
+            x = outputs[-1] if number else sources[self.add_extra_convs]
+            relu = number and self.relu_before_extra_convs
+            outputs.append(conv(functional.relu(x) if relu else x))
+        while len(outputs) < self.num_outs:
+            outputs.append(functional.max_pool2d(outputs[-1], 1, stride=2))
         return tuple(outputs)
 
     def _fuse(self, lateral: Tensor, above: Tensor) -> Tensor:
@@ -183,21 +162,6 @@ class FPN(BaseModule):
             options['size'] = lateral.shape[2:]
         total = lateral + functional.interpolate(above, **options)
         return total / 2 if self.fuse_type == 'avg' else total
-
-    def _added(
-        self, deepest: Tensor, lateral: Tensor, output: Tensor
-    ) -> Iterator[Tensor]:
-        count = self.num_outs - len(self.lateral_convs)
-        sources = dict(zip(EXTRA_SOURCES, (deepest, lateral, output), strict=True))
-        x = sources.get(str(self.add_extra_convs), output)
-        for number in range(count):
-            if not self.add_extra_convs:
-                x = functional.max_pool2d(x, 1, stride=2)
-            else:
-                if number and self.relu_before_extra_convs:
-                    x = functional.relu(x)
-                x = self.fpn_convs[len(self.lateral_convs) + number](x)
-            yield x
 
 
 def _channel_problems(in_channels: Sequence[int], out_channels: int) -> list[str]:
