@@ -115,7 +115,7 @@ class FPN(BaseModule):
             init_cfg=init_cfg,
         )
         # Its layers and settings become those of this module, under the same names.
-        vars(self).update(vars(neck))
+        self.__dict__.update(neck.__dict__)
         self.fuse_type = fuse_type
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

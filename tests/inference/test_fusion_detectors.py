@@ -6,9 +6,8 @@ import pickle
 import pytest
 import torch
 from mmengine.config import Config
+from squares import SMALL, draw_squares, write_config
 from test_fusion import norms_in, with_statistics
-from test_tools import SMALL, squares  # noqa: F401
-from test_tools import config as trees  # noqa: F401
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
@@ -107,8 +106,13 @@ def sample(size: tuple[int, int]):
     return DetDataSample(metainfo=dict(img_id=0, scale_factor=(1.0, 1.0), **info))
 
 
+@pytest.fixture
+def trees(tmp_path):
+    return write_config(tmp_path / 'squares.py', draw_squares(tmp_path))
+
+
 @pytest.mark.slow
-def test_the_flag_of_the_test_tool(run_tool, trees, tmp_path):  # noqa: F811
+def test_the_flag_of_the_test_tool(run_tool, trees, tmp_path):
     from mmdet.registry import MODELS as DETECTORS
     from mmdet.utils import register_all_modules
 
@@ -132,7 +136,7 @@ def test_the_flag_of_the_test_tool(run_tool, trees, tmp_path):  # noqa: F811
         assert torch.allclose(plain['scores'], folded['scores'], atol=1e-4)
 
 
-def test_compiling_alone_is_a_mistake(run_tool, trees, tmp_path):  # noqa: F811
+def test_compiling_alone_is_a_mistake(run_tool, trees, tmp_path):
     checkpoint = tmp_path / 'empty.pth'
     torch.save({}, checkpoint)
     work = str(tmp_path / 'work')
