@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -118,68 +118,55 @@ def has_own_hooks(layer: nn.Module) -> bool:
     )
 
 
-class _Result:
-    """What a convolution returned, and how often it was used.
-
-    Attributes:
-        conv: That returned it.
-        uses: By operators, and as a result of the module.
-        within: Those of the uses that a normalisation layer made.
-    """
-
-    def __init__(self, conv: _ConvNd) -> None:
-        self.conv = conv
-        self.uses = self.within = 0
-
-
 class _Record(TorchDispatchMode):
-    """Counts who uses every result of a convolution, operator by operator.
+    """Notes who reads what the convolutions of a module return.
 
-    Functions and slices between two layers are operators, which hooks on modules
-    would not see.
+    It looks at every operator: functions and slices between two layers are operators,
+    which hooks on modules would not see. A reader is the normalisation layer that runs,
+    or None for everything else.
     """
 
     def __init__(self, module: nn.Module, norms: Sequence[nn.Module]) -> None:
         super().__init__()
         self._norms = norms
-        self._convs = {
+        self._by_weight = {
             id(layer.weight): layer
             for layer in module.modules()
             if isinstance(layer, _ConvNd) and _foldable(layer)
         }
-        self._results: list[_Result] = []
-        # By the number of the tensor; not the tensor, which would keep every map of
-        # the net in memory. A number is given anew once its tensor is gone.
-        self._alive: dict[int, tuple[weakref.ref[Tensor], _Result]] = {}
-        self._calls: Counter[_ConvNd] = Counter()
-        self._weight_uses: Counter[int] = Counter()
-        self._inputs: dict[nn.Module, list[_Result | None]] = defaultdict(list)
-        self._users: dict[_ConvNd, set[nn.Module]] = defaultdict(set)
+        # Maps by their number; not the tensors, which would keep every map of the net
+        # in memory. A number is given anew once its tensor is gone.
+        self._maps: dict[int, tuple[weakref.ref[Tensor], _ConvNd]] = {}
+        self._running: nn.Module | None = None
+        self._readers: dict[_ConvNd, set[nn.Module | None]] = defaultdict(set)
+        self._inputs: dict[nn.Module, list[_ConvNd | None]] = defaultdict(list)
+        self._weight_read: set[_ConvNd] = set()
+
+    def _source(self, leaf: Any) -> _ConvNd | None:
+        """Find the convolution that returned a tensor, if one did."""
+        reference, conv = self._maps.get(id(leaf), (None, None))
+        return conv if reference is not None and reference() is leaf else None
+
+    def _note_reader(self, tensors: Any, reader: nn.Module | None) -> None:
+        for leaf in tree_leaves(tensors):
+            source = self._source(leaf)
+            if source is not None:
+                self._readers[source].add(reader)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        used = {id(leaf): leaf for leaf in tree_leaves((args, kwargs))}
-        for number, leaf in used.items():
-            known = self._result(leaf)
-            if known is not None:
-                known.uses += 1
-            if number in self._convs:
-                self._weight_uses[number] += 1
-        result = func(*args, **kwargs)
-        if func is _CONVOLUTION:
-            conv = self._convs.get(id(args[1]))
-            if conv is not None and args[2] is conv.bias:
-                self._results.append(_Result(conv))
-                self._alive[id(result)] = (weakref.ref(result), self._results[-1])
-                self._calls[conv] += 1
-        return result
-
-    def _result(self, leaf: Any) -> _Result | None:
-        """Look up a tensor among the results of convolutions."""
-        reference, result = self._alive.get(id(leaf), (None, None))
-        return result if reference is not None and reference() is leaf else None
+        self._note_reader((args, kwargs), self._running)
+        conv = self._by_weight.get(id(args[1])) if func is _CONVOLUTION else None
+        if conv is not None and args[2] is conv.bias:
+            result = func(*args, **kwargs)
+            self._maps[id(result)] = (weakref.ref(result), conv)
+            return result
+        for leaf in tree_leaves((args, kwargs)):
+            if id(leaf) in self._by_weight:
+                self._weight_read.add(self._by_weight[id(leaf)])
+        return func(*args, **kwargs)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -188,7 +175,7 @@ class _Record(TorchDispatchMode):
         A convolution that ignores its bias, or makes a weight of its own in each
         pass, is seen not to use what it was given.
         """
-        bare = [conv for conv in self._convs.values() if conv.bias is None]
+        bare = [conv for conv in self._by_weight.values() if conv.bias is None]
         with ExitStack() as stack:
             for norm in self._norms:
                 stack.callback(norm.register_forward_pre_hook(self._enter).remove)
@@ -200,52 +187,40 @@ class _Record(TorchDispatchMode):
             yield
 
     def _enter(self, norm: nn.Module, inputs: tuple[Any, ...]) -> None:
-        result = self._result(inputs[0])
-        self._inputs[norm].append(result)
-        if result is not None:
-            result.within -= result.uses
+        self._inputs[norm].append(self._source(inputs[0]))
+        self._running = norm
 
     def _leave(self, norm: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        result = self._result(inputs[0])
-        if result is not None:
-            result.within += result.uses
-            self._users[result.conv].add(norm)
+        self._running = None
 
     def pairs(self, outputs: Any) -> Pairs:
         """Judge every layer.
 
         Args:
-            outputs: Of the module; a map that it returns is used by somebody.
+            outputs: Of the module; a map that it returns is read by somebody.
         """
-        for leaf in tree_leaves(outputs):
-            result = self._result(leaf)
-            if result is not None:
-                result.uses += 1
+        self._note_reader(outputs, None)
         found = Pairs()
         for norm in self._norms:
-            problem = self._problem(norm)
+            convs = list(dict.fromkeys(self._inputs[norm]))
+            problem = self._problem(norm, convs)
             if problem is not None:
                 found.problems[norm] = problem
-                continue
-            found.convs[norm] = list(dict.fromkeys(self._convs_before(norm)))
+            else:
+                found.convs[norm] = [conv for conv in convs if conv is not None]
         return found
 
-    def _convs_before(self, norm: nn.Module) -> list[_ConvNd]:
-        return [result.conv for result in self._inputs[norm] if result is not None]
-
-    def _problem(self, norm: nn.Module) -> str | None:
-        inputs = self._inputs[norm]
-        if not inputs:
+    def _problem(self, norm: nn.Module, convs: Sequence[_ConvNd | None]) -> str | None:
+        if not convs:
             return 'the pass did not reach it'
-        if None in inputs:
+        if None in convs:
             return 'what it normalises is not the result of a foldable convolution'
-        convs = set(self._convs_before(norm))
-        own = [result for result in self._results if result.conv in convs]
-        if any(self._users[conv] != {norm} for conv in convs):
+        readers = {r for conv in convs if conv for r in self._readers[conv]}
+        if readers - {norm, None}:
             return 'its convolution is followed by other normalisation layers too'
-        if any(result.uses != result.within for result in own):
+        if None in readers:
             return 'something else uses the result of its convolution too'
-        if any(self._weight_uses[id(c.weight)] != self._calls[c] for c in convs):
+        if self._weight_read.intersection(convs):
             return 'something else uses the weight of its convolution too'
         return None
 
