@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from mmengine.logging import MMLogger
 
 from ..files import write_atomically
-from ..weights.reading.digest import sha256_of
+from ..weights.reading.download import sha256_of
 
 CACHE_ENV = 'MMDET_BACKBONES_CACHE'
 

@@ -7,7 +7,6 @@ import random
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -20,9 +19,6 @@ def write(kind: str, path: Path) -> None:
     weights = {f'layer{n}.weight': torch.rand(4, 4) for n in range(4)}
     if kind == 'safetensors':
         save_file(weights, path)
-    elif kind == 'npz':
-        with path.open('wb') as file:
-            np.savez(file, **{k: v.numpy() for k, v in weights.items()})
     else:
         torch.save(weights, path, _use_new_zipfile_serialization=kind == 'zip')
 
@@ -30,7 +26,7 @@ def write(kind: str, path: Path) -> None:
 def main() -> None:
     path = Path(sys.argv[1]) / 'net'
     generator = random.Random(0)
-    for kind in ('zip', 'old', 'safetensors', 'npz'):
+    for kind in ('zip', 'old', 'safetensors'):
         write(kind, path)
         content, refused = path.read_bytes(), 0
         for _ in range(TIMES):

@@ -25,18 +25,7 @@ def save_old(weights, path):
     torch.save(weights, path, _use_new_zipfile_serialization=False)
 
 
-def save_npz(weights, path, save=np.savez):
-    with path.open('wb') as file:
-        save(file, **{k: v.numpy() for k, v in weights.items()})
-
-
-FORMATS = {
-    'zip': torch.save,
-    'old': save_old,
-    'safetensors': save_file,
-    'npz': save_npz,
-    'npz-compressed': lambda w, path: save_npz(w, path, np.savez_compressed),
-}
+FORMATS = {'zip': torch.save, 'old': save_old, 'safetensors': save_file}
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
-"""Download a file once into torch's hub cache, going on where it broke off."""
+"""Download a file once into torch's hub cache, going on where it broke off; hash it."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPResponse
@@ -21,13 +23,16 @@ from mmengine.dist import barrier, get_dist_info
 from mmengine.logging import print_log
 
 from ...errors import CheckpointError
-from .digest import sha256_of
 
 _BLOCK = 1 << 20
 _SECONDS = 30
 _ATTEMPTS = 5
 _DIGEST = re.compile(r'-([0-9a-f]{8,64})\.[^-]*$')
 _DATE = re.compile(r'(19|20)\d\d(0[1-9]|1[0-2])([0-2]\d|3[01])')
+# Large, as the hashing thread may have to wait for Python's lock after every block.
+_HASH_BLOCK = 1 << 24
+# By device, inode, size and time of change: a renamed file is still known.
+_known: dict[tuple[int, int, int, int], str] = {}
 
 
 def cache_path(url: str) -> Path:
@@ -91,6 +96,28 @@ def fetch(url: str) -> Path:
     except (OSError, HTTPException) as error:
         raise CheckpointError(_failure(url, path, part, error)) from error
     return path
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file, or repeat what it was if the file has not changed since."""
+    with path.open('rb') as file:
+        status = os.fstat(file.fileno())
+        state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        if state not in _known:
+            digest = hashlib.sha256()
+            block = memoryview(bytearray(_HASH_BLOCK))
+            while size := file.readinto(block):
+                digest.update(block[:size])
+            _known[state] = digest.hexdigest()
+    return _known[state]
+
+
+def hash_beside(path: Path) -> Future[str]:
+    """Hash a file in a thread, as hashlib works without Python's lock."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix='sha256')
+    future = pool.submit(sha256_of, path)
+    pool.shutdown(wait=False)
+    return future
 
 
 def check_digest(path: Path, found: str, expected: str | None, source: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -15,7 +16,6 @@ from mmengine.utils import digit_version
 
 from ...compat.checkpoints import mmengine_classes
 from ...errors import CheckpointError
-from .archives import check_archive, read_npz, shapes_of_npz
 
 # torch.save before torch 1.6 starts with this number, after a few bytes of pickle.
 _LEGACY = bytes.fromhex('8a0a6cfc9c46f9206aa850192e')
@@ -32,8 +32,8 @@ _FOREIGN = (
     (b'7z\xbc\xaf', 'a 7z archive: unpack it'),
     (b'\x89HDF', 'an HDF5 file (Keras): load it with its own library and save the '
      'tensors with torch.save(state_dict, path)'),
-    (b'\x93NUMPY', 'a single array of numpy, without names: save all arrays by name '
-     'with numpy.savez(path, **arrays)'),
+    (b'\x93NUMPY', 'a single array of numpy, without names: save all tensors by name '
+     'with torch.save(state_dict, path)'),
     (b'GGUF', 'a GGUF file of a language model'),
 )  # fmt: skip
 
@@ -81,7 +81,8 @@ def recognise(path: Path, source: str) -> Format:
     with path.open('rb') as file:
         head = file.read(_HEAD)
     if head[:2] == b'PK':
-        return _NPZ if check_archive(path, source) == 'npz' else _ZIP
+        _check_archive(path, source)
+        return _ZIP
     if head[8:9] == b'{' or (head and path.suffix == '.safetensors'):
         _check_header(path, source)
         return _SAFETENSORS
@@ -121,8 +122,57 @@ def _what_else(head: bytes, path: Path) -> str:
         line = head.splitlines()[0][:60].decode()
         return f"is a text file ('{line}'), not a checkpoint"
     return (
-        'is no checkpoint, or is damaged: expected a file of torch.save, a '
-        '.safetensors file or an .npz archive'
+        'is no checkpoint, or is damaged: expected a file of torch.save or a '
+        '.safetensors file'
+    )
+
+
+def _check_archive(path: Path, source: str) -> None:
+    """Refuse zip archives that are not of torch.save by their table of contents."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except OSError:
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"'{source}' is cut off or damaged ({error}): it has "
+            f'{path.stat().st_size} bytes. Download it again'
+        ) from error
+    what = _other_archive([entry.filename for entry in entries])
+    if what:
+        raise CheckpointError(f"'{source}' is {what}")
+    size, unpacked = path.stat().st_size, sum(entry.file_size for entry in entries)
+    # torch.save does not compress: its entries take the space that they declare.
+    if unpacked > size:
+        raise CheckpointError(
+            f"'{source}' is not opened: its {size} bytes declare {unpacked} bytes of "
+            'content, which no weights do. If it was packed again by hand, save it '
+            'with torch.save'
+        )
+
+
+def _other_archive(names: list[str]) -> str | None:
+    """Say what an archive is if it is none of torch.save, and what to do."""
+    ends = {name.split('/', 1)[-1] for name in names}
+    if 'constants.pkl' in ends:
+        return (
+            'a TorchScript archive, code with weights, and is not opened. If you trust '
+            "it: torch.save(torch.jit.load(path).state_dict(), 'weights.pth')"
+        )
+    if 'data.pkl' in ends:
+        return None
+    if names and all(name.endswith('.npy') for name in names):
+        return (
+            'an .npz archive of numpy, which is not read: weights are files of '
+            'torch.save or .safetensors files. If its names are those of the net: '
+            'torch.save({k: torch.from_numpy(v) for k, v in numpy.load(path).items()}, '
+            "'weights.pth')"
+        )
+    first = ', '.join(names[:3]) or 'nothing'
+    return (
+        f'a zip archive of other files ({first}): unpack it and write the path of the '
+        'weights'
     )
 
 
@@ -227,8 +277,4 @@ def _damaged(source: str, error: Exception) -> CheckpointError:
 
 _ZIP = Format(_read_zip)
 _OLD = Format(_read_old)
-_NPZ = Format(
-    lambda path, source, device: Content(read_npz(path, source, device), {}),
-    shapes_of_npz,
-)
 _SAFETENSORS = Format(_read_safetensors, _shapes_of_safetensors)

@@ -12,8 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from ...errors import CheckpointError
-from .digest import hash_beside, sha256_of
-from .download import check_digest
+from .download import check_digest, hash_beside, sha256_of
 from .file_formats import recognise
 from .sources import bring
 from .unwrap import check_finite, check_size, unwrap, without_prefixes
@@ -62,8 +61,8 @@ def read_checkpoint(
     """Read the weights of a file or an address.
 
     The format is told by the content, not by the suffix: files of ``torch.save``
-    (``.pth``, ``.pt``, ``.bin``, ``.ckpt``, ``.pkl``), ``.safetensors`` and numpy's
-    ``.npz``. Plain pickles are refused, as reading them can run any code.
+    (``.pth``, ``.pt``, ``.bin``, ``.ckpt``, ``.pkl``) and ``.safetensors``. Plain
+    pickles are refused, as reading them can run any code.
 
     Args:
         source: A path; an ``http(s)://`` address, downloaded once into torch's hub

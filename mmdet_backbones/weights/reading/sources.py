@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ...errors import CheckpointError
-from . import timm_hub as timm_source
 from .download import cache_path, expected_digest, fetch, first_rank_first, probe
+
+# As timm names its files on the hub, the safe format first.
+_HUB_FILES = ('model.safetensors', 'pytorch_model.bin')
 
 
 class Located(NamedTuple):
@@ -144,6 +146,54 @@ def _torchvision(name: str, download: bool) -> str:
     return str(chosen.url)
 
 
+def _timm(name: str, download: bool) -> str | Path:
+    """Find the file or address behind ``timm://resnet50`` or ``resnet50.a1_in1k``.
+
+    Without ``download`` the Hugging Face hub is not asked for files that its cache
+    lacks.
+    """
+    import timm
+
+    tags = timm.list_pretrained(f'{name.partition(".")[0]}.*')
+    if not timm.is_model(name) or ('.' in name and name not in tags):
+        near = tags[:5] or get_close_matches(name, timm.list_pretrained(), n=3)
+        hint = f': write timm://{" or timm://".join(near)}' if near else ''
+        raise ValueError(f"timm publishes no weights '{name}'{hint}")
+    cfg: Any = timm.get_pretrained_cfg(name)
+    if cfg.file:
+        return Path(cfg.file)
+    if cfg.hf_hub_id:
+        return _from_hub(cfg.hf_hub_id, cfg.hf_hub_filename, download)
+    if cfg.url:
+        return cfg.url
+    raise ValueError(f"timm publishes no weights of '{name}'")
+
+
+def _from_hub(repo_id: str, filename: str | None, download: bool) -> str | Path:
+    from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    names = (filename,) if filename else _HUB_FILES
+    for name in names:
+        # One file in the cache is enough, and asks nothing of the network.
+        cached = try_to_load_from_cache(repo_id, name)
+        if isinstance(cached, str):
+            return Path(cached)
+    if not download:
+        return hf_hub_url(repo_id, names[0])
+    for name in names:
+        try:
+            return Path(hf_hub_download(repo_id, name))
+        except LocalEntryNotFoundError as error:
+            raise OSError(
+                f'{repo_id} is not in the cache of the Hugging Face hub, and the hub '
+                'cannot be reached'
+            ) from error
+        except EntryNotFoundError:
+            continue
+    raise OSError(f'{repo_id} on the Hugging Face hub has no {" or ".join(names)}')
+
+
 def _open_mmlab(name: str, download: bool) -> str | Path:
     """Find the file behind ``open-mmlab://`` in mmengine's table."""
     from mmengine.runner import checkpoint as table
@@ -178,7 +228,7 @@ SCHEMES: dict[str, Callable[[str, bool], str | Path]] = {
     'https': lambda name, download: f'https://{name}',
     'torchvision': _torchvision,
     'modelzoo': _torchvision,
-    'timm': timm_source.locate,
+    'timm': _timm,
     'open-mmlab': _open_mmlab,
     'openmmlab': _open_mmlab,
     'mmcls': _mmcls,

@@ -57,7 +57,7 @@ def unwrap(content: Any, source: str) -> tuple[dict[str, Tensor], str | None]:
     if not tensors:
         raise CheckpointError(
             f"'{source}' holds no weights: expected tensors by name, or those under "
-            f'one of {", ".join(_WRAPPERS)}; got {_outline(content)}'
+            f'one of {", ".join(_WRAPPERS)}; got {_describe(content)}'
         )
     return without_prefixes(tensors), '.'.join(path) or None
 
@@ -187,7 +187,7 @@ def _problem(key: Any, value: Tensor) -> str | None:
     return None
 
 
-def _outline(content: Any) -> str:
+def _describe(content: Any) -> str:
     if not isinstance(content, Mapping):
         return f'a {type(content).__name__}'
     keys = [str(key)[:40] for key, _ in zip(content, range(_NAMED), strict=False)]
