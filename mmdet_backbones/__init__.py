@@ -22,7 +22,7 @@ _LAZY = {
     'MMPretrainBackbone': 'adapters.mmpretrain.backbone',
     'SimpleFeaturePyramid': 'necks.simple_feature_pyramid',
     'SingleLevel': 'necks.single_level',
-    'PretrainedWeightsError': 'weights.loading.report',
+    'PretrainedWeightsError': 'errors',
     'fuse_for_inference': 'inference.fusion',
 }
 __all__ = ['__version__', *_LAZY]
