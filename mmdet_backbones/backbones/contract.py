@@ -17,7 +17,8 @@ from ..levels import (
     describe_levels,
     select_levels,
 )
-from ..weights.loading.loader import load_pretrained, split_init_cfg
+from ..weights.loading.init_cfg import split_init_cfg
+from ..weights.loading.loader import load_pretrained
 from ..weights.loading.report import LoadReport
 from ..weights.names.dialect import Dialect
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
@@ -12,6 +11,7 @@ from torch import nn
 
 from ..shapes.build import without_initialisation
 from ..shapes.parts import blocks_of, dissect, part_of
+from ..weights.names.libraries import without_root
 from .contract import Backbone
 
 LAYER_WISE, STAGE_WISE = 'layer_wise', 'stage_wise'
@@ -177,7 +177,7 @@ def _renamed(backbone: nn.Module, values: Mapping[str, int]) -> dict[str, float]
     joined = {name.replace('.', '_'): value for name, value in values.items()}
     found: dict[str, float] = {}
     for name, _ in backbone.named_parameters():
-        inner = re.sub(r'^timm_model\.((model|body)\.)?', '', name).replace('.', '_')
+        inner = without_root(name).replace('.', '_')
         if inner in joined:
             found[name] = joined[inner]
     return found

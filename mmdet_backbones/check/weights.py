@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -19,26 +18,13 @@ from ..shapes.build import idle_parameters
 from ..shapes.parts import largest_parts
 from ..weights.loading.loader import examine_checkpoint
 from ..weights.loading.matching import all_prefixes
-from ..weights.names.kinds import differ, kind_of
+from ..weights.names.kinds import differ, kind_of, other_kind_by_file
 from ..weights.reading.reader import Checkpoint, read_shapes
 from ..weights.reading.sources import locate_checkpoint
 from .findings import Finding, line
 
 # Below which share of a foreign class's parameters nothing useful is loaded.
 _MIN_COVERAGE = 0.95
-# Words in the names of published files, special ones before general ones.
-_NAMED_KINDS = (
-    (r'shufflenet_?v1', 'ShuffleNetV1'),
-    (r'shufflenet_?v2', 'ShuffleNetV2'),
-    (r'mobilenet_?v2', 'MobileNetV2'),
-    (r'mobilenet_?v3', 'MobileNetV3'),
-    (r'efficientnet', 'EfficientNet'),
-    (r'res2net', 'Res2Net'),
-    (r'convnext', 'ConvNeXt'),
-    (r'swin', 'Swin'),
-    (r'vgg', 'VGG'),
-    (r'darknet', 'Darknet'),
-)
 
 
 def check_weights(subject: Subject, ask: bool = False) -> Iterator[Finding]:
@@ -136,10 +122,8 @@ def _fitting_prefix(
 def _by_name(net: nn.Module, weights: Pretrained, key: str) -> Iterator[Finding]:
     """Without the file, its name may still say that it is of another net."""
     here = kind_of(net.state_dict())
-    name = weights.checkpoint.lower().rpartition('/')[2]
-    there = next((k for word, k in _NAMED_KINDS if re.search(word, name)), None)
-    kinds = {kind for _, kind in _NAMED_KINDS}
-    if here is None or not differ(here, there) or not set(here.split(' or ')) & kinds:
+    there = other_kind_by_file(here, weights.checkpoint)
+    if there is None:
         return
     cure: tuple[str, ...] = ()
     full_width = getattr(net, 'widen_factor', 1.0) == 1.0

@@ -10,7 +10,7 @@ from torchvision import models
 from mmdet_backbones import PretrainedWeightsError
 from mmdet_backbones.registry import MODELS
 from mmdet_backbones.weights import load_pretrained
-from mmdet_backbones.weights.names.kinds import kind_of
+from mmdet_backbones.weights.names.kinds import kind_of, other_kind_by_file
 
 
 def build(kind, **arguments):
@@ -204,3 +204,19 @@ def test_a_fresh_layer_norm_of_an_output_may_be_frozen(tmp_path):
 def test_kinds_of_nets_are_told_by_their_names(name, kind):
     with torch.device('meta'):
         assert kind_of(timm.create_model(name).state_dict()) == kind
+
+
+@pytest.mark.parametrize(
+    ('kind', 'checkpoint', 'other'),
+    [
+        ('ShuffleNetV2', 'https://host/shufflenet_v1_1x-5666.pth', 'ShuffleNetV1'),
+        ('MobileNetV2', 'torchvision://mobilenet_v3_small', 'MobileNetV3'),
+        ('MobileNetV3 or EfficientNet', 'timm://efficientnet_b0', None),
+        ('MobileNetV2 or EfficientNet', 'timm://mobilenetv3_small_100', 'MobileNetV3'),
+        ('ResNet', 'torchvision://vgg16', None),
+        ('VGG', 'work_dirs/vgg/epoch_12.pth', None),
+        (None, 'torchvision://vgg16', None),
+    ],
+)
+def test_names_of_files_tell_of_which_net_they_are(kind, checkpoint, other):
+    assert other_kind_by_file(kind, checkpoint) == other

@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+from timm.models import adapt_input_conv
 from torchvision import models
 
 from mmdet_backbones import PretrainedWeightsError
@@ -61,6 +62,15 @@ def test_a10_a_stem_of_four_channels_is_not_frozen_at_random(saved):
     expected = source.conv1.weight.detach() * 0.75
     torch.testing.assert_close(net.conv1.weight[:, :3], expected)
     torch.testing.assert_close(net.conv1.weight[:, 3], expected[:, 0])
+
+
+@pytest.mark.parametrize('channels', [1, 2, 4, 5, 6])
+def test_a_stem_is_adapted_as_timm_does_it(saved, channels):
+    source = models.resnet18()
+    net = build('ResNet', depth=18, in_channels=channels)
+    load_pretrained(net, saved(source))
+    expected = adapt_input_conv(channels, source.conv1.weight.detach())
+    torch.testing.assert_close(net.conv1.weight.detach(), expected)
 
 
 def test_a_depthwise_kernel_is_no_stem(saved):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...registry import MODELS
-from ...weights.names.of_mmpretrain import ALL
+from ...weights.names.libraries import INTO_MMPRETRAIN
 from ..adoption import AdoptedBackbone
 
 _OUTSIDE = (
@@ -61,7 +61,7 @@ class MMPretrainBackbone(AdoptedBackbone):
         (128, 256, 512)
     """
 
-    dialects = ALL
+    dialects = INTO_MMPRETRAIN
 
     def __init__(
         self,

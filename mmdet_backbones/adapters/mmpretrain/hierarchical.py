@@ -7,7 +7,7 @@ from typing import Any
 
 from ...levels import IMAGENET
 from ...registry import MODELS
-from ...weights.names import of_mmpretrain as keys
+from ...weights.names import swin_convnext_vit as keys
 from ..adoption import AdoptedBackbone
 from .backbone import model_dict
 

@@ -12,7 +12,7 @@ from ...backbones.contract import Backbone
 from ...levels import Preprocess, check_frozen_stages, select_levels
 from ...registry import MODELS
 from ...shapes.parts import blocks_of, part_of
-from ...weights.names.of_timm import DIALECTS
+from ...weights.names.libraries import INTO_TIMM
 
 if TYPE_CHECKING:
     from .nets import Options
@@ -66,7 +66,7 @@ class TIMMBackbone(Backbone):
         [(1, 128, 8, 12), (1, 256, 4, 6), (1, 512, 2, 3)]
     """
 
-    dialects = DIALECTS
+    dialects = INTO_TIMM
 
     def __init__(
         self,

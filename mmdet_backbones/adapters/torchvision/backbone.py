@@ -10,7 +10,7 @@ from ...backbones.contract import Backbone
 from ...levels import Preprocess, check_frozen_stages
 from ...registry import MODELS
 from ...shapes.parts import part_of
-from ...weights.names.of_torchvision import DIALECTS
+from ...weights.names.libraries import INTO_TORCHVISION
 
 
 @MODELS.register_module()
@@ -71,7 +71,7 @@ class TorchvisionBackbone(Backbone):
         [(1, 512, 8, 12), (1, 512, 4, 6)]
     """
 
-    dialects = DIALECTS
+    dialects = INTO_TORCHVISION
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from torchvision.models import VisionTransformer
 from ...levels import Level, select_levels
 from ...shapes.parts import dissect
 from ...shapes.repeated import repeated_shapes
-from ...weights.names.of_torchvision import HEADS
+from ...weights.names.libraries import HEADS
 from ..inputs import fit_map, pad_to_multiple
 from .graph import FeatureMap, Survey, extract, survey
 from .nets import build

@@ -13,7 +13,7 @@ from mmengine.model import constant_init
 from torch import Tensor, nn
 
 from ...registry import MODELS
-from ...weights.names.resnet import DEEP_STEM_OF_MMPRETRAIN, DEEP_STEM_OF_TIMM
+from ...weights.names.resnet_vgg import RES2NET
 from ..checkpointing import checkpointed
 from .arguments import PLUGIN_POSITIONS, resolve_stage_blocks
 from .net import ResidualNet, StagePlan, deformable, init_layer, read_any_format
@@ -112,7 +112,7 @@ class Res2Net(ResidualNet):
     """
 
     variants = VARIANTS
-    dialects = (DEEP_STEM_OF_TIMM, DEEP_STEM_OF_MMPRETRAIN)
+    dialects = RES2NET
 
     def __init__(
         self,

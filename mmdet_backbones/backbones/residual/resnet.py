@@ -8,12 +8,7 @@ from typing import Any
 from torch import nn
 
 from ...registry import MODELS
-from ...weights.names.resnet import (
-    DEEP_STEM_OF_TIMM,
-    DETECTRON2,
-    MMPRETRAIN,
-)
-from ...weights.names.transformers import RESNET as TRANSFORMERS
+from ...weights.names.resnet_vgg import RESNET
 from ..checkpointing import checkpoint_blocks
 from .arguments import is_positive, resolve_stage_blocks
 from .net import ResidualNet, StagePlan
@@ -123,7 +118,7 @@ class ResNet(ResidualNet):
     """
 
     variants = VARIANTS
-    dialects = (DEEP_STEM_OF_TIMM, MMPRETRAIN, DETECTRON2, TRANSFORMERS)
+    dialects = RESNET
 
     def __init__(
         self,

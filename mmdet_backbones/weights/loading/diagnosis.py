@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ...shapes.build import without_initialisation
+from ..names.dialect import is_computed
 from ..names.kinds import differ, kind_of
-from .matching import Match, all_prefixes, is_computed, match
-from .relatives import fitting_relative
+from .matching import Match, all_prefixes, match
 from .report import LoadReport
 
 if TYPE_CHECKING:
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 
 _FIXED_NORMS = ('FrozenBN', 'FrozenBatchNorm2d', 'FrozenBatchNormAct2d')
 _NAMED = 5
+# Variants that are tried; each takes some milliseconds to build without weights.
+_MOST = 20
+_ENOUGH = 0.95
 
 
 def refusal(
@@ -102,7 +108,7 @@ def _names(backbone: Target) -> list[str]:
 def _other_size(backbone: Target, state_dict: Mapping[str, Tensor]) -> str | None:
     if kind_of(state_dict) is None:
         return None
-    found = fitting_relative(backbone, state_dict)
+    found = _fitting_variant(backbone, state_dict)
     if found is None:
         return None
     name, arguments = found
@@ -163,8 +169,98 @@ def _blocks(name: str) -> list[tuple[str, str]]:
 
 
 def _own_variant(backbone: Target) -> str | None:
-    found = fitting_relative(backbone, backbone.state_dict())
+    found = _fitting_variant(backbone, backbone.state_dict())
     return found[0] if found is not None else None
+
+
+def _fitting_variant(
+    backbone: Target, state_dict: Mapping[str, Tensor]
+) -> tuple[str, str] | None:
+    """Find the net of the same class that a checkpoint was made for.
+
+    Returns:
+        The name of the net and the arguments to write, or None.
+    """
+    best: tuple[int, str, str] | None = None
+    for name, arguments in islice(_variants(backbone), _MOST):
+        expected = _shapes(backbone, arguments)
+        if not expected:
+            continue
+        found = match(state_dict, expected, backbone.dialects)
+        if found.coverage(expected) < _ENOUGH:
+            continue
+        # A shallow net finds all it needs in the file of a deep one.
+        left = len(found.unexpected)
+        if best is None or left < best[0]:
+            text = ', '.join(f'{k}={v!r}' for k, v in arguments.items())
+            best = (left, name, text)
+        if left == 0:
+            break
+    return best[1:] if best is not None else None
+
+
+def _shapes(backbone: Target, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Names and shapes of the parameters of a net; none if it cannot be built."""
+    kind = type(backbone).__name__
+    name = arguments.get('model_name')
+    try:
+        with torch.device('meta'), without_initialisation():
+            if kind not in _LIBRARIES or name is None:
+                return type(backbone)(**arguments).state_dict()
+            net, root = _LIBRARIES[kind](name)
+    except (ValueError, TypeError, RuntimeError, NotImplementedError):
+        return {}
+    # Whole nets, as finding the levels of each would take a second.
+    return {
+        f'{root}{key}': value
+        for key, value in net.state_dict().items()
+        if not any(d.is_head(key) for d in backbone.dialects[:1])
+    }
+
+
+def _timm(name: str) -> tuple[nn.Module, str]:
+    import timm
+
+    return timm.create_model(name), 'timm_model.'
+
+
+def _torchvision(name: str) -> tuple[nn.Module, str]:
+    from torchvision import models
+
+    return models.get_model(name, weights=None), 'body.'
+
+
+_LIBRARIES = {'TIMMBackbone': _timm, 'TorchvisionBackbone': _torchvision}
+
+
+def _variants(backbone: Target) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, arguments in type(backbone).variants.items():
+        yield name, dict(arguments)
+    model = getattr(backbone, 'model_name', None)
+    kind = type(backbone).__name__
+    names = _siblings(kind, model) if isinstance(model, str) else []
+    for name in names:
+        yield name, dict(model_name=name)
+
+
+def _siblings(kind: str, model: str) -> list[str]:
+    """Names of the models that differ from one in numbers and sizes only."""
+    if kind == 'TIMMBackbone':
+        import timm
+
+        names = timm.list_models()
+    else:
+        from torchvision import models
+
+        names = models.list_models(module=models)
+    stem = _stem(model)
+    return sorted((n for n in names if _stem(n) == stem), key=lambda n: (len(n), n))
+
+
+def _stem(name: str) -> str:
+    """Letters at the start: `resnet` of `resnet50`, `convnext` of `convnext_tiny`."""
+    found = re.match(r'[a-z]+(?:v\d)?', name)
+    return found[0] if found else name
 
 
 def _unknown(report: LoadReport, state_dict: Mapping[str, Tensor]) -> str:

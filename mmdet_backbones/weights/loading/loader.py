@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,57 +14,17 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from ...errors import PretrainedWeightsError
+from ..names.dialect import PREFIXES, is_computed
+from ..names.libraries import without_root
 from ..reading.reader import Checkpoint, read_checkpoint
 from ..reading.unwrap import check_finite
 from .adapt import adapt
 from .diagnosis import deeper_refusal, frozen_refusal, refusal
-from .matching import PREFIXES, Match, is_computed, match
+from .matching import Match, match
 from .report import Adapted, LoadReport, Mismatch, StageCount
 
 if TYPE_CHECKING:
     from .target import Target
-
-_ARGUMENTS = (
-    'checkpoint',
-    'prefix',
-    'min_coverage',
-    'map_location',
-    'allow_random_frozen',
-)
-
-
-def split_init_cfg(
-    init_cfg: dict | Sequence[dict] | None,
-) -> tuple[list[dict[str, Any]], list[dict]]:
-    """Separate the arguments of :func:`load_pretrained` from other initialisers.
-
-    Args:
-        init_cfg: As mmengine's ``BaseModule`` takes it.
-
-    Returns:
-        The arguments of each ``Pretrained`` entry, and all other entries.
-
-    Raises:
-        TypeError: If a ``Pretrained`` entry has no or unknown arguments.
-    """
-    entries = [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or [])
-    pretrained, others = [], []
-    for entry in entries:
-        if getattr(entry['type'], '__name__', entry['type']) not in (
-            'Pretrained',
-            'PretrainedInit',
-        ):
-            others.append(entry)
-            continue
-        arguments = {key: value for key, value in entry.items() if key != 'type'}
-        unknown = [key for key in arguments if key not in _ARGUMENTS]
-        if unknown or 'checkpoint' not in arguments:
-            raise TypeError(
-                "init_cfg=dict(type='Pretrained') takes checkpoint, and optionally "
-                f'{", ".join(_ARGUMENTS[1:])}; got {", ".join(arguments) or "nothing"}'
-            )
-        pretrained.append(arguments)
-    return pretrained, others
 
 
 def load_pretrained(
@@ -251,7 +210,7 @@ def _count(
 def _stage_name(key: str) -> str:
     # `timm_model.blocks.3.0.conv.weight` belongs to `blocks.3`, `layer1.0.conv1.weight`
     # to `layer1`: wrappers say nothing, a number after a plural name is the stage.
-    parts = re.sub(r'^(?:timm_model\.(?:model\.)?|body\.)', '', key).split('.')[:-1]
+    parts = without_root(key).split('.')[:-1]
     if len(parts) > 1 and parts[1].isdigit() and not parts[0][-1].isdigit():
         return '.'.join(parts[:2])
     return parts[0] if parts else key

@@ -2,61 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..names.dialect import OWN, Dialect
-
-# Under what the programs of self-supervised training, of detection and of the
-# transformers library keep a backbone. The first of two that fit alike is taken.
-PREFIXES = (
-    '',
-    'backbone.',
-    'backbone.body.',
-    'backbone.bottom_up.',
-    'model.backbone.',
-    'encoder.',
-    'encoder_q.',
-    'encoder_q.0.',
-    'base_encoder.',
-    'online_net.0.',
-    'online_net.backbone.',
-    'target_net.0.',
-    'teacher.backbone.',
-    'teacher.',
-    'student.backbone.',
-    'student.',
-    'momentum_encoder.',
-    'img_backbone.',
-    'image_encoder.',
-    'visual.',
-    'trunk.',
-    'model.',
-    'resnet.',
-    'swin.',
-    'convnext.',
-    'dinov2.',
-    'basenet.',
-)
-# mmcls and mmcv keep averaged weights as buffers, whose names must have no dots.
-_AVERAGED = 'ema_'
-
-# What a net computes from its own arguments. The counter of batch normalisation is
-# missing in older files and has no influence with a fixed momentum.
-_COMPUTED = re.compile(
-    r'(?:^|\.)(?:num_batches_tracked|relative_position_index|rel_position_index|'
-    r'relative_coords_table|attn_mask|position_ids)$'
-)
-
-
-def is_computed(key: str) -> bool:
-    """Tell whether a net computes this tensor by itself, so that nothing is missed."""
-    return _COMPUTED.search(key) is not None
+from ..names.dialect import AVERAGED, OWN, PREFIXES, Dialect, is_computed
 
 
 @dataclass(frozen=True)
@@ -122,73 +75,80 @@ def match(
     Returns:
         The best match; without any tensor if nothing fits.
     """
-    forward: dict[str, dict[str, tuple[str, ...]]] = {}
-    best = (0, 0, Match(unexpected=tuple(state_dict)))
-    views: dict[str, dict[str, str]] = {}
+    readings = _readings(state_dict, expected, dialects, prefixes)
+    # The first of those that fit alike.
+    best = max(readings, key=lambda r: _score(r, expected, state_dict), default=None)
+    chosen = Match()
+    if best is not None and best.names:
+        found = {
+            key: _found(
+                tuple(best.in_file[name] for name in names),
+                state_dict,
+                best.dialect.reader(key, names[0]),
+            )
+            for key, names in best.names.items()
+        }
+        chosen = Match(best.dialect, best.prefix, found)
+    return _with_rest(_averaged(state_dict, expected, chosen) or chosen, state_dict)
+
+
+class _Reading(NamedTuple):
+    """One way to understand the names of a file.
+
+    Attributes:
+        dialect: In which they are understood.
+        prefix: Under which they stand.
+        names: In the dialect, of what the file has of each tensor of the backbone.
+        in_file: What stands in the file, by name in the dialect.
+    """
+
+    dialect: Dialect
+    prefix: str
+    names: dict[str, tuple[str, ...]]
+    in_file: dict[str, str]
+
+
+def _readings(
+    state_dict: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    dialects: Sequence[Dialect],
+    prefixes: Iterable[str],
+) -> Iterator[_Reading]:
+    spelled: dict[str, dict[str, tuple[str, ...]]] = {}
     for prefix in prefixes:
-        keys = [key for key in state_dict if key.startswith(prefix)]
-        if keys:
-            views[prefix] = {key[len(prefix) :]: key for key in keys}
-    for prefix, view in views.items():
-        for dialect in _candidates(dialects, view):
-            renewed = {new: view[old] for new, old in dialect.renew(view).items()}
-            if dialect.through is not None or dialect.name not in forward:
-                forward[dialect.name] = dialect.names(expected, renewed)
-            names = forward[dialect.name]
-            score = _score(names, renewed, expected, state_dict)
-            if score > best[:2]:
-                found = _collect(names, renewed, expected, state_dict, dialect)
-                best = (*score, Match(dialect, prefix, found))
-    averaged = _averaged(state_dict, expected, best)
-    chosen = averaged or best[2]
-    return _with_rest(chosen, state_dict)
-
-
-def _candidates(dialects: Sequence[Dialect], view: Mapping[str, str]) -> list[Dialect]:
-    return [OWN, *(d for d in dialects if d.fits(view))]
+        cut = len(prefix)
+        view = {key[cut:]: key for key in state_dict if key.startswith(prefix)}
+        for dialect in (OWN, *(d for d in dialects if d.fits(view))) if view else ():
+            in_file = {new: view[old] for new, old in dialect.renew(view).items()}
+            # A table over two sources depends on the file, any other is spelled once.
+            if dialect.through is not None or dialect.name not in spelled:
+                spelled[dialect.name] = dialect.names(expected, in_file)
+            names = {
+                key: parts
+                for key, parts in spelled[dialect.name].items()
+                if all(part in in_file for part in parts)
+            }
+            yield _Reading(dialect, prefix, names, in_file)
 
 
 def _score(
-    names: Mapping[str, tuple[str, ...]],
-    renewed: Mapping[str, str],
-    expected: Mapping[str, Tensor],
-    state_dict: Mapping[str, Tensor],
+    reading: _Reading, expected: Mapping[str, Tensor], state_dict: Mapping[str, Tensor]
 ) -> tuple[int, int]:
     """Count the names that fit, then those that also have the right size."""
-    fitting, sized = 0, 0
-    for key, parts in names.items():
-        if key in expected and all(part in renewed for part in parts):
-            fitting += 1
-            numel = sum(state_dict[renewed[part]].numel() for part in parts)
-            sized += numel == expected[key].numel()
-    return fitting, sized
+    sized = sum(
+        expected[key].numel()
+        == sum(state_dict[reading.in_file[name]].numel() for name in names)
+        for key, names in reading.names.items()
+    )
+    return len(reading.names), sized
 
 
-def _collect(
-    names: Mapping[str, tuple[str, ...]],
-    renewed: Mapping[str, str],
-    expected: Mapping[str, Tensor],
+def _found(
+    names: tuple[str, ...],
     state_dict: Mapping[str, Tensor],
-    dialect: Dialect,
-) -> dict[str, Found]:
-    found = {}
-    for key in expected:
-        parts = names.get(key, ())
-        if parts and all(part in renewed for part in parts):
-            files = tuple(renewed[part] for part in parts)
-            found[key] = _source(key, parts[0], files, state_dict, dialect)
-    return found
-
-
-def _source(
-    key: str,
-    name: str,
-    files: tuple[str, ...],
-    state_dict: Mapping[str, Tensor],
-    dialect: Dialect,
+    change: Callable[[Tensor], Tensor] | None = None,
 ) -> Found:
-    tensors = [state_dict[file] for file in files]
-    change = dialect.reader(key, name)
+    tensors = [state_dict[name] for name in names]
 
     def make() -> Tensor:
         # Late, so that no more than one tensor is held twice.
@@ -201,26 +161,21 @@ def _source(
         shape = (sum(t.shape[0] for t in tensors), *tensors[0].shape[1:])
     else:
         shape = tuple(tensors[0].shape)
-    return Found(files, shape, make)
+    return Found(names, shape, make)
 
 
 def _averaged(
-    state_dict: Mapping[str, Tensor],
-    expected: Mapping[str, Tensor],
-    best: tuple[int, int, Match],
+    state_dict: Mapping[str, Tensor], expected: Mapping[str, Tensor], best: Match
 ) -> Match | None:
     """Take mmcls' averaged copies if the file has nothing else under these names."""
-    if not any(key.startswith(_AVERAGED) for key in state_dict):
-        return None
-    for prefix in (f'{_AVERAGED}backbone_', _AVERAGED):
-        found = {}
-        for key in expected:
-            name = prefix + key.replace('.', '_')
-            if name in state_dict:
-                tensor = state_dict[name]
-                shape = tuple(tensor.shape)
-                found[key] = Found((name,), shape, lambda t=tensor: t)  # type: ignore[misc]
-        if len(found) > best[0]:
+    for prefix in (f'{AVERAGED}backbone_', AVERAGED):
+        names = {key: prefix + key.replace('.', '_') for key in expected}
+        found = {
+            key: _found((name,), state_dict)
+            for key, name in names.items()
+            if name in state_dict
+        }
+        if len(found) > len(best.found):
             return Match(OWN, prefix, found)
     return None
 
@@ -232,19 +187,16 @@ def _with_rest(chosen: Match, state_dict: Mapping[str, Tensor]) -> Match:
     for key in state_dict:
         if key in used:
             continue
+        short = key.removeprefix(chosen.prefix)
         if not key.startswith(chosen.prefix):
             outside += 1
-            continue
-        short = key[len(chosen.prefix) :]
-        if chosen.dialect.is_head(short):
+        elif chosen.dialect.is_head(short):
             heads += 1
-        elif not is_computed(short) and not short.startswith(_AVERAGED):
-            unexpected.append(short)
-        elif short.startswith(_AVERAGED):
+        elif short.startswith(AVERAGED):
             outside += 1
-    return Match(
-        chosen.dialect, chosen.prefix, chosen.found, heads, tuple(unexpected), outside
-    )
+        elif not is_computed(short):
+            unexpected.append(short)
+    return replace(chosen, heads=heads, unexpected=tuple(unexpected), outside=outside)
 
 
 def all_prefixes(state_dict: Mapping[str, Any]) -> Iterator[str]:

@@ -11,6 +11,30 @@ from torch import Tensor
 Renumber = Callable[[Collection[str]], Mapping[str, str]]
 _HEADS = r'(?:fc|head|classifier)\.'
 
+# Under what the programs of self-supervised training, of detection and of the
+# transformers library keep a backbone. The first of two that fit alike is taken.
+PREFIXES = (
+    '', 'backbone.', 'backbone.body.', 'backbone.bottom_up.', 'model.backbone.',
+    'encoder.', 'encoder_q.', 'encoder_q.0.', 'base_encoder.', 'online_net.0.',
+    'online_net.backbone.', 'target_net.0.', 'teacher.backbone.', 'teacher.',
+    'student.backbone.', 'student.', 'momentum_encoder.', 'img_backbone.',
+    'image_encoder.', 'visual.', 'trunk.', 'model.', 'resnet.', 'swin.', 'convnext.',
+    'dinov2.', 'basenet.',
+)  # fmt: skip
+# mmcls and mmcv keep averaged weights as buffers, whose names must have no dots.
+AVERAGED = 'ema_'
+# What a net computes from its own arguments. The counter of batch normalisation is
+# missing in older files and has no influence with a fixed momentum.
+_COMPUTED = re.compile(
+    r'(?:^|\.)(?:num_batches_tracked|relative_position_index|rel_position_index|'
+    r'relative_coords_table|attn_mask|position_ids)$'
+)
+
+
+def is_computed(key: str) -> bool:
+    """Tell whether a net computes this tensor by itself, so that nothing is missed."""
+    return _COMPUTED.search(key) is not None
+
 
 @dataclass(frozen=True)
 class Form:
@@ -110,11 +134,12 @@ class Dialect:
             One name, or several of tensors that are stacked, by key of the backbone.
             Whether the file has them is not said.
         """
-        if self.through is not None:
-            inside = {name: key for key, name in self.through.spell(theirs).items()}
-            met = {key: inside.get(name) for key, name in self.spell(ours).items()}
-            return {key: (name,) for key, name in met.items() if name is not None}
-        return {key: self.pieces(name) for key, name in self.spell(ours).items()}
+        spelled = self.spell(ours)
+        if self.through is None:
+            return {key: self.pieces(name) for key, name in spelled.items()}
+        # Both tables lead to the names of a third source, where they meet.
+        met = {name: key for key, name in self.through.spell(theirs).items()}
+        return {key: (met[name],) for key, name in spelled.items() if name in met}
 
     def pieces(self, name: str) -> tuple[str, ...]:
         """Names of the tensors that the source keeps under one name of the table."""
@@ -206,13 +231,7 @@ def _apply(rules: Sequence[tuple[str, str]], key: str) -> str:
 OWN = Dialect('own names', marker='')
 
 
-def backwards(
-    table: Dialect,
-    name: str,
-    marker: str,
-    heads: str = _HEADS,
-    base: Dialect | None = None,
-) -> Dialect:
+def backwards(table: Dialect, name: str, marker: str, heads: str = _HEADS) -> Dialect:
     """Return a dialect for the nets of the source of another table.
 
     Args:
@@ -220,6 +239,5 @@ def backwards(
         name: See :class:`Dialect`, like all that follow.
         marker: Of the other source.
         heads: Of the other source.
-        base: From the backbone's names to those of the nets.
     """
-    return Dialect(name, marker, heads=heads, base=base, through=table)
+    return Dialect(name, marker, heads=heads, through=table)

@@ -1,0 +1,92 @@
+"""What ``init_cfg`` of a part of a config says about pretrained weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_ARGUMENTS = (
+    'checkpoint',
+    'prefix',
+    'min_coverage',
+    'map_location',
+    'allow_random_frozen',
+)
+
+
+def split_entries(init_cfg: Any) -> tuple[list[dict], list[dict]]:
+    """Tell entries about pretrained weights from other initialisers.
+
+    Args:
+        init_cfg: As mmengine's ``BaseModule`` takes it.
+
+    Returns:
+        The ``Pretrained`` entries, and all others.
+
+    Raises:
+        TypeError: If it is no dict with a ``type``, nor a list of such.
+    """
+    entries = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
+    pretrained: list[dict] = []
+    others: list[dict] = []
+    for entry in entries if init_cfg else ():
+        if not isinstance(entry, Mapping) or 'type' not in entry:
+            raise TypeError(
+                'init_cfg must be a dict with a type or a list of such, got '
+                f"{entry!r}: write init_cfg=dict(type='Pretrained', "
+                "checkpoint='<path or http address>')"
+            )
+        name = getattr(entry['type'], '__name__', entry['type'])
+        is_pretrained = name in ('Pretrained', 'PretrainedInit')
+        (pretrained if is_pretrained else others).append(entry)
+    return pretrained, others
+
+
+def split_init_cfg(init_cfg: Any) -> tuple[list[dict[str, Any]], list[dict]]:
+    """Separate the arguments of :func:`load_pretrained` from other initialisers.
+
+    Args:
+        init_cfg: As mmengine's ``BaseModule`` takes it.
+
+    Returns:
+        The arguments of each ``Pretrained`` entry, and all other entries.
+
+    Raises:
+        TypeError: If a ``Pretrained`` entry has no or unknown arguments, or
+            ``init_cfg`` is no dict with a ``type``, nor a list of such.
+    """
+    pretrained, others = split_entries(init_cfg)
+    found = []
+    for entry in pretrained:
+        arguments = {key: value for key, value in entry.items() if key != 'type'}
+        unknown = [key for key in arguments if key not in _ARGUMENTS]
+        if unknown or 'checkpoint' not in arguments:
+            raise TypeError(
+                "init_cfg=dict(type='Pretrained') takes checkpoint, and optionally "
+                f'{", ".join(_ARGUMENTS[1:])}; got {", ".join(arguments) or "nothing"}'
+            )
+        found.append(arguments)
+    return found, others
+
+
+def drop_pretrained(
+    part: dict[str, Any], unless: Callable[[dict], bool] = lambda entry: False
+) -> list[dict]:
+    """Take the pretrained weights out of the ``init_cfg`` of a part of a config.
+
+    Args:
+        part: Changed in place.
+        unless: Tells which entries stay.
+
+    Returns:
+        The entries that were taken out.
+
+    Raises:
+        TypeError: As :func:`split_entries`.
+    """
+    pretrained, others = split_entries(part.get('init_cfg'))
+    dropped = [entry for entry in pretrained if not unless(entry)]
+    if dropped:
+        kept = [entry for entry in pretrained if entry not in dropped]
+        part['init_cfg'] = [*others, *kept] or None
+    return dropped

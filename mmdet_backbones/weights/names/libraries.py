@@ -1,0 +1,66 @@
+"""Which checkpoints people load into the nets of each library."""
+
+from __future__ import annotations
+
+import re
+from types import ModuleType
+
+from . import mobile, resnet_vgg, swin_convnext_vit
+from .dialect import Dialect
+
+# Under what our classes keep the net of a library. timm wraps some of its nets into its
+# extractors of feature maps.
+_TIMM_ROOT = r'^timm_model\.(?:(?:model|body)\.)?'
+_TORCHVISION_ROOT = r'^body\.'
+# Top-level parts of torchvision's nets that come after the last feature map. The
+# classifier of SqueezeNet is convolutional and would pass for a feature map.
+HEADS = ('classifier', 'fc', 'head', 'heads', 'aux1', 'aux2', 'AuxLogits')
+
+_TIMM = Dialect(
+    'timm',
+    marker=r'(?!timm_model\.)',
+    rules=(
+        (_TIMM_ROOT, ''),
+        # It flattens containers of some nets: `stages.0` becomes `stages_0`,
+        # `stem.conv1` becomes `stem_conv1`.
+        (r'^(stem(?!_dct)|features|patch_embed|\w+?(?=_\d+\.))_(\w+)\.', r'\1.\2.'),
+    ),
+    heads=r'(?:head|fc|classifier|conv_head|norm|bn2|fc_norm|head_drop)\.',
+)
+_TORCHVISION = Dialect(
+    'torchvision',
+    marker=r'(?!body\.)',
+    rules=((_TORCHVISION_ROOT, ''),),
+    older=(
+        # Published files of DenseNet and ViT are older than the classes; torchvision
+        # renames their keys while it loads them.
+        (r'(denselayer\d+\.(?:norm|relu|conv))\.([12])\.', r'\1\2.'),
+        (r'\.mlp\.linear_1\.', '.mlp.0.'),
+        (r'\.mlp\.linear_2\.', '.mlp.3.'),
+    ),
+    heads=rf'(?:{"|".join(HEADS)})\.',
+)
+
+
+def without_root(key: str) -> str:
+    """Take off what our classes put before the names of a library's net."""
+    return re.sub(f'{_TIMM_ROOT}|{_TORCHVISION_ROOT}', '', key)
+
+
+_FAMILIES: tuple[ModuleType, ...] = (mobile, swin_convnext_vit, resnet_vgg)
+INTO_TIMM: tuple[Dialect, ...] = (
+    _TIMM,
+    *(table.on(_TIMM) for family in _FAMILIES for table in family.INTO_TIMM),
+)
+INTO_TORCHVISION: tuple[Dialect, ...] = (
+    _TORCHVISION,
+    *(
+        table.on(_TORCHVISION)
+        for family in _FAMILIES
+        for table in family.INTO_TORCHVISION
+    ),
+)
+# Which family is meant, the keys tell.
+INTO_MMPRETRAIN: tuple[Dialect, ...] = tuple(
+    table for family in _FAMILIES for table in family.INTO_MMPRETRAIN
+)

@@ -1,0 +1,114 @@
+"""Key names of ResNet, Res2Net and VGG in all sources."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import replace
+
+from .dialect import Dialect, backwards
+
+_DEEP_STEM_OF_TIMM = Dialect(
+    'deep stem of the Res2Net authors and of timm',
+    marker=r'conv1\.6\.',
+    rules=((r'^stem\.7\.', 'bn1.'), (r'^stem\.(\d)\.', r'conv1.\1.')),
+)
+_DEEP_STEM_OF_MMPRETRAIN = Dialect(
+    'deep stem of mmpretrain',
+    marker=r'stem\.0\.conv\.',
+    rules=tuple(
+        (rf'^stem\.{3 * i + offset}\.', f'stem.{i}.{layer}.')
+        for i in range(3)
+        for offset, layer in enumerate(('conv', 'bn'))
+    ),
+)
+_MMPRETRAIN = Dialect(
+    'ResNet-D of mmpretrain',
+    marker=_DEEP_STEM_OF_MMPRETRAIN.marker,
+    rules=(
+        *_DEEP_STEM_OF_MMPRETRAIN.rules,
+        # The only shortcut with nothing to average, for which it has no place.
+        (r'^(layer1\.0\.downsample)\.1\.', r'\1.0.'),
+        (r'^(layer1\.0\.downsample)\.2\.', r'\1.1.'),
+    ),
+)
+_DETECTRON2 = Dialect(
+    'detectron2',
+    marker=r'(?:bottom_up\.)?(?:stem\.conv1|res2\.0\.conv1)\.',
+    rules=(
+        (r'\.downsample\.0\.', '.shortcut.'),
+        (r'\.downsample\.1\.', '.shortcut.norm.'),
+        (r'\.conv2\.conv_offset\.', '.conv2_offset.'),
+        (r'(^|\.)(?:bn|gn)(\d)\.', r'\1conv\2.norm.'),
+        (r'^conv1\.', 'stem.conv1.'),
+        *((rf'^layer{i}\.', f'res{i + 1}.') for i in range(1, 6)),
+    ),
+    older=((r'^bottom_up\.', ''),),
+    # Its detectors keep the neck inside the backbone.
+    heads=r'(?:bottom_up\.)?(?:linear|fpn_\w+|top_block)\.',
+)
+_TRANSFORMERS = Dialect(
+    'ResNet of transformers',
+    marker=r'(?:resnet\.)?embedder\.embedder\.convolution\.',
+    rules=(
+        *(
+            (rf'^(layer\d\..+)\.{part}{i}\.', rf'\1.layer.{i - 1}.{name}.')
+            for i in (1, 2, 3)
+            for part, name in (('conv', 'convolution'), ('bn', 'normalization'))
+        ),
+        (r'\.downsample\.0\.', '.shortcut.convolution.'),
+        (r'\.downsample\.1\.', '.shortcut.normalization.'),
+        *((rf'^layer{i}\.', f'encoder.stages.{i - 1}.layers.') for i in (1, 2, 3, 4)),
+        (r'^conv1\.', 'embedder.embedder.convolution.'),
+        (r'^bn1\.', 'embedder.embedder.normalization.'),
+    ),
+    heads=r'(?:classifier|pooler)\.',
+)
+
+_VGG_LAYER = re.compile(r'features\.(\d+)\.(conv|bn)\.(\w+)$')
+
+
+def _count_layers(keys: Collection[str]) -> dict[str, str]:
+    """Count layers one by one, as torchvision does, not blocks of a convolution."""
+    matches = {key: m for key in keys if (m := _VGG_LAYER.match(key))}
+    blocks = {int(m[1]) for m in matches.values()}
+    # A convolution and its activation, with a normalisation between them or not.
+    step = 3 if any(m[2] == 'bn' for m in matches.values()) else 2
+    first, starts = 0, {}
+    for block in range(max(blocks, default=-1) + 1):
+        starts[block] = first
+        # A number without parameters is a pooling.
+        first += step if block in blocks else 1
+    return {
+        key: f'features.{starts[int(m[1])] + (m[2] == "bn")}.{m[3]}'
+        for key, m in matches.items()
+    }
+
+
+_VGG_MMPRETRAIN_TO_TORCHVISION = Dialect(
+    'VGG of torchvision and timm',
+    marker=r'features\.0\.weight$',
+    renumber=_count_layers,
+    heads=r'(?:classifier|pre_logits|head)\.',
+)
+# The text detector CRAFT cuts torchvision's VGG16-BN into four slices; a fifth one
+# holds layers of its own.
+_CRAFT = Dialect(
+    'VGG16-BN of CRAFT',
+    marker=r'basenet\.slice1\.0\.',
+    older=((r'^basenet\.slice[1-4]\.', 'features.'),),
+)
+_VGG_OF_MMPRETRAIN = backwards(
+    _VGG_MMPRETRAIN_TO_TORCHVISION, 'VGG of mmpretrain', r'features\.0\.conv\.'
+)
+
+# Which checkpoints go into our own nets and into those of each library.
+RESNET = (_DEEP_STEM_OF_TIMM, _MMPRETRAIN, _DETECTRON2, _TRANSFORMERS)
+RES2NET = (_DEEP_STEM_OF_TIMM, _DEEP_STEM_OF_MMPRETRAIN)
+INTO_TIMM = (_TRANSFORMERS, _CRAFT, _VGG_OF_MMPRETRAIN)
+INTO_TORCHVISION = INTO_TIMM
+INTO_MMPRETRAIN = (
+    _VGG_MMPRETRAIN_TO_TORCHVISION,
+    replace(_CRAFT, renumber=_count_layers),
+    _TRANSFORMERS,
+)
