@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from ..detector_config.detector import Subject
+from ..detector_config.weights import pretrained_of
 from ..engine.launch import require_model
 from ..errors import UserError, explain
 from .arguments import check_arguments
@@ -73,6 +74,10 @@ def check_config(
         text = 'it has no backbone of a detector of mmdet: nothing was checked'
         return [Finding('model', 'model', text, (), 'warning')]
     findings: list[Finding] = []
+    try:
+        pretrained_of(subject.backbone)
+    except TypeError as error:
+        return [Finding('weights', f'{subject.place}.backbone.init_cfg', str(error))]
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         for rule in (*RULES, *(TRAINING_RULES if training else ())):

@@ -13,6 +13,8 @@ from mmengine.logging import MessageHub
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 
+from ..weights.loading.init_cfg import drop_pretrained
+
 SIZE = (128, 128)
 # Enough to test the decoder; small images have fewer places than a real query set.
 _QUERIES = 20
@@ -124,9 +126,7 @@ def _lessen(part: Any) -> None:
 def _forget_weights(part: Any) -> None:
     """Take every download out of a config."""
     if isinstance(part, dict):
-        init = part.get('init_cfg')
-        if isinstance(init, Mapping) and init.get('type') == 'Pretrained':
-            part['init_cfg'] = None
+        drop_pretrained(part)
         for value in part.values():
             _forget_weights(value)
     elif isinstance(part, (list, tuple)):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ..weights.loading.init_cfg import split_entries
+
 
 class Pretrained(NamedTuple):
     """What a config says about pretrained weights.
@@ -33,18 +35,19 @@ def pretrained_of(backbone: Mapping[str, Any]) -> Pretrained | None:
     Returns:
         Those of ``init_cfg``, of ``pretrained`` or of ``checkpoint_path``; None if it
         starts from random weights.
+
+    Raises:
+        TypeError: If ``init_cfg`` is no dict with a ``type``, nor a list of such.
     """
-    given = backbone.get('init_cfg')
-    entries = given if isinstance(given, (list, tuple)) else [given]
-    for entry in entries:
-        if isinstance(entry, Mapping) and entry.get('type') == 'Pretrained':
-            return Pretrained(
-                str(entry.get('checkpoint')),
-                entry.get('prefix'),
-                'init_cfg',
-                entry.get('min_coverage', 0.95),
-                entry.get('allow_random_frozen', False),
-            )
+    entries, _ = split_entries(backbone.get('init_cfg'))
+    for entry in entries[:1]:
+        return Pretrained(
+            str(entry.get('checkpoint')),
+            entry.get('prefix'),
+            'init_cfg',
+            entry.get('min_coverage', 0.95),
+            entry.get('allow_random_frozen', False),
+        )
     pretrained = backbone.get('pretrained')
     if pretrained is True and 'model_name' in backbone:
         return Pretrained(f'timm://{backbone["model_name"]}', None, 'pretrained')

@@ -14,6 +14,7 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseModule, revert_sync_batchnorm
 
 from ..errors import CheckpointError, UserError, explain
+from ..weights.loading.init_cfg import drop_pretrained, split_entries
 from ..weights.reading.reader import read_checkpoint
 from ..weights.reading.sources import locate_checkpoint
 
@@ -60,8 +61,8 @@ def build_detector(cfg: Config, checkpoint: str | None, device: str) -> tuple[An
     model = copy.deepcopy(cfg.get('model') or {})
     if 'backbone' not in model:
         raise UserError(_NO_BACKBONE)
-    absent = list(_forget_absent(model))
     try:
+        absent = list(_forget_absent(model))
         detector = revert_sync_batchnorm(MODELS.build(model))
         if checkpoint is None:
             _initialise(detector)
@@ -155,24 +156,19 @@ def _describe(checkpoint: str | None, absent: list[str], model: Mapping) -> str:
         return f'weights of {checkpoint}'
     if absent:
         return f'RANDOM weights: {_first(absent)} is not on this machine'
-    sources = [str(init['checkpoint']) for init in _pretrained(model)]
+    sources = [
+        str(entry.get('checkpoint'))
+        for part in _with_init(model)
+        for entry in split_entries(part['init_cfg'])[0]
+    ]
     return f'not trained, from {_first(sources)}' if sources else 'RANDOM weights'
 
 
 def _forget_absent(model: Any) -> Iterator[str]:
     """Take out and name the pretrained weights that would have to be downloaded."""
     for part in list(_with_init(model)):
-        entries = _entries(part)
-        absent = [e for e in entries if _is_pretrained(e) and not _is_here(e)]
-        yield from (str(entry['checkpoint']) for entry in absent)
-        if absent:
-            left = [entry for entry in entries if entry not in absent]
-            part['init_cfg'] = left or None
-
-
-def _pretrained(model: Any) -> Iterator[Mapping[str, Any]]:
-    for part in _with_init(model):
-        yield from filter(_is_pretrained, _entries(part))
+        for entry in drop_pretrained(part, unless=_is_here):
+            yield str(entry['checkpoint'])
 
 
 def _with_init(part: Any) -> Iterator[dict[str, Any]]:
@@ -186,18 +182,9 @@ def _with_init(part: Any) -> Iterator[dict[str, Any]]:
             yield from _with_init(value)
 
 
-def _entries(part: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    init = part['init_cfg']
-    return [init] if isinstance(init, Mapping) else list(init)
-
-
-def _is_pretrained(entry: Mapping[str, Any]) -> bool:
-    kind = entry.get('type')
-    name = getattr(kind, '__name__', kind)
-    return name in ('Pretrained', 'PretrainedInit') and bool(entry.get('checkpoint'))
-
-
 def _is_here(entry: Mapping[str, Any]) -> bool:
+    if not entry.get('checkpoint'):
+        return True
     try:
         return not isinstance(locate_checkpoint(entry['checkpoint']), str)
     except CheckpointError:

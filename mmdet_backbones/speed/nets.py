@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..catalog.entries import find
 from ..errors import UserError, explain
 from ..inference.fusion import fuse_for_inference
+from ..weights.loading.init_cfg import drop_pretrained
 
 
 @dataclass(frozen=True)
@@ -181,9 +182,7 @@ def _swapped_model(name: str, detector: str) -> Any:
         config = Config.fromfile(save(Order(detector, name, Path(folder) / 'one.py')))
     model = config.model
     for part in (model, *(p for p in model.values() if isinstance(p, dict))):
-        init = part.get('init_cfg')
-        if isinstance(init, dict) and init.get('type') == 'Pretrained':
-            part['init_cfg'] = None
+        drop_pretrained(part)
     return model
 
 

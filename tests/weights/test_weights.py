@@ -4,11 +4,13 @@ import pytest
 import timm
 import torch
 from mmengine.logging import MMLogger
+from mmengine.model import PretrainedInit
 from safetensors.torch import save_file
 
 from mmdet_backbones import PretrainedWeightsError, TIMMBackbone
+from mmdet_backbones.detector_config.weights import pretrained_of
 from mmdet_backbones.weights import CheckpointError, load_pretrained, read_checkpoint
-from mmdet_backbones.weights.loading.loader import split_init_cfg
+from mmdet_backbones.weights.loading.init_cfg import drop_pretrained, split_init_cfg
 
 NET = 'resnet18'
 
@@ -247,6 +249,31 @@ def test_init_cfg_is_split():
 def test_unknown_arguments_of_init_cfg(extra):
     with pytest.raises(TypeError, match='takes checkpoint'):
         split_init_cfg(dict(type='Pretrained', **extra))
+
+
+@pytest.mark.parametrize(
+    'init_cfg', ['net.pth', dict(checkpoint='net.pth'), [{}], ['net.pth'], 3]
+)
+def test_an_init_cfg_that_is_none_says_what_to_write(init_cfg):
+    net = TIMMBackbone(NET, init_cfg=init_cfg)
+    with pytest.raises(TypeError, match=r"write init_cfg=dict\(type='Pretrained'"):
+        net.init_weights()
+    with pytest.raises(TypeError, match='init_cfg must be'):
+        pretrained_of(dict(type='ResNet', init_cfg=init_cfg))
+
+
+def test_pretrained_weights_are_taken_out_of_a_config():
+    other = dict(type='Kaiming', layer='Conv2d')
+    here, far = (dict(type='Pretrained', checkpoint=c) for c in ('a.pth', 'b.pth'))
+    part = dict(init_cfg=[far, other, here])
+    dropped = drop_pretrained(part, unless=lambda entry: entry is here)
+    assert (dropped, part) == ([far], dict(init_cfg=[other, here]))
+    part = dict(init_cfg=dict(type=PretrainedInit, checkpoint='a.pth'))
+    assert drop_pretrained(part) == [dict(type=PretrainedInit, checkpoint='a.pth')]
+    assert part == dict(init_cfg=None)
+    for init_cfg in (None, other, []):
+        part = dict(init_cfg=init_cfg)
+        assert (drop_pretrained(part), part) == ([], dict(init_cfg=init_cfg))
 
 
 def test_min_coverage_out_of_range(tmp_path):
