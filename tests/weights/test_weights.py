@@ -5,9 +5,11 @@ import timm
 import torch
 from mmengine.logging import MMLogger
 from mmengine.model import PretrainedInit
+from planted import RETINANET, load
 from safetensors.torch import save_file
 
 from mmdet_backbones import PretrainedWeightsError, TIMMBackbone
+from mmdet_backbones.check.config import check_config
 from mmdet_backbones.detector_config.weights import pretrained_of
 from mmdet_backbones.weights import CheckpointError, load_pretrained, read_checkpoint
 from mmdet_backbones.weights.loading.init_cfg import drop_pretrained, split_init_cfg
@@ -260,6 +262,15 @@ def test_an_init_cfg_that_is_none_says_what_to_write(init_cfg):
         net.init_weights()
     with pytest.raises(TypeError, match='init_cfg must be'):
         pretrained_of(dict(type='ResNet', init_cfg=init_cfg))
+
+
+@pytest.mark.parametrize('init_cfg', ['net.pth', dict(checkpoint='net.pth')])
+def test_the_check_of_a_config_reports_such_an_init_cfg(tmp_path, init_cfg):
+    backbone = dict(_delete_=True, type='mmdet_backbones.ResNet', depth=50)
+    model = dict(backbone=dict(**backbone, init_cfg=init_cfg))
+    (finding,) = check_config(load(tmp_path, RETINANET, model=model))
+    assert (finding.rule, finding.key) == ('weights', 'model.backbone.init_cfg')
+    assert "write init_cfg=dict(type='Pretrained'" in finding.problem
 
 
 def test_pretrained_weights_are_taken_out_of_a_config():

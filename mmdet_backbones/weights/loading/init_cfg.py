@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 _ARGUMENTS = (
@@ -30,7 +30,7 @@ def split_entries(init_cfg: Any) -> tuple[list[dict], list[dict]]:
     pretrained: list[dict] = []
     others: list[dict] = []
     for entry in entries if init_cfg else ():
-        if not isinstance(entry, Mapping) or 'type' not in entry:
+        if not isinstance(entry, dict) or 'type' not in entry:
             raise TypeError(
                 'init_cfg must be a dict with a type or a list of such, got '
                 f"{entry!r}: write init_cfg=dict(type='Pretrained', "
