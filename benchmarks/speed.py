@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mmdet_backbones.inference.fusion import fuse_for_inference
 from mmdet_backbones.registry import MODELS
 from mmdet_backbones.speed.memory import peak_memory
-from mmdet_backbones.speed.nets import Settings, Subject, count_flops
+from mmdet_backbones.speed.nets import PreparedNet, Settings, count_flops
 from mmdet_backbones.speed.timing import time_rounds
 
 CHANNELS_LAST = torch.channels_last
@@ -49,26 +49,26 @@ def images(batch: int, side: int, last: bool = False) -> Tensor:
     return found.contiguous(memory_format=CHANNELS_LAST) if last else found
 
 
-def inference(name: str, net: nn.Module, x: Tensor) -> Subject:
+def inference(name: str, net: nn.Module, x: Tensor) -> PreparedNet:
     def step() -> Any:
         with torch.inference_mode():
             return net(x)
 
     net.eval()
-    return Subject(name, net, step)
+    return PreparedNet(name, net, step)
 
 
-def training(name: str, net: nn.Module, x: Tensor) -> Subject:
+def training(name: str, net: nn.Module, x: Tensor) -> PreparedNet:
     def step() -> None:
         net.zero_grad(set_to_none=True)
         sum(level.mean() for level in net(x)).backward()
 
     net.train()
-    return Subject(name, net, step)
+    return PreparedNet(name, net, step)
 
 
 def rows(
-    subjects: Sequence[Subject], batch: int, rounds: int
+    subjects: Sequence[PreparedNet], batch: int, rounds: int
 ) -> list[tuple[str, float, float, float]]:
     """Name, median milliseconds, ratio, and billions of operations per second."""
     times = time_rounds(subjects, Settings(batch=batch, rounds=rounds))

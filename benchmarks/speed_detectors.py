@@ -17,7 +17,7 @@ from speed import CHANNELS_LAST, images, inference, report, rows, table, trainin
 
 from mmdet_backbones.inference.fusion import fuse_for_inference
 from mmdet_backbones.registry import MODELS
-from mmdet_backbones.speed.nets import Settings, Subject
+from mmdet_backbones.speed.nets import PreparedNet, Settings
 from mmdet_backbones.speed.timing import time_rounds
 
 DETECTORS = {
@@ -57,7 +57,7 @@ def predicting(
     last: bool = False,
     fuse: bool = False,
     compile: bool = False,
-) -> Subject:
+) -> PreparedNet:
     from mmdet.registry import MODELS as HOST
     from mmdet.testing import demo_mm_inputs
     from mmdet.utils import register_all_modules
@@ -81,7 +81,7 @@ def predicting(
         with torch.inference_mode():
             return net(**data, mode='predict')
 
-    return Subject(name, net, step)
+    return PreparedNet(name, net, step)
 
 
 def formats(rounds: int, peak: float) -> list[str]:

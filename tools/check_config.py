@@ -7,6 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmdet_backbones.detector_config.read import read_config
 from mmdet_backbones.engine import launch
 from mmdet_backbones.errors import run
 
@@ -27,7 +28,7 @@ def check(args: argparse.Namespace) -> int:
     from mmdet_backbones.check.config import check_config
     from mmdet_backbones.check.findings import describe, errors_of
 
-    cfg = launch.read_config(args)
+    cfg = read_config(args)
     findings = check_config(cfg, fast=args.fast, num_gpus=args.gpus)
     if args.json:
         print(json.dumps([finding.to_dict() for finding in findings], indent=1))

@@ -8,6 +8,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmdet_backbones.detector_config.read import read_config
 from mmdet_backbones.engine import launch
 from mmdet_backbones.engine.lr_scaling import tabulate_rates
 from mmdet_backbones.errors import run
@@ -38,7 +39,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     args = parse_args()
-    cfg = launch.read_config(args)
+    cfg = read_config(args)
     rows = tabulate_rates(cfg, args.gpus, args.samples_per_gpu)
     if args.json:
         print(json.dumps(rows, indent=1))

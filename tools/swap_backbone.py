@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mmdet_backbones.check.config import check_config
 from mmdet_backbones.check.findings import describe
 from mmdet_backbones.errors import run
-from mmdet_backbones.swap.swapping import Order, save, swap
+from mmdet_backbones.swap.swapping import SwapOptions, save, swap
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,7 +33,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    order = Order(
+    order = SwapOptions(
         base=args.base,
         name=args.name,
         out=args.out,

@@ -5,6 +5,7 @@ import os
 import sys
 
 import mmdet_backbones  # noqa: F401
+from mmdet_backbones.detector_config.read import read_config
 from mmdet_backbones.engine import launch, testing
 from mmdet_backbones.errors import run
 
@@ -38,7 +39,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def test(args: argparse.Namespace) -> None:
-    cfg = launch.read_config(args)
+    cfg = read_config(args)
     launch.require_model(cfg)
     testing.set_checkpoint(cfg, args.checkpoint)
     testing.set_visualization(cfg, args.show, args.show_dir, args.wait_time)

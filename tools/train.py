@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import mmdet_backbones  # noqa: F401
+from mmdet_backbones.detector_config.read import read_config
 from mmdet_backbones.engine import launch
 from mmdet_backbones.engine.display import add_tensorboard
 from mmdet_backbones.engine.gpu_settings import require_gpu
@@ -48,7 +49,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def train(args: argparse.Namespace) -> None:
-    cfg = launch.read_config(args)
+    cfg = read_config(args)
     launch.require_model(cfg)
     if args.amp:
         launch.enable_amp(cfg)

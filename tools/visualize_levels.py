@@ -6,6 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmdet_backbones.detector_config.read import read_config
 from mmdet_backbones.engine import launch
 from mmdet_backbones.errors import UserError, run
 from mmdet_backbones.pictures.visualizing import (
@@ -76,7 +77,7 @@ def main() -> None:
     order = order_of(args)
     problems = problems_with(order)
     try:
-        cfg = launch.read_config(args)
+        cfg = read_config(args)
     except UserError as error:
         problems.insert(0, str(error))
     if problems:

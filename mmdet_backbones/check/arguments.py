@@ -4,43 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmengine.registry import MODELS, TASK_UTILS, DefaultScope
 
 from ..detector_config.arguments import arguments_of
+from ..detector_config.detector import DetectorConfig
+from ..detector_config.tree import dotted, walk
 from ..errors import explain
 from .findings import Finding, line
-
-if TYPE_CHECKING:
-    from ..detector_config.detector import Subject
 
 # Built from other registries, or not built at all.
 _SKIPPED = ('dcn', 'plugins', 'upsample', 'pipeline')
 
 
-def check_arguments(subject: Subject) -> Iterator[Finding]:
+def check_arguments(detector: DetectorConfig) -> Iterator[Finding]:
     """Report unknown classes, and arguments that a class does not take.
 
     An argument that was left over from the base config is the usual case: the dict of
     a new class was merged with that of the old one.
     """
-    with DefaultScope.overwrite_default_scope(subject.scope):
-        for place, part in _parts(subject.config.model, 'model'):
-            yield from _check(place, part)
-
-
-def _parts(part: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    if isinstance(part, Mapping):
-        if 'type' in part:
-            yield place, part
-        for key, value in part.items():
+    with DefaultScope.overwrite_default_scope(detector.scope):
+        for place, part in walk(detector.config.model, ('model',)):
             # norm_cfg, act_cfg and their kin take arguments of functions that build.
-            if key not in _SKIPPED and not key.endswith('_cfg'):
-                yield from _parts(value, f'{place}.{key}')
-    elif isinstance(part, (list, tuple)):
-        for index, value in enumerate(part):
-            yield from _parts(value, f'{place}.{index}')
+            skipped = any(s in _SKIPPED or str(s).endswith('_cfg') for s in place)
+            if 'type' in part and not skipped:
+                yield from _check(dotted(*place), part)
 
 
 def _check(place: str, part: Mapping[str, Any]) -> Iterator[Finding]:

@@ -6,17 +6,17 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import partial
 
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from ..detector_config.detector import Subject
+from ..detector_config.detector import DetectorConfig
 from ..detector_config.weights import pretrained_of
-from ..engine.launch import require_model
 from ..errors import UserError, explain
 from .arguments import check_arguments
 from .findings import Finding, describe, errors_of, in_order
-from .levels import check_backbone, check_levels
+from .levels import check_levels, unusable
 from .training import (
     check_batch,
     check_classes,
@@ -26,23 +26,8 @@ from .training import (
 )
 from .weights import check_frozen, check_gradients, check_weights
 
-Rule = Callable[[Subject], Iterator[Finding]]
-# Each rule looks at one thing and knows nothing of the others.
-RULES: tuple[Rule, ...] = (
-    check_arguments,
-    check_backbone,
-    check_levels,
-    check_padding,
-    check_classes,
-)
-# What matters only where training starts.
-TRAINING_RULES: tuple[Rule, ...] = (
-    check_frozen,
-    check_gradients,
-    check_preprocessing,
-    check_batch,
-    check_optimiser,
-)
+# A rule looks at one thing and knows nothing of the others.
+Rule = Callable[[DetectorConfig], Iterator[Finding]]
 
 
 def check_config(
@@ -61,7 +46,6 @@ def check_config(
     Returns:
         What is wrong, errors first; nothing if the config can be trained.
     """
-    subject = Subject(deepcopy(config), num_gpus)
     if 'model' not in config:
         text = (
             'the config has no model, as a base that others inherit from: there is '
@@ -70,33 +54,59 @@ def check_config(
         return [Finding('model', 'model', text, (), 'warning')]
     if not isinstance(config.get('model'), dict):
         return [Finding('model', 'model', 'the config has no detector with a backbone')]
-    if 'type' not in subject.backbone:
+    detector = DetectorConfig(deepcopy(config))
+    if 'type' not in detector.backbone:
         text = 'it has no backbone of a detector of mmdet: nothing was checked'
         return [Finding('model', 'model', text, (), 'warning')]
-    findings: list[Finding] = []
     try:
-        pretrained_of(subject.backbone)
+        pretrained_of(detector.backbone)
     except TypeError as error:
-        return [Finding('weights', f'{subject.place}.backbone.init_cfg', str(error))]
+        return [Finding('weights', f'{detector.key}.backbone.init_cfg', str(error))]
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        for rule in (*RULES, *(TRAINING_RULES if training else ())):
-            findings += rule(subject)
-        if training:
-            findings += check_weights(subject, ask=not fast)
+        findings = [*_apply_rules(detector, fast, num_gpus, training)]
         if not fast and not errors_of(findings):
-            findings += _run(subject, config)
+            findings += _run(detector, config)
     return in_order(findings)
 
 
-def _run(subject: Subject, config: Config) -> Iterator[Finding]:
+def _apply_rules(
+    detector: DetectorConfig, fast: bool, num_gpus: int, training: bool
+) -> Iterator[Finding]:
+    """Apply rules by what they look at; if that cannot be had, no more of them."""
+    always: dict[str, tuple[Rule, ...]] = {
+        'backbone': (check_arguments, check_classes),
+        'reader': (check_levels, check_padding),
+    }
+    # What matters only where training starts.
+    at_training: dict[str, tuple[Rule, ...]] = {
+        'backbone': (partial(check_batch, num_gpus=num_gpus),),
+        'net': (
+            check_frozen,
+            check_preprocessing,
+            partial(check_weights, ask=not fast),
+        ),
+        'levels': (check_gradients, check_optimiser),
+    }
+    for needed in ('backbone', 'net', 'outputs', 'levels', 'reader'):
+        try:
+            getattr(detector, needed)
+        except UserError as error:
+            yield from unusable(detector, needed, error)
+            return
+        rules = always.get(needed, ())
+        for rule in (*rules, *(at_training.get(needed, ()) if training else ())):
+            yield from rule(detector)
+
+
+def _run(detector: DetectorConfig, config: Config) -> Iterator[Finding]:
     """One step and one prediction of the whole detector, with random weights."""
     from .trial import SIZE, try_model
 
     # A window may be larger than the maps of a small image, and smaller than those of
     # the images that the detector trains on.
     sizes = (SIZE, *((side, side) for side in (256, 512)))
-    size = next((size for size in sizes if subject.takes(size)), SIZE)
+    size = next((size for size in sizes if detector.takes(size)), SIZE)
     try:
         trial = try_model(deepcopy(config).model, size)
     except Exception as error:  # whatever the parts of a foreign detector raise
@@ -127,7 +137,6 @@ def require_sound(config: Config, num_gpus: int = 1) -> None:
     Raises:
         UserError: Lists every finding, if one of them forbids training.
     """
-    require_model(config)
     findings = check_config(config, num_gpus=num_gpus)
     if errors_of(findings):
         raise UserError(

@@ -6,107 +6,91 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..detector_config.detector import Subject, combinations
+from ..detector_config.detector import DetectorConfig, combinations
 from ..detector_config.heads import head_strides
-from ..detector_config.neck_rules import (
-    NeckRule,
-    Part,
-    Strides,
-    output_strides,
-    type_name,
-)
-from ..detector_config.tree import plain
+from ..detector_config.neck_rules import Strides, output_strides
+from ..detector_config.tree import dotted, plain, type_name
 from ..errors import UserError
 from ..levels import Level, describe_levels, measure
 from .findings import Finding, line
 
 
-def check_backbone(subject: Subject) -> Iterator[Finding]:
-    """Report a backbone that cannot be built or does not run."""
-    key = f'{subject.place}.backbone'
-    if isinstance(subject.net, UserError):
-        yield Finding('backbone', key, str(subject.net))
-    elif isinstance(subject.outputs, UserError):
-        yield Finding('image size', key, str(subject.outputs), _free_size(subject))
-    elif subject.levels is None:
-        yield from _no_maps(subject)
+def unusable(
+    detector: DetectorConfig, what: str, error: UserError
+) -> Iterator[Finding]:
+    """Report what keeps the rules from being applied.
 
-
-def _free_size(subject: Subject) -> tuple[str, ...]:
-    ours = subject.twin_type
-    return (line(f'{subject.place}.backbone.type', ours),) if ours else ()
-
-
-def _no_maps(subject: Subject) -> Iterator[Finding]:
-    assert not isinstance(subject.outputs, UserError)
-    shapes = [tuple(output.shape) for output in subject.outputs]
-    turned = [
-        measure(i, output.permute(0, 3, 1, 2), subject.size)
-        if output.dim() == 4
-        else None
-        for i, output in enumerate(subject.outputs)
-    ]
-    key = f'{subject.place}.backbone'
-    height, width = subject.size
-    given = f'an image of {height} x {width} gives {", ".join(map(str, shapes))}'
-    if None not in turned:
+    Args:
+        detector: The config.
+        what: Attribute of it that cannot be had.
+        error: Why.
+    """
+    key = f'{detector.key}.backbone'
+    if what == 'net':
+        yield Finding('backbone', key, str(error))
+    elif what == 'outputs':
+        yield Finding('image size', key, str(error), _our_class(detector))
+    elif what == 'levels' and _are_channels_last(detector):
+        shapes = ', '.join(str(tuple(output.shape)) for output in detector.outputs)
+        height, width = detector.size
         yield Finding(
             'channels last',
             key,
-            f'the maps have shape (N, H, W, C), necks take (N, C, H, W): {given}',
-            _free_size(subject),
+            'the maps have shape (N, H, W, C), necks take (N, C, H, W): an image of '
+            f'{height} x {width} gives {shapes}',
+            _our_class(detector),
         )
-    else:
-        yield Finding(
-            'levels',
-            key,
-            'not every output is a map of shape (N, C, H, W) with the size of the '
-            f'image over a whole stride: {given}',
-        )
+    elif what == 'levels':
+        yield Finding('levels', key, str(error))
+    elif detector.model.get('neck') or detector.model.get('rpn_head'):
+        yield Finding('unknown', f'{detector.key}.neck', str(error), (), 'warning')
 
 
-def check_levels(subject: Subject) -> Iterator[Finding]:
+def _our_class(detector: DetectorConfig) -> tuple[str, ...]:
+    ours = detector.twin_type
+    return (line(f'{detector.key}.backbone.type', ours),) if ours else ()
+
+
+def _are_channels_last(detector: DetectorConfig) -> bool:
+    return all(
+        output.dim() == 4 and measure(0, output.permute(0, 3, 1, 2), detector.size)
+        for output in detector.outputs
+    )
+
+
+def check_levels(detector: DetectorConfig) -> Iterator[Finding]:
     """Report levels that the neck or the heads are not made for."""
-    if subject.levels is None:
-        return
-    if isinstance(subject.reader, UserError):
-        if subject.model.get('neck') or subject.model.get('rpn_head'):
-            key = f'{subject.place}.neck'
-            yield Finding('unknown', key, str(subject.reader), severity='warning')
-        return
-    place, reader, rule = subject.reader
     wrong = [
-        *_order(subject),
-        *_number(subject.levels, reader, rule),
-        *_fit(subject, subject.levels),
+        *_order(detector),
+        *_number(detector),
+        *_fit(detector, detector.levels),
     ]
-    better = _better(subject) if wrong else None
-    if wrong and better is not None:
-        yield from _by_levels(subject, wrong, better)
-    elif wrong:
-        key = f'{subject.place}.backbone.{_argument(subject)}'
-        yield Finding('levels', key, '; '.join(wrong), _by_heads(subject))
-    if better is None:
-        yield from _channels(subject, subject.levels, place, reader, rule)
+    better = _better(detector) if wrong else None
+    if better is not None:
+        yield _by_levels(detector, wrong, better)
+        return
+    if wrong:
+        key = f'{detector.key}.backbone.{_argument(detector)}'
+        yield Finding('levels', key, '; '.join(wrong), _by_heads(detector))
+    yield from _channels(detector)
 
 
-def _argument(subject: Subject) -> str:
-    return 'out_strides' if 'out_strides' in subject.backbone else 'out_indices'
+def _argument(detector: DetectorConfig) -> str:
+    return 'out_strides' if 'out_strides' in detector.backbone else 'out_indices'
 
 
-def _order(subject: Subject) -> Iterator[str]:
+def _order(detector: DetectorConfig) -> Iterator[str]:
     """What is wrong with the order of the levels themselves."""
-    assert subject.levels is not None
-    strides = [level.stride for level in subject.levels]
+    strides = detector.strides
     same = sorted({s for s in strides if strides.count(s) > 1})
-    if same and not _one_map(subject):
+    if same and not detector.reader.rule.single:
         yield (
             f'stride {", ".join(map(str, same))} comes twice: the levels are '
-            f'{describe_levels(subject.levels)}'
+            f'{describe_levels(detector.levels)}'
         )
     elif any(a > b for a, b in itertools.pairwise(strides)):
-        yield f'the levels are not shallow to deep: {describe_levels(subject.levels)}'
-    asked = subject.backbone.get('out_indices')
+        yield f'the levels are not shallow to deep: {describe_levels(detector.levels)}'
+    asked = detector.backbone.get('out_indices')
     if isinstance(asked, Sequence) and list(asked) != sorted(asked):
         yield (
             f'out_indices={tuple(asked)} does not change the order of the levels; they '
@@ -114,49 +98,48 @@ def _order(subject: Subject) -> Iterator[str]:
         )
 
 
-def _one_map(subject: Subject) -> bool:
-    assert not isinstance(subject.reader, UserError)
-    return subject.reader[2].single
-
-
-def _number(levels: Sequence[Level], reader: Part, rule: NeckRule) -> Iterator[str]:
-    expected = rule.count(reader)
+def _number(detector: DetectorConfig) -> Iterator[str]:
+    _, reader, rule = detector.reader
+    expected, levels = rule.count(reader), detector.levels
     if expected is not None and not rule.single and len(levels) != expected:
         yield f'{type_name(reader)} takes {expected} levels, the backbone gives ' + (
             f'{len(levels)}: {describe_levels(levels)}'
         )
 
 
-def _fit(subject: Subject, levels: Sequence[Level]) -> list[str]:
+def _fit(detector: DetectorConfig, levels: Sequence[Level]) -> list[str]:
     """Strides of the heads that their maps do not have."""
-    outputs = _outputs(subject, levels)
+    outputs = _outputs(detector, levels)
     if outputs is None:
         return []
-    assert not isinstance(subject.reader, UserError)
     # SSD rounds the strides of the maps that its neck adds.
-    count = len(levels) if subject.reader[2].fixed else None
+    count = len(levels) if detector.reader.rule.fixed else None
     return [
-        f'{subject.place}.{key}={list(given)} does not fit the strides '
+        f'{detector.key}.{key}={list(given)} does not fit the strides '
         f'{list(outputs)} of its maps'
-        for key, given in head_strides(subject.model).items()
-        if not _own_maps(subject, key, given)
+        for key, given in head_strides(detector.model).items()
+        if not _own_maps(detector, key, given)
         and not _inside(given[:count], outputs[:count])
     ]
 
 
-def _own_maps(subject: Subject, key: str, strides: Sequence[float]) -> bool:
+def _own_maps(detector: DetectorConfig, key: str, strides: Sequence[float]) -> bool:
     """Whether a head reads other maps than the neck's, or counts in another way."""
-    head = subject.model.get(key.partition('.')[0]) or {}
+    head = detector.model.get(key.partition('.')[0]) or {}
     # SOLO halves the first map and enlarges the last; YOLACT divides its image size
     # by the sizes of the maps.
     return 'SOLO' in type_name(head) or any(s != int(s) for s in strides)
 
 
-def _outputs(subject: Subject, levels: Sequence[Level]) -> Strides | None:
+def _outputs(detector: DetectorConfig, levels: Sequence[Level]) -> Strides | None:
     try:
-        return output_strides(subject.model, [level.stride for level in levels])
+        return output_strides(detector.model, _strides(levels))
     except (UserError, IndexError, KeyError):
         return None
+
+
+def _strides(levels: Sequence[Level]) -> tuple[int, ...]:
+    return tuple(level.stride for level in levels)
 
 
 def _inside(given: Sequence[float], outputs: Sequence[float]) -> bool:
@@ -168,84 +151,71 @@ def _inside(given: Sequence[float], outputs: Sequence[float]) -> bool:
     return False
 
 
-def _better(subject: Subject) -> tuple[Level, ...] | None:
+def _better(detector: DetectorConfig) -> tuple[Level, ...] | None:
     """Other levels of the same backbone that neck and heads are made for."""
-    assert not isinstance(subject.reader, UserError)
-    assert subject.levels is not None
-    _, reader, rule = subject.reader
-    strides = tuple(level.stride for level in subject.levels)
-    if strides == rule.strides:
+    _, reader, rule = detector.reader
+    own = detector.strides
+    if own == rule.strides:
         return None  # then it is the heads that are wrong
-    count = rule.count(reader) or len(subject.levels)
-    heads = head_strides(subject.model)
-    fitting = []
-    for chosen in combinations(subject.offered, count):
-        fits = _outputs(subject, chosen) is not None and not _fit(subject, chosen)
-        theirs = tuple(level.stride for level in chosen)
-        if fits and theirs != strides and (heads or theirs == rule.strides):
-            fitting.append(chosen)
-    # The usual strides first, then those that are the most like what was asked for.
-    return max(
-        fitting,
-        key=lambda chosen: (
-            tuple(level.stride for level in chosen) == rule.strides,
-            sum(level.stride in strides for level in chosen),
-        ),
-        default=None,
-    )
+    # Without heads that name strides only the usual ones are known to be right.
+    told = bool(head_strides(detector.model))
+
+    def likeness(chosen: tuple[Level, ...]) -> tuple[bool, int]:
+        """The usual strides first, then those that are the most like the own ones."""
+        strides = _strides(chosen)
+        return strides == rule.strides, sum(stride in own for stride in strides)
+
+    fitting = [
+        chosen
+        for chosen in combinations(detector.offered, rule.count(reader) or len(own))
+        if _strides(chosen) != own
+        and (told or likeness(chosen)[0])
+        and _outputs(detector, chosen) is not None
+        and not _fit(detector, chosen)
+    ]
+    return max(fitting, key=likeness, default=None)
 
 
 def _by_levels(
-    subject: Subject, wrong: Sequence[str], better: tuple[Level, ...]
-) -> Iterator[Finding]:
-    assert not isinstance(subject.reader, UserError)
-    place, reader, rule = subject.reader
-    argument = _argument(subject)
+    detector: DetectorConfig, wrong: Sequence[str], better: tuple[Level, ...]
+) -> Finding:
+    place, reader, rule = detector.reader
+    argument = _argument(detector)
     field = 'stride' if argument == 'out_strides' else 'index'
     value = tuple(getattr(level, field) for level in better)
-    backbone = f'{subject.place}.backbone'
-    cure = [line(f'{backbone}.{argument}', value)]
     settings = rule.settings(reader, [level.channels for level in better])
-    dotted = '.'.join(map(str, (subject.place, *place)))
+    key = f'{detector.key}.backbone.{argument}'
+    cure = [line(key, value)]
     cure += [
-        line(f'{dotted}.{key}', new)
-        for key, new in settings.items()
-        if plain(reader.get(key)) != new
+        line(dotted(detector.key, *place, name), new)
+        for name, new in settings.items()
+        if plain(reader.get(name)) != new
     ]
-    yield Finding('levels', f'{backbone}.{argument}', '; '.join(wrong), tuple(cure))
+    return Finding('levels', key, '; '.join(wrong), tuple(cure))
 
 
-def _by_heads(subject: Subject) -> tuple[str, ...]:
+def _by_heads(detector: DetectorConfig) -> tuple[str, ...]:
     """Follow the strides of the backbone in the heads."""
-    assert subject.levels is not None
-    outputs = _outputs(subject, subject.levels)
+    outputs = _outputs(detector, detector.levels)
     if outputs is None:
         return ()
     lines = []
-    for key, given in head_strides(subject.model).items():
+    for key, given in head_strides(detector.model).items():
         if not _inside(given, outputs) and len(given) == len(outputs):
             deep_first = given[0] > given[-1]
             new = list(outputs)[::-1] if deep_first else list(outputs)
-            lines.append(line(f'{subject.place}.{key}', new))
+            lines.append(line(f'{detector.key}.{key}', new))
     return tuple(lines)
 
 
-def _channels(
-    subject: Subject,
-    levels: Sequence[Level],
-    place: tuple[str | int, ...],
-    reader: Part,
-    rule: NeckRule,
-) -> Iterator[Finding]:
+def _channels(detector: DetectorConfig) -> Iterator[Finding]:
+    place, reader, rule = detector.reader
     given = rule.channels(reader)
-    if given is None:
-        return
-    found = [level.channels for level in levels]
+    found = [level.channels for level in detector.levels]
     expected = found[-1:] if rule.single else found
-    if given == expected:
+    if given is None or given == expected:
         return
     settings = rule.settings(reader, found)
-    dotted = '.'.join(map(str, (subject.place, *place)))
     named = reader['in_channels']
     order = 'deepest first' if rule.deep_first else 'shallow to deep'
     problem = (
@@ -256,11 +226,12 @@ def _channels(
         problem += f': the numbers are right and belong {order}'
     elif rule.deep_first:
         problem += f'; {type_name(reader)} names them {order}'
+    key = dotted(detector.key, *place)
     yield Finding(
         'channels',
-        f'{dotted}.in_channels',
+        f'{key}.in_channels',
         problem,
-        tuple(line(f'{dotted}.{key}', value) for key, value in settings.items()),
+        tuple(line(f'{key}.{name}', value) for name, value in settings.items()),
     )
 
 

@@ -13,9 +13,10 @@ from torch import nn
 
 from ..backbones.contract import Backbone
 from ..catalog.preprocessing import preprocess_of_weights, preprocess_settings
-from ..detector_config.detector import Subject
+from ..detector_config.detector import DetectorConfig
 from ..detector_config.heads import class_counts
-from ..detector_config.neck_rules import necks_of, rule_of, type_name
+from ..detector_config.neck_rules import necks_of, rule_of
+from ..detector_config.tree import dataset_of, dotted, type_name
 from ..detector_config.weights import pretrained_of
 from ..engine.lr_scaling import find_scale
 from ..engine.optimisation import optimiser_settings
@@ -27,16 +28,16 @@ from .findings import Finding, line
 _TOLERANCE = 1.0
 
 
-def check_preprocessing(subject: Subject) -> Iterator[Finding]:
+def check_preprocessing(detector: DetectorConfig) -> Iterator[Finding]:
     """Report mean, std or channel order that the pretrained weights do not expect."""
-    weights = pretrained_of(subject.backbone)
-    if weights is None or isinstance(subject.net, UserError):
+    weights = pretrained_of(detector.backbone)
+    if weights is None:
         return
-    ours = isinstance(subject.net, Backbone)
-    wanted = _wanted(subject.net, weights.checkpoint)
-    place, given = subject.place, subject.model.get('data_preprocessor')
+    ours = isinstance(detector.net, Backbone)
+    wanted = _wanted(detector.net, weights.checkpoint)
+    place, given = detector.key, detector.model.get('data_preprocessor')
     if not given:  # of a wrapper around the detector
-        place, given = 'model', subject.config.model.get('data_preprocessor')
+        place, given = 'model', detector.config.model.get('data_preprocessor')
     if wanted is None or not isinstance(given, Mapping):
         return
     settings = preprocess_settings(wanted)
@@ -77,18 +78,15 @@ def _alike(wanted: Any, given: Any) -> bool:
     )
 
 
-def check_padding(subject: Subject) -> Iterator[Finding]:
+def check_padding(detector: DetectorConfig) -> Iterator[Finding]:
     """Report images whose sizes the levels do not divide, where a neck needs that."""
-    levels = subject.levels
-    if levels is None or isinstance(subject.reader, UserError):
-        return
-    necks = necks_of(subject.model)
+    necks = necks_of(detector.model)
     try:
         doubling = [type_name(neck) for neck in necks if rule_of(neck).doubles]
     except UserError:
         return
-    given = subject.model.get('data_preprocessor') or {}
-    deepest = max(level.stride for level in levels)
+    given = detector.model.get('data_preprocessor') or {}
+    deepest = max(detector.strides)
     divisor = given.get('pad_size_divisor', 1)
     sizes = [
         (f'data_preprocessor.batch_augments.{i}.size_divisor', a['size_divisor'])
@@ -100,34 +98,27 @@ def check_padding(subject: Subject) -> Iterator[Finding]:
         for key, value in wrong:
             yield Finding(
                 'image size',
-                f'{subject.place}.{key}',
+                f'{detector.key}.{key}',
                 f'{doubling[0]} doubles the maps, so that sides of images must be '
                 f'multiples of {deepest}, the deepest stride; they are of {value}',
-                (line(f'{subject.place}.{key}', deepest),),
+                (line(f'{detector.key}.{key}', deepest),),
             )
 
 
-def check_classes(subject: Subject) -> Iterator[Finding]:
+def check_classes(detector: DetectorConfig) -> Iterator[Finding]:
     """Report heads whose number of classes is not that of the data set."""
     for split in ('train', 'val', 'test'):
-        dataset = _dataset(subject.config.get(f'{split}_dataloader'))
-        if dataset is None:
+        dataset = dataset_of(detector.config, split)
+        if 'type' not in dataset:
             continue
-        with DefaultScope.overwrite_default_scope(subject.scope):
+        with DefaultScope.overwrite_default_scope(detector.scope):
             classes = _metainfo(dataset, 'classes')
             things = _metainfo(dataset, 'thing_classes')
         # GroundingDINO's number is that of the tokens of its prompt.
-        reads_text = 'language_model' in subject.model
+        reads_text = 'language_model' in detector.model
         if split == 'train' and classes is not None and not reads_text:
-            yield from _heads(subject, classes, things)
+            yield from _heads(detector, classes, things)
         yield from _annotations(dataset, classes, f'{split}_dataloader.dataset')
-
-
-def _dataset(loader: Any) -> Mapping[str, Any] | None:
-    dataset = (loader or {}).get('dataset')
-    while isinstance(dataset, Mapping) and isinstance(dataset.get('dataset'), Mapping):
-        dataset = dataset['dataset']
-    return dataset if isinstance(dataset, Mapping) and 'type' in dataset else None
 
 
 def _metainfo(dataset: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
@@ -142,18 +133,19 @@ def _metainfo(dataset: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
 
 
 def _heads(
-    subject: Subject, classes: Sequence[str], things: Sequence[str] | None
+    detector: DetectorConfig, classes: Sequence[str], things: Sequence[str] | None
 ) -> Iterator[Finding]:
     # Of panoptic data the heads of boxes know the countable classes only.
     right = {len(classes)} if things is None else {len(classes), len(things)}
-    for key, count in class_counts(subject.model).items():
+    for place, count in class_counts(detector.model).items():
         if count not in right:
+            key = dotted(detector.key, *place)
             names = ', '.join(classes[:4]) + (', ...' if len(classes) > 4 else '')
             yield Finding(
                 'classes',
-                f'{subject.place}.{key}',
+                key,
                 f'the head has {count} classes, the data set {len(classes)} ({names})',
-                (line(f'{subject.place}.{key}', len(classes)),),
+                (line(key, len(classes)),),
             )
 
 
@@ -181,16 +173,21 @@ def _annotations(
         yield Finding('classes', f'{key}.metainfo', problem, (line_,), severity)
 
 
-def check_batch(subject: Subject) -> Iterator[Finding]:
-    """Report a learning rate that was chosen for another batch size."""
-    if not subject.config.get('train_dataloader'):
+def check_batch(detector: DetectorConfig, num_gpus: int = 1) -> Iterator[Finding]:
+    """Report a learning rate that was chosen for another batch size.
+
+    Args:
+        detector: The config.
+        num_gpus: Processes that will train together.
+    """
+    if not detector.config.get('train_dataloader'):
         return
     try:
-        scale = find_scale(subject.config, subject.num_gpus)
+        scale = find_scale(detector.config, num_gpus)
     except UserError as error:
         yield Finding('batch size', 'auto_scale_lr', str(error))
         return
-    enabled = (subject.config.get('auto_scale_lr') or {}).get('enable', True)
+    enabled = (detector.config.get('auto_scale_lr') or {}).get('enable', True)
     if scale is None or enabled or 0.5 <= scale.factor <= 2:
         return
     yield Finding(
@@ -204,28 +201,28 @@ def check_batch(subject: Subject) -> Iterator[Finding]:
     )
 
 
-def check_optimiser(subject: Subject) -> Iterator[Finding]:
+def check_optimiser(detector: DetectorConfig) -> Iterator[Finding]:
     """Report SGD with nets or weights that learn with AdamW only."""
-    weights = pretrained_of(subject.backbone)
-    if weights is None or subject.levels is None or isinstance(subject.net, UserError):
+    weights = pretrained_of(detector.backbone)
+    if weights is None:
         return
-    optimizer = (subject.config.get('optim_wrapper') or {}).get('optimizer') or {}
+    optimizer = (detector.config.get('optim_wrapper') or {}).get('optimizer') or {}
     if str(optimizer.get('type')) != 'SGD':
         return
-    name = subject.backbone.get('model_name') or type_name(subject.backbone)
-    arch = subject.backbone.get('arch')
+    name = detector.backbone.get('model_name') or type_name(detector.backbone)
+    arch = detector.backbone.get('arch')
     name = f'{name}-{arch}' if isinstance(arch, str) else name
     source = weights.checkpoint.partition('://')[0]
-    strides = [level.stride for level in subject.offered or subject.levels]
+    strides = [level.stride for level in detector.offered or detector.levels]
     try:
-        net = traits(subject.net, name, source, weights.checkpoint, strides)
+        net = traits(detector.net, name, source, weights.checkpoint, strides)
     except Exception:  # of nets of the host that refuse the size of the probe
-        twin = subject.twin
+        twin = detector.twin
         if twin is None:
             return
         net = traits(twin, name, source, weights.checkpoint, strides)
     recipe = choose_recipe(net)
-    settings, _ = optimiser_settings(subject.config, recipe, net.groups, True)
+    settings, _ = optimiser_settings(detector.config, recipe, net.groups, True)
     if not settings:
         return
     yield Finding(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from mmengine.logging import MessageHub
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 
+from ..detector_config.tree import Part, walk
 from ..weights.loading.init_cfg import drop_pretrained
 
 SIZE = (128, 128)
@@ -58,22 +59,14 @@ def try_config(path: Path, size: tuple[int, int] = SIZE) -> Trial:
 
 def try_model(model: Any, size: tuple[int, int] = SIZE) -> Trial:
     """As :func:`try_config`, for ``model`` of a config."""
-    from mmdet.registry import MODELS
-    from mmdet.utils import register_all_modules
-
-    register_all_modules(init_default_scope=False)
-    _forget_weights(model)
     if 'num_queries' in model:
         model.num_queries = min(model.num_queries, _QUERIES)
-    for name in ('train_cfg', 'test_cfg'):
-        _lessen(model.get(name))
-    # Heads synchronise over GPUs, which are not there.
-    detector = revert_sync_batchnorm(MODELS.build(model))
-    detector.init_weights()
-    # YOLOX's multi-scale training asks for the number of the iteration.
-    MessageHub.get_current_instance().update_info('iter', 0)
-    MessageHub.get_current_instance().update_info('epoch', 0)
-    batch = _batch(model, size)
+    for _, part in (*walk(model.get('train_cfg')), *walk(model.get('test_cfg'))):
+        for key in _FEW.keys() & part.keys():
+            if isinstance(part[key], int):
+                part[key] = min(part[key], _FEW[key])
+    detector = random_detector(model)
+    batch = synthetic_batch(model, size, boxes=(2, 3))
     detector.train()
     data = detector.data_preprocessor(batch, True)
     loss, _ = detector.parse_losses(detector(**data, mode='loss'))
@@ -97,38 +90,50 @@ def _predict(detector: Any, batch: dict[str, Any]) -> int:
     return sum(len(result.pred_instances) for result in results)
 
 
-def _batch(model: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+def random_detector(model: Any) -> Any:
+    """Build a detector from random numbers; nothing is downloaded.
+
+    Args:
+        model: ``model`` of a config; pretrained weights are taken out of it.
+    """
+    from mmdet.registry import MODELS
+    from mmdet.utils import register_all_modules
+
+    register_all_modules(init_default_scope=False)
+    for _, part in walk(model):
+        drop_pretrained(part)
+    # Heads synchronise over GPUs, which are not there.
+    detector = revert_sync_batchnorm(MODELS.build(model))
+    detector.init_weights()
+    # YOLOX's multi-scale training asks for the number of the iteration.
+    MessageHub.get_current_instance().update_info('iter', 0)
+    MessageHub.get_current_instance().update_info('epoch', 0)
+    return detector
+
+
+def synthetic_batch(
+    model: Part, size: tuple[int, int], boxes: Sequence[int], device: str = 'cpu'
+) -> dict[str, Any]:
+    """Make images of noise with boxes of the first class, as a data loader gives them.
+
+    Args:
+        model: ``model`` of a config, which says whether masks are needed.
+        size: Height and width of the images.
+        boxes: Number of boxes for each image.
+        device: Of the images.
+    """
     from mmdet.testing import demo_mm_inputs
 
-    heads = (model.get('roi_head') or {}).get('mask_head') or model.get('mask_head')
-    shapes = [[3, *size], [3, *size]]
+    masks = (model.get('roi_head') or {}).get('mask_head') or model.get('mask_head')
     batch = demo_mm_inputs(
-        2, shapes, num_items=[2, 3], num_classes=2, with_mask=bool(heads)
+        len(boxes),
+        [[3, *size]] * len(boxes),
+        num_items=list(boxes),
+        num_classes=2,
+        with_mask=bool(masks),
+        device=device,
     )
     for sample in batch['data_samples']:
         # The first class is one that every head has.
         sample.gt_instances.labels.zero_()
     return batch
-
-
-def _lessen(part: Any) -> None:
-    if isinstance(part, dict):
-        for key, most in _FEW.items():
-            if isinstance(part.get(key), int):
-                part[key] = min(part[key], most)
-        for value in part.values():
-            _lessen(value)
-    elif isinstance(part, (list, tuple)):
-        for value in part:
-            _lessen(value)
-
-
-def _forget_weights(part: Any) -> None:
-    """Take every download out of a config."""
-    if isinstance(part, dict):
-        drop_pretrained(part)
-        for value in part.values():
-            _forget_weights(value)
-    elif isinstance(part, (list, tuple)):
-        for value in part:
-            _forget_weights(value)

@@ -10,10 +10,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..backbones.contract import Backbone
-from ..detector_config.detector import Subject, trainable
-from ..detector_config.neck_rules import type_name
+from ..detector_config.detector import DetectorConfig, trainable
+from ..detector_config.tree import type_name
 from ..detector_config.weights import Pretrained, pretrained_of
-from ..errors import CheckpointError, PretrainedWeightsError, UserError
+from ..errors import CheckpointError, PretrainedWeightsError
 from ..shapes.build import idle_parameters
 from ..shapes.parts import largest_parts
 from ..weights.loading.loader import examine_checkpoint
@@ -27,30 +27,30 @@ from .findings import Finding, line
 _MIN_COVERAGE = 0.95
 
 
-def check_weights(subject: Subject, ask: bool = False) -> Iterator[Finding]:
+def check_weights(detector: DetectorConfig, ask: bool = False) -> Iterator[Finding]:
     """Report weights that cannot be had or do not fit.
 
     Args:
-        subject: The config.
+        detector: The config.
         ask: Whether servers are asked for files that are not on this machine. Nothing
             is downloaded.
     """
-    weights = pretrained_of(subject.backbone)
-    if weights is None or isinstance(subject.net, UserError):
+    weights = pretrained_of(detector.backbone)
+    if weights is None:
         return
-    key = f'{subject.place}.backbone.{weights.key}'
+    key = f'{detector.key}.backbone.{weights.key}'
     try:
         found = locate_checkpoint(weights.checkpoint, ask=ask)
         if isinstance(found, Path):
-            yield from _fit(subject, subject.net, weights, key)
+            yield from _fit(detector, detector.net, weights, key)
         else:
-            yield from _by_name(subject.net, weights, key)
+            yield from _by_name(detector.net, weights, key)
     except CheckpointError as error:
         yield Finding('weights', key, str(error))
 
 
 def _fit(
-    subject: Subject, net: nn.Module, weights: Pretrained, key: str
+    detector: DetectorConfig, net: nn.Module, weights: Pretrained, key: str
 ) -> Iterator[Finding]:
     """Lay the names and shapes of the file over the net."""
     shapes = read_shapes(weights.checkpoint)
@@ -63,11 +63,11 @@ def _fit(
         except PretrainedWeightsError as error:
             yield Finding('weights', key, str(error))
         return
-    yield from _of_host(subject, net, weights, key, shapes)
+    yield from _of_host(detector, net, weights, key, shapes)
 
 
 def _of_host(
-    subject: Subject,
+    detector: DetectorConfig,
     net: nn.Module,
     weights: Pretrained,
     key: str,
@@ -95,7 +95,7 @@ def _of_host(
         'weights',
         key,
         f'{fitting / max(total, 1):.1%} of the parameters of '
-        f'{type_name(subject.backbone)} would be loaded from {weights.checkpoint}, '
+        f'{type_name(detector.backbone)} would be loaded from {weights.checkpoint}, '
         'without an error. ' + (cause if differ(here, there) else ''),
         _fitting_prefix(net, weights, key, shapes),
     )
@@ -145,31 +145,29 @@ _SHUFFLENET = (
 )
 
 
-def check_frozen(subject: Subject) -> Iterator[Finding]:
+def check_frozen(detector: DetectorConfig) -> Iterator[Finding]:
     """Report parts that are frozen and random, and freezing that comes too late."""
-    net = subject.net
-    if isinstance(net, UserError):
-        return
-    key = f'{subject.place}.backbone'
-    loaded = subject.config.get('load_from') or subject.model.get('init_cfg')
-    if pretrained_of(subject.backbone) is None and not loaded:
-        yield from _random(subject, net, key)
+    net = detector.net
+    key = f'{detector.key}.backbone'
+    loaded = detector.config.get('load_from') or detector.model.get('init_cfg')
+    if pretrained_of(detector.backbone) is None and not loaded:
+        yield from _random(detector, net, key)
     net.train()
-    late = subject.trained_at_first - trainable(net)
+    late = detector.trained_at_first - trainable(net)
     net.eval()
     if late:
         yield Finding(
             'frozen late',
             f'{key}.frozen_stages',
-            f'{type_name(subject.backbone)} freezes {len(late)} parameters only when '
+            f'{type_name(detector.backbone)} freezes {len(late)} parameters only when '
             'training begins, after DistributedDataParallel has counted them: training '
             'on several GPUs stops with "Expected to have finished reduction"',
-            (line(f'{key}.type', subject.twin_type),) if subject.twin_type else (),
+            (line(f'{key}.type', detector.twin_type),) if detector.twin_type else (),
         )
 
 
-def _random(subject: Subject, net: nn.Module, key: str) -> Iterator[Finding]:
-    frozen = subject.backbone.get('frozen_stages', getattr(net, 'frozen_stages', -1))
+def _random(detector: DetectorConfig, net: nn.Module, key: str) -> Iterator[Finding]:
+    frozen = detector.backbone.get('frozen_stages', getattr(net, 'frozen_stages', -1))
     still = [p for p in net.parameters() if not p.requires_grad]
     if isinstance(frozen, int) and frozen >= 0 and still:
         yield Finding(
@@ -191,24 +189,21 @@ def _random(subject: Subject, net: nn.Module, key: str) -> Iterator[Finding]:
         )
 
 
-def check_gradients(subject: Subject) -> Iterator[Finding]:
+def check_gradients(detector: DetectorConfig) -> Iterator[Finding]:
     """Report parameters of the backbone that none of its outputs depends on."""
-    net = subject.net
-    if isinstance(net, UserError) or subject.levels is None:
+    net = detector.net
+    if detector.config.get('find_unused_parameters', False):
         return
-    if subject.config.get('find_unused_parameters', False):
-        return
-    channels = int(subject.backbone.get('in_channels', 3))
-    idle = idle_parameters(net, subject.size, channels)
+    idle = idle_parameters(net, detector.size, detector.in_channels)
     if not idle:
         return
     parts = ', '.join(largest_parts(net, idle)[:4])
-    name = type_name(subject.backbone)
-    ours = subject.twin_type
-    cure = (line(f'{subject.place}.backbone.type', ours),) if ours else ()
+    name = type_name(detector.backbone)
+    ours = detector.twin_type
+    cure = (line(f'{detector.key}.backbone.type', ours),) if ours else ()
     yield Finding(
         'no gradient',
-        f'{subject.place}.backbone',
+        f'{detector.key}.backbone',
         f'{len(idle)} parameters of {name} get no gradient ({parts}): training on '
         'several GPUs stops with "Expected to have finished reduction"',
         cure or (line('find_unused_parameters', True),),

@@ -1,4 +1,4 @@
-"""The config that is checked, and its backbone as far as it can be built."""
+"""The config of a detector, and its backbone as far as it can be built."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import MODELS as HOST_MODELS
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
@@ -20,36 +21,40 @@ from ..registry import MODELS
 from ..shapes.build import build_weightless, fixed_size, forward_weightless
 from ..shapes.repeated import repeated_shapes
 from .arguments import arguments_of
-from .neck_rules import NeckRule, Part, reader_of
-from .tree import plain
+from .neck_rules import Reader, Strides, output_strides, reader_of
+from .tree import Part, plain
 
+# Large enough that nets without padding leave a map at their last stride, and for the
+# windows of transformers.
+DETECTOR_PROBE_SIZE = (320, 416)
 _MOST_LEVELS = 24
 
 
 @dataclass
-class Subject:
-    """A config that is checked.
+class DetectorConfig:
+    """A config of a detector, and how its backbone meets the rest.
+
+    Nothing is built before it is asked for, and then on the meta device. What cannot
+    be had raises a ``UserError`` that says why.
 
     Attributes:
         config: All of it.
-        num_gpus: Processes that will train together.
     """
 
     config: Config
-    num_gpus: int = 1
 
     @property
     def model(self) -> Part:
         """``model``, the detector inside a wrapper such as a semi-supervised one."""
-        return self._place[1]
+        return self._inner[1]
 
     @property
-    def place(self) -> str:
-        """Key of :attr:`model` in the config."""
-        return self._place[0]
+    def key(self) -> str:
+        """Of :attr:`model` in the config, dotted."""
+        return self._inner[0]
 
     @property
-    def _place(self) -> tuple[str, Part]:
+    def _inner(self) -> tuple[str, Part]:
         model = self.config.model
         for key in ('detector', 'module'):
             if isinstance(model.get(key), Mapping) and 'backbone' not in model:
@@ -63,12 +68,28 @@ class Subject:
 
     @property
     def backbone(self) -> dict[str, Any]:
-        """Config of the backbone; empty if the detector has none."""
+        """Config of the backbone; empty if it is left open."""
         return plain(self.model.get('backbone') or {})
 
+    def of_backbone(self, name: str, default: Any) -> Any:
+        """An argument of the backbone, as configured or by default of its class."""
+        if not self.backbone:
+            return default
+        kind = self.backbone['type']
+        with DefaultScope.overwrite_default_scope(self.config.get('default_scope')):
+            cls = HOST_MODELS.get(kind) or HOST_MODELS.get(f'mmdet.{kind}')
+        known = arguments_of(cls)[0] if cls else {}
+        fallback = known[name].default if name in known else default
+        return self.backbone.get(name, fallback)
+
     @property
-    def net(self) -> nn.Module | UserError:
-        """The backbone on the meta device in eval mode, or why it cannot be built."""
+    def in_channels(self) -> int:
+        """Channels of the images that the backbone takes."""
+        return int(self.backbone.get('in_channels', 3))
+
+    @property
+    def net(self) -> nn.Module:
+        """The backbone on the meta device, in eval mode."""
         return self._built[0]
 
     @property
@@ -77,53 +98,59 @@ class Subject:
         return self._built[1]
 
     @cached_property
-    def _built(self) -> tuple[nn.Module | UserError, set[str]]:
+    def _built(self) -> tuple[nn.Module, set[str]]:
         net = self.build(self.backbone, as_built=True)
-        if isinstance(net, UserError):
-            return net, set()
         names = trainable(net)
         # mmdet's own nets freeze here at the latest, and return None.
         net.eval()
         return net, names
 
-    def build(self, backbone: Part, as_built: bool = False) -> nn.Module | UserError:
-        """Build a backbone on the meta device, or return why that fails."""
+    def build(self, backbone: Part, as_built: bool = False) -> nn.Module:
+        """Build a backbone on the meta device in the scope of this config.
+
+        Args:
+            backbone: Its config; weights are left out.
+            as_built: As for :func:`~mmdet_backbones.shapes.build.build_weightless`.
+        """
         cfg = {k: v for k, v in backbone.items() if k not in ('init_cfg', 'pretrained')}
         try:
             with DefaultScope.overwrite_default_scope(self.scope):
                 return build_weightless(cfg, as_built)
-        except UserError as error:
-            return error
+        except UserError:
+            raise
         except Exception as error:  # of classes that nobody here wrote
-            return UserError(explain(error))
+            raise UserError(explain(error)) from error
 
     @cached_property
-    def outputs(self) -> Sequence[Tensor] | UserError:
+    def outputs(self) -> tuple[Tensor, ...]:
         """What the backbone returns for an image of :attr:`size`, without numbers."""
-        if isinstance(self.net, UserError):
-            return self.net
-        return run(self.net, int(self.backbone.get('in_channels', 3)))
+        return run(self.net, self.in_channels)
 
     def takes(self, size: tuple[int, int]) -> bool:
         """Whether the backbone takes an image of this height and width."""
-        if isinstance(self.net, UserError):
+        try:
+            run(self.net, self.in_channels, size)
+        except UserError:
             return False
-        channels = int(self.backbone.get('in_channels', 3))
-        return not isinstance(run(self.net, channels, size), UserError)
+        return True
 
     @cached_property
     def size(self) -> tuple[int, int]:
         """Height and width of the image that :attr:`outputs` are of."""
-        fixed = None if isinstance(self.net, UserError) else fixed_size(self.net)
-        return fixed or DETECTOR_PROBE_SIZE
+        return fixed_size(self.net) or DETECTOR_PROBE_SIZE
 
     @cached_property
-    def levels(self) -> tuple[Level, ...] | None:
-        """Levels in the order in which the backbone returns them; None if unknown."""
+    def levels(self) -> tuple[Level, ...]:
+        """Levels in the order in which the backbone returns them.
+
+        Where the backbone is left open they are those that :attr:`reader` usually
+        gets, of zero channels.
+        """
+        if not self.backbone:
+            strides = self.reader.rule.strides
+            return tuple(Level(i, 0, stride) for i, stride in enumerate(strides))
         if isinstance(self.net, Backbone):
             return self.net.levels
-        if isinstance(self.outputs, UserError):
-            return None
         indices = getattr(self.net, 'out_indices', None)
         if not isinstance(indices, Sequence) or len(indices) != len(self.outputs):
             indices = range(len(self.outputs))
@@ -131,15 +158,31 @@ class Subject:
             measure(int(index), output, self.size)
             for index, output in zip(indices, self.outputs, strict=True)
         ]
-        return None if None in found else tuple(found)  # type: ignore[arg-type]
+        levels = tuple(level for level in found if level is not None)
+        if len(levels) < len(found):
+            height, width = self.size
+            shapes = ', '.join(str(tuple(output.shape)) for output in self.outputs)
+            raise UserError(
+                'not every output of the backbone is a map of shape (N, C, H, W) with '
+                f'the size of the image over a whole stride: an image of {height} x '
+                f'{width} gives {shapes}'
+            )
+        return levels
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Strides of :attr:`levels`."""
+        return tuple(level.stride for level in self.levels)
 
     @cached_property
-    def reader(self) -> tuple[tuple[str | int, ...], Part, NeckRule] | UserError:
-        """The part that reads the levels, or why no rule says how."""
-        try:
-            return reader_of(self.model)
-        except UserError as error:
-            return error
+    def reader(self) -> Reader:
+        """The part that reads the levels."""
+        return reader_of(self.model)
+
+    @cached_property
+    def output_strides(self) -> Strides:
+        """Strides of the maps that the heads get."""
+        return output_strides(self.model, self.strides)
 
     @cached_property
     def offered(self) -> tuple[Level, ...]:
@@ -150,17 +193,28 @@ class Subject:
             if k not in ('out_indices', 'out_strides', 'frozen_stages')
         }
         if isinstance(self.net, Backbone):
-            net = self.build(cfg)
+            net = self._built_or_none(cfg)
             return net.levels if isinstance(net, Backbone) else ()
-        found: list[Level] = []
-        for index in range(_MOST_LEVELS):
-            level = self._level(cfg, index)
-            if level is None:
-                if found:
-                    break
-                continue
-            found.append(level)
-        return tuple(found)
+        found = (self._level(cfg, index) for index in range(_MOST_LEVELS))
+        # Numbers may start above 0, and have no gaps.
+        from_first = itertools.dropwhile(lambda level: level is None, found)
+        return tuple(itertools.takewhile(bool, from_first))  # type: ignore[arg-type]
+
+    def _level(self, cfg: Part, index: int) -> Level | None:
+        net = self._built_or_none({**cfg, 'out_indices': (index,)})
+        try:
+            outputs = run(net, self.in_channels) if net is not None else ()
+        except UserError:
+            return None
+        if len(outputs) != 1:
+            return None
+        return measure(index, outputs[0], DETECTOR_PROBE_SIZE)
+
+    def _built_or_none(self, backbone: Part) -> nn.Module | None:
+        try:
+            return self.build(backbone)
+        except UserError:
+            return None
 
     @property
     def twin_type(self) -> str | None:
@@ -179,17 +233,7 @@ class Subject:
         known, _ = arguments_of(MODELS.get(self.twin_type.rpartition('.')[2]))
         taken = {k: v for k, v in self.backbone.items() if k in known}
         taken.pop('out_indices', None)
-        net = self.build({**taken, 'type': self.twin_type})
-        return None if isinstance(net, UserError) else net
-
-    def _level(self, cfg: Part, index: int) -> Level | None:
-        net = self.build({**cfg, 'out_indices': (index,)})
-        if isinstance(net, UserError):
-            return None
-        outputs = run(net, int(cfg.get('in_channels', 3)))
-        if isinstance(outputs, UserError) or len(outputs) != 1:
-            return None
-        return measure(index, outputs[0], DETECTOR_PROBE_SIZE)
+        return self._built_or_none({**taken, 'type': self.twin_type})
 
 
 def trainable(net: nn.Module) -> set[str]:
@@ -199,8 +243,12 @@ def trainable(net: nn.Module) -> set[str]:
 
 def run(
     net: nn.Module, in_channels: int, size: tuple[int, int] | None = None
-) -> Sequence[Tensor] | UserError:
-    """Run a backbone on the meta device, or return why that fails."""
+) -> tuple[Tensor, ...]:
+    """Run a backbone on the meta device.
+
+    Raises:
+        UserError: If it does not take the image.
+    """
     size = size or fixed_size(net) or DETECTOR_PROBE_SIZE
     try:
         with repeated_shapes(), warnings.catch_warnings():
@@ -208,10 +256,10 @@ def run(
             return forward_weightless(net, size, in_channels)
     except Exception as error:  # of nets that nobody here wrote
         text = str(error).splitlines()
-        return UserError(
-            f'it does not take an image of {size[0]} x {size[1]} pixels: '
+        raise UserError(
+            f'the backbone does not take an image of {size[0]} x {size[1]} pixels: '
             f'{text[0] if text else type(error).__name__}'
-        )
+        ) from error
 
 
 def combinations(levels: Sequence[Level], count: int) -> Iterator[tuple[Level, ...]]:
@@ -224,8 +272,3 @@ def combinations(levels: Sequence[Level], count: int) -> Iterator[tuple[Level, .
         strides = [level.stride for level in chosen]
         if all(a < b for a, b in itertools.pairwise(strides)):
             yield chosen
-
-
-# Large enough that nets without padding leave a map at their last stride, and for the
-# windows of transformers.
-DETECTOR_PROBE_SIZE = (320, 416)

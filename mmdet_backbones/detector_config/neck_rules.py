@@ -9,23 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import UserError
-from .neck_strides import (
-    Part,
-    Strides,
-    deconvolved,
-    deepest,
-    extended,
-    from_finest,
-    pyramid,
-    pyramid_from_second,
-    same,
-    ssd_outputs,
-    vit_outputs,
-)
+from .tree import Part, Place, type_name
 
+Strides = tuple[float, ...]
 FPN_STRIDES = (4, 8, 16, 32)
 DENSE_STRIDES = (8, 16, 32)
 
@@ -88,6 +77,71 @@ class NeckRule:
         ordered = list(channels)[::-1] if self.deep_first else list(channels)
         value = channels[-1] if self.single else ordered
         return {'in_channels': value, **self.follow(part, channels)}
+
+
+# Each of these takes the config of a neck and the strides of the levels before it,
+# shallow to deep, and returns those of its outputs.
+
+
+def same(part: Part, strides: Strides) -> Strides:
+    """Every map keeps its stride."""
+    return strides
+
+
+def deepest(part: Part, strides: Strides) -> Strides:
+    """The deepest input alone."""
+    return strides[-1:]
+
+
+def pyramid(part: Part, strides: Strides) -> Strides:
+    """Outputs of FPN and its kin: the used inputs, then every second pixel."""
+    return _up_to(_used(part, strides, 0), part.get('num_outs'))
+
+
+def pyramid_from_second(part: Part, strides: Strides) -> Strides:
+    """As :func:`pyramid`, without the first input by default."""
+    return _up_to(_used(part, strides, 1), part.get('num_outs'))
+
+
+def _used(part: Part, strides: Strides, default_start: int) -> Strides:
+    start, end = part.get('start_level', default_start), part.get('end_level', -1)
+    return strides[start:] if end == -1 else strides[start : end + 1]
+
+
+def _up_to(strides: Strides, count: int | None) -> Strides:
+    while strides and count is not None and len(strides) < count:
+        strides = (*strides, 2 * strides[-1])
+    return strides
+
+
+def extended(part: Part, strides: Strides) -> Strides:
+    """All inputs, then every second pixel."""
+    return _up_to(strides, part.get('num_outs'))
+
+
+def from_finest(part: Part, strides: Strides) -> Strides:
+    """HRFPN: all from the finest input, each half the one before."""
+    finest = strides[0] * part.get('stride', 1)
+    return _up_to((finest,), part.get('num_outs', 5))
+
+
+def deconvolved(part: Part, strides: Strides) -> Strides:
+    """CTResNetNeck: the deepest input, doubled by each layer."""
+    return (strides[-1] / 2 ** len(part['num_deconv_filters']),)
+
+
+def ssd_outputs(part: Part, strides: Strides) -> Strides:
+    """SSD: the inputs, then as its extra layers stride."""
+    for stride in part['level_strides']:
+        strides = (*strides, strides[-1] * stride)
+    return strides
+
+
+def vit_outputs(part: Part, strides: Strides) -> Strides:
+    """The simple feature pyramid: one input, at several scales."""
+    scales = part.get('scale_factors', (4, 2, 1, 0.5))
+    made = tuple(strides[-1] / scale for scale in scales)
+    return _up_to(made, part.get('num_outs', 5))
 
 
 def _ssd_follow(part: Part, channels: Sequence[int]) -> dict[str, Any]:
@@ -191,12 +245,6 @@ def register_neck_rule(name: str, rule: NeckRule) -> None:
     NECK_RULES[name] = rule
 
 
-def type_name(part: Part) -> str:
-    """Name of the class of a part of a config, without a scope."""
-    given = part['type']
-    return (given if isinstance(given, str) else given.__name__).rpartition('.')[2]
-
-
 def rule_of(neck: Part) -> NeckRule:
     """Return the rule of a neck.
 
@@ -221,14 +269,28 @@ def necks_of(model: Part) -> list[Part]:
     return list(neck) if isinstance(neck, (list, tuple)) else [neck]
 
 
-def reader_of(model: Part) -> tuple[tuple[str | int, ...], Part, NeckRule]:
+class Reader(NamedTuple):
+    """The part of a detector that reads the levels of its backbone.
+
+    Attributes:
+        place: In ``model``.
+        part: Its config.
+        rule: How it takes levels.
+    """
+
+    place: Place
+    part: Part
+    rule: NeckRule
+
+
+def reader_of(model: Part) -> Reader:
     """Find the part of a detector that reads the levels of the backbone.
 
     Args:
         model: ``model`` of a config.
 
     Returns:
-        Its place in ``model``, its config and its rule.
+        Its place, its config and its rule.
 
     Raises:
         UserError: If there is no rule for it, or it takes no other backbone.
@@ -242,27 +304,26 @@ def reader_of(model: Part) -> tuple[tuple[str | int, ...], Part, NeckRule]:
         rule = rule_of(necks[0])
         if rule.refusal is not None:
             raise UserError(rule.refusal)
-        return ('neck', 0) if chained else ('neck',), necks[0], rule
+        return Reader(('neck', 0) if chained else ('neck',), necks[0], rule)
     for key, rule in HEAD_RULES.items():
         if model.get(key):
-            return (key,), model[key], rule
+            return Reader((key,), model[key], rule)
     raise UserError(
         f'{type_name(model)} has no neck, and none of the parts '
         f'{", ".join(HEAD_RULES)} that would read a backbone'
     )
 
 
-def output_strides(model: Part, strides: Sequence[float]) -> Strides:
+def output_strides(model: Part, strides: Strides) -> Strides:
     """Strides of the maps that the heads get.
 
     Args:
-        model: ``model`` of a config.
+        model: ``model`` of a config, of which only the necks are read.
         strides: Of the levels of its backbone, shallow to deep.
 
     Raises:
         UserError: As :func:`rule_of`.
     """
-    found = tuple(strides)
     for neck in necks_of(model):
-        found = rule_of(neck).outputs(neck, found)
-    return tuple(int(s) if float(s).is_integer() else s for s in found)
+        strides = rule_of(neck).outputs(neck, strides)
+    return tuple(int(s) if float(s).is_integer() else s for s in strides)

@@ -25,7 +25,7 @@ def read_config(args: Namespace) -> Config:
     Raises:
         UserError: If the file is not there or cannot be parsed.
     """
-    cfg = _from_file(args.config)
+    cfg = read_by_name(args.config)
     cfg.launcher = getattr(args, 'launcher', 'none')
     if args.cfg_options is not None:
         try:
@@ -39,16 +39,22 @@ def read_config(args: Namespace) -> Config:
     return cfg
 
 
-def _from_file(name: str) -> Config:
-    path = Path(name)
-    if '::' in name:
-        path = _packaged(name)
-    elif not path.is_file():
+def read_by_name(name: str) -> Config:
+    """Read a config as it is.
+
+    Args:
+        name: Path of the file, or ``mmdet::folder/name.py``.
+
+    Raises:
+        UserError: If it is not there (the nearest are named) or cannot be parsed.
+    """
+    path = _packaged(name) if '::' in name else Path(name)
+    if not path.is_file():
         folder = path.parent if path.parent.is_dir() else Path('configs')
         files = [str(file) for file in folder.rglob('*.py')]
-        near = get_close_matches(str(path), files, n=3, cutoff=0.4)
-        hint = f' Nearest: {", ".join(near)}' if near else ''
-        raise UserError(f"there is no config file '{name}'.{hint}")
+        raise UserError(
+            f"there is no config file '{name}'.{_nearest(str(path), files)}"
+        )
     try:
         return Config.fromfile(path)
     except (
@@ -68,34 +74,25 @@ def _from_file(name: str) -> Config:
 
 
 def _packaged(name: str) -> Path:
+    """Find the file of a config that a package ships."""
     try:
         path, _ = Config._get_cfg_path(name, '')
     except (OSError, ImportError, ValueError, AssertionError) as error:
-        raise UserError(f"there is no config '{name}': {explain(error)}") from error
+        package, _, within = name.partition('::')
+        near = _nearest(within, _shipped(package), f'{package}::')
+        what = f'.{near}' if near else f': {explain(error)}'
+        raise UserError(f"there is no config '{name}'{what}") from error
     return Path(path)
 
 
-def read_by_name(name: str) -> Config:
-    try:
-        return read_config(
-            Namespace(config=name, launcher='none', cfg_options=None, work_dir=None)
-        )
-    except UserError as error:
-        near = _nearest(name) if '::' in name else []
-        # A config that is there may have a base that is not.
-        if not near or near[0] == name:
-            raise
-        raise UserError(
-            f"there is no config '{name}'. Nearest: {', '.join(near)}"
-        ) from error
-
-
-def _nearest(name: str) -> list[str]:
-    package, _, path = name.partition('::')
+def _shipped(package: str) -> list[str]:
     spec = find_spec(package) if package.isidentifier() else None
     if spec is None or spec.origin is None:
         return []
     root = Path(spec.origin).parent / '.mim' / 'configs'
-    files = [str(file.relative_to(root)) for file in root.rglob('*.py')]
-    found = get_close_matches(path, files, n=3, cutoff=0.4)
-    return [f'{package}::{file}' for file in found]
+    return [str(file.relative_to(root)) for file in root.rglob('*.py')]
+
+
+def _nearest(name: str, names: list[str], prefix: str = '') -> str:
+    near = get_close_matches(name, names, n=3, cutoff=0.4)
+    return f' Nearest: {", ".join(prefix + hit for hit in near)}' if near else ''

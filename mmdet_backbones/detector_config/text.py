@@ -1,66 +1,55 @@
-"""A config as text: short, in mmengine's style, and written in one step."""
+"""A config as text: short, laid out by the formatter that mmengine uses."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Mapping
 from typing import Any
 
+from yapf.yapflib.yapf_api import FormatCode
+
+from .tree import Part, Place, dotted, plain
+
 _WIDTH = 88
+_STYLE = dict(
+    based_on_style='pep8',
+    column_limit=_WIDTH,
+    dedent_closing_brackets=True,
+    split_before_expression_after_opening_paren=True,
+    space_between_ending_comma_and_closing_bracket=False,
+    # A string that is too long stays on the line of its key.
+    allow_split_before_default_or_named_assigns=False,
+    allow_split_before_dict_value=False,
+)
 
 
 class Code(str):
     """An expression that stands in the file as it is, such as ``_base_.x``."""
 
 
-def render(value: Any, indent: int = 0, used: int = 0) -> str:
-    """Write a value as Python.
+def render(value: Any) -> str:
+    """Write a value as Python, in one line if it fits into 88 columns.
 
     Args:
         value: Made of dicts, lists, tuples and plain values, and :class:`Code`.
-        indent: Of the line that it starts on.
-        used: Columns of that line that are taken before it and after it.
-
-    Returns:
-        One line if it fits into 88 columns, or one entry a line.
     """
-    flat = _flat(value)
-    if indent + used + len(flat) <= _WIDTH:
-        return flat
-    inner = indent + 4
-    pad = ' ' * inner
-    if isinstance(value, Code):
-        each, loop, source = flat[1:-1].partition(' for part in ')
-        if not loop:
-            return flat
-        return f'[\n{pad}{each}\n{pad}for part in {source}\n{" " * indent}]'
-    if isinstance(value, Mapping) and value and all(_is_word(key) for key in value):
-        entries = [
-            f'{pad}{key}={render(item, inner, len(key) + 2)}'
-            for key, item in value.items()
-        ]
-        return _block('dict(', entries, ')', indent)
-    if isinstance(value, Mapping) and value:
-        entries = [
-            f'{pad}{key!r}: {render(item, inner, len(repr(key)) + 3)}'
-            for key, item in value.items()
-        ]
-        return _block('{', entries, '}', indent)
-    if isinstance(value, (list, tuple)) and value:
-        entries = [f'{pad}{render(item, inner, 1)}' for item in value]
-        opening, closing = ('[', ']') if isinstance(value, list) else ('(', ')')
-        return _block(opening, entries, closing, indent)
-    return flat
+    return _laid_out(_flat(value))
 
 
-def _block(opening: str, entries: Sequence[str], closing: str, indent: int) -> str:
-    return '\n'.join([opening, *(f'{e},' for e in entries), ' ' * indent + closing])
+def assignment(name: str, value: Any) -> str:
+    """Write one statement of a config."""
+    return _laid_out(f'{name} = {_flat(value)}')
+
+
+def _laid_out(source: str) -> str:
+    return FormatCode(source, style_config=_STYLE)[0].rstrip()
 
 
 def _flat(value: Any) -> str:
     if isinstance(value, Code):
         return str(value)
     if isinstance(value, Mapping):
-        if all(_is_word(key) for key in value):
+        if all(isinstance(key, str) and key.isidentifier() for key in value):
             return f'dict({", ".join(f"{k}={_flat(v)}" for k, v in value.items())})'
         return f'{{{", ".join(f"{k!r}: {_flat(v)}" for k, v in value.items())}}}'
     if isinstance(value, list):
@@ -71,27 +60,19 @@ def _flat(value: Any) -> str:
     return repr(value)
 
 
-def _is_word(key: Any) -> bool:
-    return isinstance(key, str) and key.isidentifier()
-
-
-def assignment(name: str, value: Any) -> str:
-    """Write one statement of a config."""
-    return f'{name} = {render(value, 0, len(name) + 3)}'
-
-
 def comment(text: str) -> list[str]:
-    """Break a paragraph into lines that start with ``#``; a command stays whole."""
-    lines, line = [], '#'
-    for word in text.split():
-        if len(line) + 1 + len(word) > _WIDTH and line != '#':
-            lines.append(line)
-            line = '#'
-        line += f' {word}'
-    return [*lines, line]
+    """Break a paragraph into lines that start with ``#``; words stay whole."""
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent='# ',
+        subsequent_indent='# ',
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
-def nested(base: Any, edits: Mapping[tuple[str | int, ...], Any]) -> dict[str, Any]:
+def nested(base: Part, edits: Mapping[Place, Any]) -> dict[str, Any]:
     """Turn values by place into the dict that mmengine merges into a base.
 
     Lists are not merged but replaced, so one that changes inside is written anew: in
@@ -103,55 +84,43 @@ def nested(base: Any, edits: Mapping[tuple[str | int, ...], Any]) -> dict[str, A
     """
     result: dict[str, Any] = {}
     for place, value in edits.items():
-        before: Any = base
-        for depth, step in enumerate(place):
-            if isinstance(step, int):
-                _replace_list(result, base, place[:depth], edits)
-                break
-            before = before.get(step) if isinstance(before, Mapping) else None
-        else:
-            node = result
-            for step in place[:-1]:
-                node = node.setdefault(str(step), {})
-            key = str(place[-1])
-            both = isinstance(node.get(key), dict) and isinstance(value, dict)
-            node[key] = {**node[key], **value} if both else value
+        numbers = [depth for depth, step in enumerate(place) if isinstance(step, int)]
+        if numbers:
+            place = place[: numbers[0]]
+            value = _new_list(base, place, edits)
+        *outer, key = map(str, place)
+        node = result
+        for step in outer:
+            node = node.setdefault(step, {})
+        both = isinstance(node.get(key), dict) and isinstance(value, dict)
+        node[key] = {**node[key], **value} if both else value
     return result
 
 
-def _replace_list(
-    result: dict[str, Any],
-    base: Any,
-    place: tuple[str | int, ...],
-    edits: Mapping[tuple[str | int, ...], Any],
-) -> None:
-    from .tree import plain
-
-    node, items = result, base
-    for step in place[:-1]:
-        node = node.setdefault(str(step), {})
-        items = items[step]
-    items = items[place[-1]]
-    inside = {p[len(place) :]: v for p, v in edits.items() if p[: len(place)] == place}
-    each = [
-        {p[1:]: v for p, v in inside.items() if p[0] == index}
-        for index in range(len(items))
+def _new_list(base: Part, place: Place, edits: Mapping[Place, Any]) -> list[Any] | Code:
+    """Write a list of the base anew, with the edits of its entries."""
+    old: Any = base
+    for step in place:
+        old = old[step]
+    size = len(place)
+    changes = {p[size:]: value for p, value in edits.items() if p[:size] == place}
+    by_entry = [
+        {p[1:]: v for p, v in changes.items() if p[0] == n} for n in range(len(old))
     ]
-    alike = all(one == each[0] and all(len(p) == 1 for p in one) for one in each)
-    if alike:
-        words = ', '.join(f'{p[0]}={_flat(v)}' for p, v in each[0].items())
-        name = '.'.join(map(str, ('_base_.model', *place)))
-        node[str(place[-1])] = Code(f'[dict(part, {words}) for part in {name}]')
-        return
-    full = plain(list(items))
-    for index, changes in enumerate(each):
-        for inner, value in changes.items():
-            if not inner:
-                # A whole entry; what is written anew has nothing to delete.
-                full[index] = {k: v for k, v in value.items() if k != '_delete_'}
-                continue
-            target: Any = full[index]
-            for step in inner[:-1]:
-                target = target[step]
-            target[inner[-1]] = value
-    node[str(place[-1])] = full
+    alike = all(entry == by_entry[0] for entry in by_entry)
+    if alike and all(len(inner) == 1 for inner in by_entry[0]):
+        words = ', '.join(f'{key}={_flat(v)}' for (key,), v in by_entry[0].items())
+        source = dotted('_base_.model', *place)
+        return Code(f'[dict(part, {words}) for part in {source}]')
+    new = plain(list(old))
+    for (*outer, key), value in changes.items():
+        part: Any = new
+        for step in outer:
+            part = part[step]
+        # What is written anew has nothing to delete.
+        part[key] = (
+            {k: v for k, v in value.items() if k != '_delete_'}
+            if isinstance(value, dict)
+            else value
+        )
+    return new

@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..detector_config.tree import datasets_in, dotted
 from ..errors import UserError, explain
 from .joining import join_processes_without_gpu
 from .lr_scaling import count_processes, find_scale, read_rates, scale_rates
@@ -77,8 +78,8 @@ def require_data(cfg: Config, *splits: str) -> None:
     """
     missing: dict[str, str] = {}
     for split in splits:
-        loader = cfg.get(f'{split}_dataloader') or {}
-        for key, path in _data_paths(loader, f'{split}_dataloader'):
+        loader = f'{split}_dataloader'
+        for key, path in _data_paths(cfg.get(loader), loader):
             if '://' not in path and not Path(path).exists():
                 missing.setdefault(path, key)
     if missing:
@@ -90,21 +91,16 @@ def require_data(cfg: Config, *splits: str) -> None:
         )
 
 
-def _data_paths(node: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Yield the config key and full path of every data set below a node."""
-    if isinstance(node, Mapping):
-        root = node.get('data_root') or ''
-        if node.get('ann_file'):
-            yield f'{key}.ann_file', _under(root, node['ann_file'])
-        prefixes = node.get('data_prefix')
+def _data_paths(loader: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Yield the config key and full path of every data set of a dataloader."""
+    for place, part in datasets_in(loader):
+        root = part.get('data_root') or ''
+        if part.get('ann_file'):
+            yield dotted(key, *place, 'ann_file'), _under(root, part['ann_file'])
+        prefixes = part.get('data_prefix')
         if isinstance(prefixes, Mapping):
             for name, prefix in prefixes.items():
-                yield f'{key}.data_prefix.{name}', _under(root, prefix)
-        for name in ('dataset', 'datasets'):
-            yield from _data_paths(node.get(name), f'{key}.{name}')
-    elif isinstance(node, (list, tuple)):
-        for index, entry in enumerate(node):
-            yield from _data_paths(entry, f'{key}.{index}')
+                yield dotted(key, *place, 'data_prefix', name), _under(root, prefix)
 
 
 def _under(root: str, part: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ..detector_config.tree import dotted, walk
 from ..errors import UserError
 
 RULES = ('linear', 'sqrt')
@@ -225,14 +226,9 @@ def _rates(cfg: Config) -> Iterator[tuple[str, Any, str]]:
 
 
 def _numbers(
-    node: Any, path: str, keys: tuple[str, ...]
+    node: Any, name: str, keys: tuple[str, ...]
 ) -> Iterator[tuple[str, Any, str]]:
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            if key in keys and isinstance(value, (int, float)):
-                yield path, node, key
-            else:
-                yield from _numbers(value, f'{path}.{key}', keys)
-    elif isinstance(node, (list, tuple)):
-        for index, value in enumerate(node):
-            yield from _numbers(value, f'{path}.{index}', keys)
+    for place, part in walk(node, (name,)):
+        for key in keys:
+            if isinstance(part.get(key), (int, float)):
+                yield dotted(*place), part, key

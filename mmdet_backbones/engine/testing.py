@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from ..detector_config.tree import dataset_of
 from ..errors import UserError
 
 
@@ -58,9 +59,7 @@ def set_flip_averaging(cfg: Config) -> None:
             tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
         ),
     )
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
+    dataset = dataset_of(cfg, 'test')
     if 'tta_pipeline' not in cfg:
         pipeline = deepcopy(dataset.pipeline)
         packing = dict(pipeline[-1])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..detector_config.text import Code
+from ..detector_config.tree import datasets_in, type_name, walk
 from ..errors import UserError
 
 # Where annotations and images of a split may be, the usual place first.
@@ -196,7 +197,8 @@ def data_settings(config: Mapping[str, Any], folder: DataFolder) -> dict[str, An
     """
     if config['train_dataloader'] is None:
         raise UserError('the base has no train_dataloader that --data could change')
-    if not folder.masks and _learns_masks(config['train_dataloader']):
+    masks = any(p.get('with_mask') for _, p in walk(config['train_dataloader']))
+    if masks and not folder.masks:
         raise UserError(
             f"the base learns masks, and the annotations in '{folder.root}' outline "
             'no objects: take a base without masks, such as Faster R-CNN'
@@ -233,36 +235,30 @@ def _dataset(
     config: Mapping[str, Any], loader: str, folder: DataFolder, split: Split
 ) -> dict[str, Any]:
     """The data set of a loader, inside what wraps it in the base."""
-    place, wrappers, dataset = f'_base_.{loader}.dataset', [], config[loader]['dataset']
-    while 'dataset' in dataset or 'datasets' in dataset:
-        step = 'dataset' if 'dataset' in dataset else 'datasets'
-        wrappers.append(dataset)
-        dataset = dataset[step] if step == 'dataset' else dataset[step][0]
-        place += '.dataset' if step == 'dataset' else '.datasets[0]'
+    # Of those that a data set joins the first one stands for all.
+    *wrappers, (place, dataset) = (
+        (place, part)
+        for place, part in datasets_in(config[loader])
+        if not any(isinstance(step, int) and step > 0 for step in place)
+    )
+    coco = folder.kind == 'CocoDataset'
     new: dict[str, Any] = dict(
         type=folder.kind,
         data_root=folder.root,
         ann_file=split.annotations,
-        data_prefix=dict(img=split.images)
-        if folder.kind == 'CocoDataset'
-        else dict(sub_data_root=''),
+        data_prefix=dict(img=split.images) if coco else dict(sub_data_root=''),
         metainfo=folder.metainfo,
     )
     # mmdet's mosaic and mixup need their wrapper; repeating belongs to the old data.
-    mixing = [w for w in wrappers if str(w['type']).endswith('MultiImageMixDataset')]
-    same = str(dataset['type']).rpartition('.')[2] == folder.kind
-    if same and len(mixing) == len(wrappers):
+    mixing = [w for _, w in wrappers if type_name(w).endswith('MultiImageMixDataset')]
+    if type_name(dataset) == folder.kind and len(mixing) == len(wrappers):
         del new['type']
-        return dict(dataset=new) if mixing else new
-    new = dict(_delete_=True, **new, pipeline=Code(f'{place}.pipeline'))
-    if loader == 'train_dataloader':
-        new['filter_cfg'] = dict(filter_empty_gt=True, min_size=32)
     else:
-        new['test_mode'] = True
+        steps = (f'[{s}]' if isinstance(s, int) else f'.{s}' for s in place)
+        pipeline = Code(f'_base_.{loader}{"".join(steps)}.pipeline')
+        new = dict(_delete_=True, **new, pipeline=pipeline)
+        if loader == 'train_dataloader':
+            new['filter_cfg'] = dict(filter_empty_gt=True, min_size=32)
+        else:
+            new['test_mode'] = True
     return dict(dataset=new) if mixing else new
-
-
-def _learns_masks(node: Any) -> bool:
-    if isinstance(node, Mapping):
-        return bool(node.get('with_mask')) or any(map(_learns_masks, node.values()))
-    return isinstance(node, (list, tuple)) and any(map(_learns_masks, node))

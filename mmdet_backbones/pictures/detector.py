@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModule, revert_sync_batchnorm
 
+from ..detector_config.tree import walk
 from ..errors import CheckpointError, UserError, explain
 from ..weights.loading.init_cfg import drop_pretrained, split_entries
 from ..weights.reading.reader import read_checkpoint
@@ -61,8 +62,8 @@ def build_detector(cfg: Config, checkpoint: str | None, device: str) -> tuple[An
     model = copy.deepcopy(cfg.get('model') or {})
     if 'backbone' not in model:
         raise UserError(_NO_BACKBONE)
+    absent = list(_forget_absent(model))
     try:
-        absent = list(_forget_absent(model))
         detector = revert_sync_batchnorm(MODELS.build(model))
         if checkpoint is None:
             _initialise(detector)
@@ -158,28 +159,17 @@ def _describe(checkpoint: str | None, absent: list[str], model: Mapping) -> str:
         return f'RANDOM weights: {_first(absent)} is not on this machine'
     sources = [
         str(entry.get('checkpoint'))
-        for part in _with_init(model)
-        for entry in split_entries(part['init_cfg'])[0]
+        for _, part in walk(model)
+        for entry in split_entries(part.get('init_cfg'))[0]
     ]
     return f'not trained, from {_first(sources)}' if sources else 'RANDOM weights'
 
 
 def _forget_absent(model: Any) -> Iterator[str]:
     """Take out and name the pretrained weights that would have to be downloaded."""
-    for part in list(_with_init(model)):
+    for _, part in walk(model):
         for entry in drop_pretrained(part, unless=_is_here):
             yield str(entry['checkpoint'])
-
-
-def _with_init(part: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(part, dict):
-        if part.get('init_cfg'):
-            yield part
-        for value in part.values():
-            yield from _with_init(value)
-    elif isinstance(part, (list, tuple)):
-        for value in part:
-            yield from _with_init(value)
 
 
 def _is_here(entry: Mapping[str, Any]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from mmengine.dataset import Compose
 from PIL import Image
 from torch import Tensor
 
-from ..detector_config.tree import plain
+from ..detector_config.tree import dataset_of, plain, type_name
 from ..errors import UserError, explain
 from ..shapes.build import fixed_size
 
@@ -89,11 +88,11 @@ def _transform(steps: list[dict], path: Path) -> tuple[np.ndarray, np.ndarray]:
     sample: Any = {'img_path': str(path), 'img_id': 0, 'instances': []}
     seen = None
     for step, transform in zip(steps, Compose(steps).transforms, strict=True):
-        if _name(step) == 'Pad':
+        if type_name(step) == 'Pad':
             seen = sample['img']
         sample = transform(sample)
         if sample is None:
-            raise UserError(f"{_name(step)} of the test pipeline drops '{path}'")
+            raise UserError(f"{type_name(step)} of the test pipeline drops '{path}'")
     image = np.atleast_3d(sample['img'])
     seen = image if seen is None else np.atleast_3d(seen)
     # Loaded as BGR; a grey image has one channel.
@@ -115,7 +114,7 @@ def pipeline_steps(
     padding: dict[str, Any] = dict(type='Pad', size_divisor=_DIVISOR)
     pads = False
     for step in read_pipeline(cfg):
-        name = _name(step)
+        name = type_name(step)
         if name == 'Pad':
             padding |= {k: v for k, v in step.items() if k == 'pad_val'}
             pads = True
@@ -124,13 +123,13 @@ def pipeline_steps(
             pads = pads or steps[-1] != step
         elif not name.startswith('Pack') and 'Annotations' not in name:
             steps.append(step)
-    if not any(_name(step).startswith('Load') for step in steps):
+    if not any(type_name(step).startswith('Load') for step in steps):
         steps.insert(0, dict(type='LoadImageFromFile'))
     if fixed is not None:
-        steps = [step for step in steps if _name(step) not in _RESIZES]
+        steps = [step for step in steps if type_name(step) not in _RESIZES]
         shape = (fixed[1], fixed[0])
         return [*steps, dict(type='Resize', scale=shape, keep_ratio=False)]
-    if not any(_name(step) in _RESIZES for step in steps):
+    if not any(type_name(step) in _RESIZES for step in steps):
         steps.append(dict(type='Resize', scale=(longest, longest), keep_ratio=True))
         pads = True
     return [*steps, padding] if pads else steps
@@ -138,10 +137,7 @@ def pipeline_steps(
 
 def read_pipeline(cfg: Config) -> list[dict[str, Any]]:
     """Give the transforms of the test pipeline, or that of the validation, if any."""
-    loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
-    dataset = loader.get('dataset') or {}
-    while isinstance(dataset.get('dataset'), Mapping):
-        dataset = dataset['dataset']
+    dataset = dataset_of(cfg, 'test' if cfg.get('test_dataloader') else 'val')
     return plain(list(dataset.get('pipeline') or []))
 
 
@@ -157,8 +153,3 @@ def _limited(step: dict[str, Any], longest: int) -> dict[str, Any]:
     width, height = (max(1, round(side * factor)) for side in scale)
     keep = bool(step.get('keep_ratio', False))
     return dict(type='Resize', scale=(width, height), keep_ratio=keep)
-
-
-def _name(step: Mapping[str, Any]) -> str:
-    kind = step['type']
-    return str(getattr(kind, '__name__', kind)).rpartition('.')[2]

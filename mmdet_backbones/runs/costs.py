@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..detector_config.detector import Subject
+from ..detector_config.detector import DetectorConfig
 from ..errors import explain
 from ..pictures.photograph import read_pipeline
 from ..shapes.build import build_weightless, fixed_size
@@ -58,18 +58,17 @@ def measure_costs(cfg: Config) -> Costs:
     from mmdet.utils import register_all_modules
 
     register_all_modules(init_default_scope=False)
-    subject = Subject(cfg)
+    config = DetectorConfig(cfg)
     try:
-        with DefaultScope.overwrite_default_scope(subject.scope):
-            detector = build_weightless(subject.model)
+        with DefaultScope.overwrite_default_scope(config.scope):
+            detector = build_weightless(config.model)
     except Exception as error:  # of classes that nobody here wrote
         return Costs(problem=f'the detector cannot be built: {explain(error)}')
     parameters = count_parameters(detector)
     alone = count_parameters(detector.backbone)  # type: ignore[arg-type]
     size = fixed_size(detector.backbone) or image_size(cfg)  # type: ignore[arg-type]
-    channels = int(subject.backbone.get('in_channels', 3))
     try:
-        flops, parts = _count(detector, size, channels)
+        flops, parts = _count(detector, size, config.in_channels)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return Costs(

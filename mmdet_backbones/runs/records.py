@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..detector_config.detector import Subject
-from ..detector_config.read import read_config
+from ..detector_config.detector import DetectorConfig
+from ..detector_config.read import read_by_name
+from ..detector_config.tree import dataset_of, type_name
 from ..engine.hooks import PretrainedReportHook
 from ..errors import UserError
 from .costs import Costs, measure_costs
@@ -153,7 +153,7 @@ def _config(work_dir: Path, log: Log) -> tuple[Config | None, list[str]]:
 
 def _read(path: Path) -> tuple[Config | None, list[str]]:
     try:
-        return read_config(Namespace(config=str(path), cfg_options=None)), []
+        return read_by_name(str(path)), []
     except UserError as error:
         note = str(error).splitlines()[0]
     try:
@@ -164,15 +164,15 @@ def _read(path: Path) -> tuple[Config | None, list[str]]:
 
 
 def _with_config(run: Run, cfg: Config) -> Run:
-    subject = Subject(cfg)
+    config = DetectorConfig(cfg)
     loop = cfg.get('train_cfg') or {}
     iterations = loop.get('max_iters')
-    backbone = subject.backbone
+    backbone = config.backbone
     init = backbone.get('init_cfg')
     source = init.get('checkpoint') if isinstance(init, Mapping) else None
     return replace(
         run,
-        detector=_class(subject.model),
+        detector=type_name(config.model),
         backbone=_describe(backbone),
         unit='iteration' if iterations else run.unit,
         planned=iterations or loop.get('max_epochs'),
@@ -181,20 +181,13 @@ def _with_config(run: Run, cfg: Config) -> Run:
     )
 
 
-def _class(part: Mapping[str, Any]) -> str:
-    kind = part.get('type', '')
-    return str(getattr(kind, '__name__', kind)).rpartition('.')[2]
-
-
 def _describe(backbone: Mapping[str, Any]) -> str:
     variant = next((backbone[key] for key in _VARIANT if key in backbone), '')
-    return f'{_class(backbone)} {variant}'.strip()
+    return f'{type_name(backbone)} {variant}'.strip()
 
 
 def _annotations(cfg: Config) -> str:
-    dataset = (cfg.get('val_dataloader') or {}).get('dataset') or {}
-    while isinstance(dataset.get('dataset'), Mapping):
-        dataset = dataset['dataset']
+    dataset = dataset_of(cfg, 'val')
     named = dataset.get('ann_file') or ''
     return str(Path(dataset.get('data_root') or '', named)) if named else ''
 

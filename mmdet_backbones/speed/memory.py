@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError
-from .nets import Settings, build_subject
+from .nets import Settings, build_net
 
 _STEPS = 3
 _STATUS = Path('/proc/self/status')
@@ -62,14 +62,14 @@ def peak_memory(name: str, settings: Settings) -> int:
 def measure(name: str, settings: Settings) -> int:
     """Measure a net in this process, which must not have run another one."""
     # The first one imports what the second one needs.
-    build_subject(name, settings)
+    build_net(name, settings)
     gc.collect()
     before = _forget_peak(settings)
-    subject = build_subject(name, settings)
+    net = build_net(name, settings)
     gc.collect()
     _forget_peak(settings)
     for _ in range(_STEPS):
-        subject.step()
+        net.step()
     if settings.device == 'cuda':
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before

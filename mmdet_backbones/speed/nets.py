@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..catalog.entries import find
+from ..check.trial import random_detector, synthetic_batch
 from ..errors import UserError, explain
 from ..inference.fusion import fuse_for_inference
-from ..weights.loading.init_cfg import drop_pretrained
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Subject:
+class PreparedNet:
     """One net that is ready to run.
 
     Attributes:
@@ -85,7 +86,7 @@ class Subject:
         return sum(parameter.numel() for parameter in self.net.parameters())
 
 
-def build_subject(name: str, settings: Settings) -> Subject:
+def build_net(name: str, settings: Settings) -> PreparedNet:
     """Build a net and its synthetic images; no weights are read.
 
     Args:
@@ -110,18 +111,18 @@ def build_subject(name: str, settings: Settings) -> Subject:
         ) from error
 
 
-def count_flops(subject: Subject, settings: Settings) -> int:
+def count_flops(net: PreparedNet, settings: Settings) -> int:
     """Count the operations of one image, a multiply-add as two.
 
     Convolutions and matrix products of a step; of forward and backward if trained.
     """
     counter = FlopCounterMode(display=False)
     with counter:
-        subject.step()
+        net.step()
     return counter.get_total_flops() // settings.batch
 
 
-def _alone(name: str, settings: Settings) -> Subject:
+def _alone(name: str, settings: Settings) -> PreparedNet:
     from ..registry import MODELS
 
     entry = find(name)
@@ -139,24 +140,18 @@ def _alone(name: str, settings: Settings) -> Subject:
         net.zero_grad(set_to_none=True)
         sum(level.float().mean() for level in net(images)).backward()
 
-    subject = Subject(name, net, train if settings.train else forward)
-    subject.step()
-    return subject
+    prepared = PreparedNet(name, net, train if settings.train else forward)
+    prepared.step()
+    return prepared
 
 
-def _in_detector(name: str, settings: Settings) -> Subject:
-    from mmdet.registry import MODELS
-    from mmdet.utils import register_all_modules
-    from mmengine.logging import MessageHub
-
-    register_all_modules()
-    # YOLOX asks for the number of the iteration.
-    MessageHub.get_current_instance().update_info('iter', 0)
+def _in_detector(name: str, settings: Settings) -> PreparedNet:
     model = _swapped_model(name, str(settings.detector))
-    net: Any = MODELS.build(model)
-    net.init_weights()
+    net = random_detector(model)
     _prepare(net, settings)
-    batch = net.data_preprocessor(_batch(model, settings), False)
+    boxes = [3] * settings.batch
+    batch = synthetic_batch(model, settings.size, boxes, settings.device)
+    batch = net.data_preprocessor(batch, False)
     batch['inputs'] = _formatted(batch['inputs'], settings)
 
     def predict() -> Any:
@@ -170,38 +165,19 @@ def _in_detector(name: str, settings: Settings) -> Subject:
         losses = net(inputs=batch['inputs'], data_samples=samples, mode='loss')
         net.parse_losses(losses)[0].backward()
 
-    subject = Subject(name, net, train if settings.train else predict)
-    subject.step()
-    return subject
+    prepared = PreparedNet(name, net, train if settings.train else predict)
+    prepared.step()
+    return prepared
 
 
 def _swapped_model(name: str, detector: str) -> Any:
-    from ..swap.swapping import Order, save
+    from ..swap.swapping import SwapOptions, save
 
     with tempfile.TemporaryDirectory() as folder:
-        config = Config.fromfile(save(Order(detector, name, Path(folder) / 'one.py')))
-    model = config.model
-    for part in (model, *(p for p in model.values() if isinstance(p, dict))):
-        drop_pretrained(part)
-    return model
-
-
-def _batch(model: Any, settings: Settings) -> dict[str, Any]:
-    from mmdet.testing import demo_mm_inputs
-
-    masks = (model.get('roi_head') or {}).get('mask_head') or model.get('mask_head')
-    batch = demo_mm_inputs(
-        settings.batch,
-        [[3, *settings.size]] * settings.batch,
-        num_items=[3] * settings.batch,
-        num_classes=2,
-        with_mask=bool(masks),
-        device=settings.device,
-    )
-    for sample in batch['data_samples']:
-        # The first class is one that every head has.
-        sample.gt_instances.labels.zero_()
-    return batch
+        swapped = save(SwapOptions(detector, name, Path(folder) / 'one.py'))
+        config = Config.fromfile(swapped)
+    init_default_scope(config.get('default_scope', 'mmdet'))
+    return config.model
 
 
 def _prepare(

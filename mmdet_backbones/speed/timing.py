@@ -13,7 +13,7 @@ import torch
 from ..catalog.entries import find
 from ..errors import UserError
 from .memory import peak_memory
-from .nets import Settings, Subject, build_subject, count_flops
+from .nets import PreparedNet, Settings, build_net, count_flops
 
 _WARM_UP = 3
 
@@ -77,32 +77,32 @@ def benchmark(
         UserError: With everything that is wrong.
     """
     _check(names, settings)
-    subjects = _build(names, settings, advance)
-    flops = [count_flops(subject, settings) for subject in subjects]
+    nets = _build(names, settings, advance)
+    flops = [count_flops(net, settings) for net in nets]
     memory = []
     for name in names:
         advance(f'memory of {name}')
         memory.append(peak_memory(name, settings))
-    times = time_rounds(subjects, settings, advance)
+    times = time_rounds(nets, settings, advance)
     return [
         _summary(*found, settings.batch)
-        for found in zip(subjects, flops, memory, times, strict=True)
+        for found in zip(nets, flops, memory, times, strict=True)
     ]
 
 
 def _build(
     names: Sequence[str], settings: Settings, advance: Callable[[str], None]
-) -> list[Subject]:
-    subjects: list[Subject] = []
+) -> list[PreparedNet]:
+    nets: list[PreparedNet] = []
     problems: list[str] = []
     for name in names:
         advance(f'building {name}')
         try:
-            subjects.append(build_subject(name, settings))
+            nets.append(build_net(name, settings))
         except UserError as error:
             problems.append(str(error))
     _raise(problems)
-    return subjects
+    return nets
 
 
 def _check(names: Sequence[str], settings: Settings) -> None:
@@ -129,54 +129,54 @@ def _raise(problems: Sequence[str]) -> None:
 
 
 def time_rounds(
-    subjects: Sequence[Subject],
+    nets: Sequence[PreparedNet],
     settings: Settings,
     advance: Callable[[str], None] = lambda doing: None,
 ) -> list[list[float]]:
     """Time nets in turn.
 
     Args:
-        subjects: What to run.
+        nets: What to run.
         settings: How.
         advance: As for :func:`benchmark`.
 
     Returns:
         Seconds of each round, a list per net.
     """
-    for subject in subjects:
-        advance(f'warming up {subject.name}')
+    for net in nets:
+        advance(f'warming up {net.name}')
         for _ in range(_WARM_UP):
-            subject.step()
-    times: list[list[float]] = [[] for _ in subjects]
+            net.step()
+    times: list[list[float]] = [[] for _ in nets]
     for number in range(settings.rounds):
         # Whoever follows a large net finds cold caches; not always the same one.
-        for place in range(len(subjects)):
-            index = (place + number) % len(subjects)
-            advance(f'round {number + 1}: {subjects[index].name}')
-            times[index].append(_time(subjects[index], settings.device))
+        for place in range(len(nets)):
+            index = (place + number) % len(nets)
+            advance(f'round {number + 1}: {nets[index].name}')
+            times[index].append(_time(nets[index], settings.device))
     return times
 
 
-def _time(subject: Subject, device: str) -> float:
+def _time(net: PreparedNet, device: str) -> float:
     if device == 'cuda':
         torch.cuda.synchronize()
     start = time.perf_counter()
-    subject.step()
+    net.step()
     if device == 'cuda':
         torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
 def _summary(
-    subject: Subject, flops: int, memory: int, times: Sequence[float], batch: int
+    net: PreparedNet, flops: int, memory: int, times: Sequence[float], batch: int
 ) -> Measured:
     median = statistics.median(times)
     low = high = median
     if len(times) > 1:
         low, _, high = statistics.quantiles(times, n=4, method='inclusive')
     return Measured(
-        name=subject.name,
-        parameters=subject.parameters,
+        name=net.name,
+        parameters=net.parameters,
         gflops=round(flops / 1e9, 4),
         latency_ms=round(1e3 * median, 3),
         latency_low_ms=round(1e3 * low, 3),

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..detector_config.neck_rules import Strides, necks_of, rule_of
-from ..detector_config.tree import plain
+from ..detector_config.detector import DetectorConfig
+from ..detector_config.heads import Edits
+from ..detector_config.neck_rules import Strides, necks_of, output_strides
+from ..detector_config.tree import Part, plain, type_name
 from ..errors import UserError
 from ..levels import Level, describe_levels
 from ..necks.simple_feature_pyramid import SCALES
 from ..shapes.build import build_weightless
-from .base import Base
 
-Edits = dict[tuple[str | int, ...], Any]
 _PYRAMID_CHANNELS = 256
 
 
@@ -42,7 +42,10 @@ class LevelPlan:
 
 
 def plan_levels(
-    base: Base, name: str, offered: Sequence[Level], requested: Sequence[int] | None
+    base: DetectorConfig,
+    name: str,
+    offered: Sequence[Level],
+    requested: Sequence[int] | None,
 ) -> LevelPlan:
     """Choose levels and fill the neck.
 
@@ -63,8 +66,9 @@ def plan_levels(
         _check_requested(base, name, offered, requested)
         return _direct(base, by_stride, tuple(requested))
     # What the base's own levels would be without those that its neck leaves out.
-    wanted = base.strides[-1:] if base.rule.single else base.strides
-    used = wanted[base.rule.first_used(base.reader) :]
+    _, part, rule = base.reader
+    wanted = base.strides[-1:] if rule.single else base.strides
+    used = wanted[rule.first_used(part) :]
     for strides in (wanted, used):
         if all(stride in by_stride for stride in strides):
             return _direct(base, by_stride, strides)
@@ -74,8 +78,9 @@ def plan_levels(
 
 
 def _check_requested(
-    base: Base, name: str, offered: Sequence[Level], requested: Sequence[int]
+    base: DetectorConfig, name: str, offered: Sequence[Level], requested: Sequence[int]
 ) -> None:
+    _, part, rule = base.reader
     there = {level.stride for level in offered}
     problems = []
     missing = [str(stride) for stride in requested if stride not in there]
@@ -87,15 +92,14 @@ def _check_requested(
         )
     if list(requested) != sorted(set(requested)):
         problems.append('--strides names each stride once, shallow to deep')
-    count = base.rule.count(base.reader)
-    start = base.rule.first_used(base.reader)
+    count, start = rule.count(part), rule.first_used(part)
     if count is not None and len(requested) != count - start:
         problems.append(
             f'{_reader(base)} takes {count - start} levels, --strides names '
             f'{len(requested)}'
         )
     needed = base.strides[start:]
-    if base.rule.fixed and tuple(requested) != needed:
+    if rule.fixed and tuple(requested) != needed:
         problems.append(
             f'the heads behind {_reader(base)} are made for the strides {needed}'
         )
@@ -104,13 +108,14 @@ def _check_requested(
 
 
 def _direct(
-    base: Base, by_stride: dict[int, Level], strides: tuple[int, ...]
+    base: DetectorConfig, by_stride: dict[int, Level], strides: tuple[int, ...]
 ) -> LevelPlan:
     """Levels of these strides straight into the part that reads them."""
     levels = [by_stride[stride] for stride in strides]
     channels = tuple(level.channels for level in levels)
+    place, part, rule = base.reader
     notes: list[str] = []
-    if base.place == ('rpn_head',):
+    if place == ('rpn_head',):
         edits, neck = _without_neck(base, channels[-1])
         if neck:
             notes.append(
@@ -118,43 +123,26 @@ def _direct(
                 f'{base.levels[-1].channels} that roi_head.shared_head is made for.'
             )
         return LevelPlan(strides, channels, edits, strides, strides, notes)
-    settings = base.rule.settings(base.reader, channels)
-    start = base.rule.first_used(base.reader)
-    if start and strides != base.strides:
+    settings = rule.settings(part, channels)
+    if rule.first_used(part) and strides != base.strides:
         settings['start_level'] = 0
-    edits = {(*base.place, key): value for key, value in settings.items()}
+    edits = {(*place, key): value for key, value in settings.items()}
     edits |= _behind(base, settings)
-    outputs = _outputs(base, settings, strides)
+    first, *others = necks_of(base.model) or [None]
+    fed = [{**first, **settings}, *others] if first else []
+    outputs = output_strides({'neck': fed}, strides)
     return LevelPlan(strides, channels, edits, outputs, strides, notes)
 
 
-def _behind(base: Base, settings: dict[str, Any]) -> Edits:
+def _behind(base: DetectorConfig, settings: dict[str, Any]) -> Edits:
     """Channels of the head where those of the neck's outputs follow its inputs."""
     head = base.model.get('bbox_head') or {}
-    follows = 'out_channels' in settings and 'in_channels' in head
-    if not follows:
-        return {}
-    return {('bbox_head', 'in_channels'): settings['out_channels']}
+    if 'out_channels' in settings and 'in_channels' in head:
+        return {('bbox_head', 'in_channels'): settings['out_channels']}
+    return {}
 
 
-def _outputs(base: Base, settings: dict[str, Any], strides: Strides) -> Strides:
-    if base.place[0] != 'neck':
-        return strides
-    found = base.rule.outputs({**base.reader, **settings}, tuple(strides))
-    return _whole(_after_first(base, found))
-
-
-def _after_first(base: Base, strides: Strides) -> Strides:
-    for neck in necks_of(base.model)[1:]:
-        strides = rule_of(neck).outputs(neck, strides)
-    return strides
-
-
-def _whole(strides: Strides) -> Strides:
-    return tuple(int(s) if float(s).is_integer() else s for s in strides)
-
-
-def _without_neck(base: Base, channels: int) -> tuple[Edits, bool]:
+def _without_neck(base: DetectorConfig, channels: int) -> tuple[Edits, bool]:
     """Fill the heads of Faster R-CNN C4 or DC5, or project for a shared head."""
     old = base.levels[-1].channels
     if channels == old:
@@ -181,70 +169,69 @@ def _without_neck(base: Base, channels: int) -> tuple[Edits, bool]:
     return edits, False
 
 
-def _through_pyramid(base: Base, level: Level, used: tuple[int, ...]) -> LevelPlan:
+def _through_pyramid(
+    base: DetectorConfig, level: Level, used: tuple[int, ...]
+) -> LevelPlan:
     """The map of a plain ViT, made into maps of the strides that are wanted."""
-    single = base.rule.count(base.reader) == 1 or base.place == ('rpn_head',)
-    exact = single or len(used) == 1
-    if exact and round(level.stride / used[-1]) == 1:
+    place, part, rule = base.reader
+    single = rule.count(part) == 1 or place == ('rpn_head',) or len(used) == 1
+    if single and round(level.stride / used[-1]) == 1:
         return _direct(base, {level.stride: level}, (level.stride,))
-    replaces = base.rule.pyramid and base.place[0] == 'neck'
+    has_neck = place[0] == 'neck'
+    replaces = rule.pyramid and has_neck
     # As many maps as the neck would give, or as it takes.
-    outputs = base.rule.outputs({**base.reader, 'start_level': 0}, used)
-    count = len(outputs) if replaces else len(used)
-    aims = outputs if replaces else used
-    pyramid = _pyramid(base, level, aims, count, replaces)
+    aims = rule.outputs({**part, 'start_level': 0}, used) if replaces else used
+    pyramid = _pyramid(part, level, aims, replaces)
     made: Strides = tuple(build_weightless(pyramid).out_strides)  # type: ignore[arg-type]
     note = (
         f'The one map of stride {level.stride} becomes maps of the strides '
-        f'{", ".join(map(str, made))} in the simple feature pyramid of ViTDet '
-        '(arXiv 2203.16527).'
+        f'{_listed(made)} in the simple feature pyramid of ViTDet (arXiv 2203.16527).'
     )
     strides, channels = (level.stride,), (level.channels,)
+    necks = [plain(neck) for neck in necks_of(base.model)]
     if replaces:
-        edits: Edits = {base.place: dict(_delete_=True, **pyramid)}
-        heads = _whole(_after_first(base, made))
+        edits: Edits = {place: dict(_delete_=True, **pyramid)}
+        heads = output_strides({'neck': necks[1:]}, made)
         return LevelPlan(strides, channels, edits, heads, made, [note])
-    inner = [_PYRAMID_CHANNELS] * len(made)
-    if base.place[0] != 'neck':
+    if not has_neck:
         raise UserError(
-            f'{base.place[0]} reads the levels of the backbone without a neck, and '
-            f'there is one level only, of stride {level.stride}'
+            f'{place[0]} reads the levels of the backbone without a neck, and there is '
+            f'one level only, of stride {level.stride}'
         )
-    settings = base.rule.settings(base.reader, inner)
-    chain = [pyramid, *(plain(neck) for neck in necks_of(base.model))]
-    chain[1] = {**chain[1], **settings}
-    outputs = _outputs(base, settings, made)
-    changes = {('neck',): chain, **_behind(base, settings)}
-    return LevelPlan(strides, channels, changes, outputs, made, [note])
+    settings = rule.settings(part, [_PYRAMID_CHANNELS] * len(made))
+    chain = [pyramid, {**necks[0], **settings}, *necks[1:]]
+    outputs = output_strides({'neck': chain[1:]}, made)
+    edits = {('neck',): chain, **_behind(base, settings)}
+    return LevelPlan(strides, channels, edits, outputs, made, [note])
 
 
-def _pyramid(
-    base: Base, level: Level, aims: Strides, count: int, replaces: bool
-) -> dict[str, Any]:
+def _pyramid(part: Part, level: Level, aims: Strides, replaces: bool) -> dict[str, Any]:
+    """A pyramid of maps of these strides, of the neck's channels if it replaces it."""
     exponents = [round(math.log2(level.stride / stride)) for stride in aims]
     scales = [s for s in SCALES if math.log2(s) in exponents] or [1]
-    own = base.reader.get('out_channels')
+    own = part.get('out_channels')
     channels = own if replaces and isinstance(own, int) else _PYRAMID_CHANNELS
     return dict(
         type='mmdet_backbones.SimpleFeaturePyramid',
         in_channels=level.channels,
         out_channels=channels,
-        num_outs=count,
-        scale_factors=tuple(scales[:count]),
+        num_outs=len(aims),
+        scale_factors=tuple(scales[: len(aims)]),
         in_stride=level.stride,
     )
 
 
 def _nearest(
-    base: Base, name: str, offered: Sequence[Level], used: tuple[int, ...]
+    base: DetectorConfig, name: str, offered: Sequence[Level], used: tuple[int, ...]
 ) -> LevelPlan:
     """The levels that are there, for a part that does without some."""
+    _, part, rule = base.reader
     by_stride = {level.stride: level for level in offered}
     there = tuple(stride for stride in used if stride in by_stride)
-    count = base.rule.count(base.reader)
-    if count == 1 and not base.rule.fixed:
+    count = rule.count(part)
+    if count == 1 and not rule.fixed:
         there = (min(by_stride, key=lambda stride: abs(stride - used[-1])),)
-    elif count is not None or base.rule.fixed or not there:
+    elif count is not None or rule.fixed or not there:
         raise UserError(
             f'{_reader(base)} wants levels of the strides {_listed(used)}, {name} has '
             f'{describe_levels(offered)}: write --strides with strides that it has, or '
@@ -264,5 +251,5 @@ def _listed(values: Any) -> str:
     return ', '.join(map(str, values))
 
 
-def _reader(base: Base) -> str:
-    return str(base.reader.get('type', base.place[0])).rpartition('.')[2]
+def _reader(base: DetectorConfig) -> str:
+    return type_name(base.reader.part) or str(base.reader.place[0])

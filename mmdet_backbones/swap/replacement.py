@@ -15,13 +15,12 @@ from ..catalog.entries import find
 from ..catalog.entry import Entry
 from ..catalog.preprocessing import preprocess_of
 from ..detector_config.arguments import arguments_of
-from ..detector_config.detector import DETECTOR_PROBE_SIZE
+from ..detector_config.detector import DETECTOR_PROBE_SIZE, DetectorConfig
 from ..errors import UserError, explain
 from ..levels import Level, Preprocess
 from ..registry import MODELS
 from ..shapes.build import build_weightless, fixed_size, idle_parameters
 from ..shapes.probe import probe_levels
-from .base import Base
 
 # Weights that are checkpoints of whole classifiers, for mmengine's own loader.
 _PREFIXES = {'mmdet.CSPNeXt': 'backbone.'}
@@ -95,7 +94,7 @@ def _by_stride(entry: Entry, levels: Sequence[Level]) -> Sequence[Level]:
 
 
 def backbone_settings(
-    new: Replacement, strides: Sequence[int], base: Base
+    new: Replacement, strides: Sequence[int], base: DetectorConfig
 ) -> dict[str, Any]:
     """The dict that stands under ``model.backbone``.
 
@@ -170,7 +169,7 @@ def _by_stage(
 
 
 def _freezing(
-    new: Replacement, settings: Mapping[str, Any], base: Base
+    new: Replacement, settings: Mapping[str, Any], base: DetectorConfig
 ) -> dict[str, Any]:
     """As in the base with pretrained weights; nothing frozen without."""
     known = _arguments(new)

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..catalog.preprocessing import preprocess_settings
+from ..detector_config.detector import DetectorConfig
+from ..detector_config.heads import Edits, class_edits, stride_edits
 from ..detector_config.neck_rules import necks_of, rule_of
+from ..detector_config.read import read_by_name
 from ..detector_config.text import assignment, comment, nested
 from ..detector_config.tree import plain
 from ..engine.optimisation import is_adaptive, optimiser_settings, short_warm_up
@@ -18,9 +21,7 @@ from ..errors import UserError
 from ..files import check_target, write
 from ..levels import describe_levels
 from ..own_data.for_config import DataFolder, data_settings, read_folder
-from .base import Base, load_base
-from .head_edits import class_edits, stride_edits
-from .level_plan import Edits, LevelPlan, plan_levels
+from .level_plan import LevelPlan, plan_levels
 from .replacement import (
     Replacement,
     backbone_settings,
@@ -33,7 +34,7 @@ _T = TypeVar('_T')
 
 
 @dataclass(frozen=True)
-class Order:
+class SwapOptions:
     """What to swap.
 
     Attributes:
@@ -57,11 +58,11 @@ class Order:
     force: bool = False
 
 
-def swap(order: Order) -> str:
+def swap(options: SwapOptions) -> str:
     """Compose the config; nothing is written.
 
     Args:
-        order: What to swap.
+        options: What to swap.
 
     Returns:
         The text of a config that inherits from the base.
@@ -70,32 +71,32 @@ def swap(order: Order) -> str:
         UserError: A ``ValueError`` that lists every mistake that could be seen.
     """
     problems: list[str] = []
-    base = _try(problems, lambda: load_base(order.base))
-    new = _try(problems, lambda: load_replacement(order.name, order.checkpoint))
+    base = _try(problems, lambda: _load(options.base))
+    new = _try(problems, lambda: load_replacement(options.name, options.checkpoint))
     folder = None
-    if order.data is not None:
-        data = order.data
+    if options.data is not None:
+        data = options.data
         folder = _try(problems, lambda: read_folder(data))
-    problems += _mistakes(order, folder)
+    problems += _mistakes(options, folder)
     if problems or base is None or new is None:
         raise _all(problems)
     plan = _try(
-        problems, lambda: plan_levels(base, order.name, new.levels, order.strides)
+        problems, lambda: plan_levels(base, options.name, new.levels, options.strides)
     )
     data_lines = {}
     if folder is not None:
         data_lines = _try(problems, lambda: data_settings(base.config, folder)) or {}
-    edits = _try(problems, lambda: _edits(base, new, plan, order, folder))
+    edits = _try(problems, lambda: _edits(base, new, plan, options, folder))
     if problems or plan is None or edits is None:
         raise _all(problems)
-    return _compose(order, base, new, plan, edits, folder, data_lines)
+    return _compose(options, base, new, plan, edits, folder, data_lines)
 
 
-def save(order: Order) -> Path:
+def save(options: SwapOptions) -> Path:
     """Compose the config and write it.
 
     Args:
-        order: What to swap.
+        options: What to swap.
 
     Returns:
         The file that was written.
@@ -103,8 +104,26 @@ def save(order: Order) -> Path:
     Raises:
         UserError: As :func:`swap`; and if the file is there, without ``force``.
     """
-    write(order.out, swap(order), order.force)
-    return order.out
+    write(options.out, swap(options), options.force)
+    return options.out
+
+
+def _load(name: str) -> DetectorConfig:
+    """Read the config of a detector whose backbone can be replaced."""
+    config = read_by_name(name)
+    model = config.get('model')
+    if not isinstance(model, Mapping) or not ({'backbone', 'neck'} & set(model)):
+        inner = next((k for k in ('detector', 'module') if k in (model or {})), None)
+        hint = f': swap the config that its model.{inner} comes from' if inner else ''
+        raise UserError(f"'{name}' describes no detector with a backbone{hint}")
+    base = DetectorConfig(config)
+    base.reader  # noqa: B018 - raises
+    if list(base.strides) != sorted(base.strides):
+        raise UserError(
+            f"the levels of the backbone of '{name}' are not shallow to deep: "
+            f'{describe_levels(base.levels)}'
+        )
+    return base
 
 
 def _try(problems: list[str], step: Callable[[], _T]) -> _T | None:
@@ -124,10 +143,10 @@ def _all(problems: Sequence[str]) -> UserError:
     )
 
 
-def _mistakes(order: Order, folder: DataFolder | None) -> list[str]:
+def _mistakes(options: SwapOptions, folder: DataFolder | None) -> list[str]:
     problems: list[str] = []
-    _try(problems, lambda: check_target(order.out, order.force))
-    count = order.num_classes
+    _try(problems, lambda: check_target(options.out, options.force))
+    count = options.num_classes
     if count is not None and count < 1:
         problems.append(f'--num-classes must be a positive integer, got {count}')
     if folder is not None and count is not None and count != len(folder.classes):
@@ -135,17 +154,17 @@ def _mistakes(order: Order, folder: DataFolder | None) -> list[str]:
             f"--num-classes {count}: '{folder.root}' has {len(folder.classes)} classes "
             f'({", ".join(folder.classes[:5])}...): leave --num-classes out'
         )
-    path = order.checkpoint
+    path = options.checkpoint
     if path is not None and '://' not in path and not Path(path).is_file():
         problems.append(f"--checkpoint: there is no file '{path}'")
     return problems
 
 
 def _edits(
-    base: Base,
+    base: DetectorConfig,
     new: Replacement,
     plan: LevelPlan | None,
-    order: Order,
+    options: SwapOptions,
     folder: DataFolder | None,
 ) -> Edits:
     edits: Edits = {}
@@ -158,20 +177,20 @@ def _edits(
         check_backbone(settings, plan.channels)
         edits[('backbone',)] = dict(_delete_=True, **settings)
         edits.update(plan.edits)
-        edits.update(stride_edits(base, plan.outputs))
-    count = len(folder.classes) if folder is not None else order.num_classes
+        edits.update(stride_edits(base.model, base.output_strides, plan.outputs))
+    count = len(folder.classes) if folder is not None else options.num_classes
     if count is not None:
-        edits.update(class_edits(base, count))
+        edits.update(class_edits(base.model, count))
     if base.model.get('init_cfg'):
         # It would load the whole detector of the base over the new backbone.
         edits[('init_cfg',)] = None
     return edits
 
 
-def _padding(base: Base, plan: LevelPlan) -> Edits:
+def _padding(base: DetectorConfig, plan: LevelPlan) -> Edits:
     """Pad images so that every map is exactly twice as large as the next one."""
     necks = necks_of(base.model)
-    if isinstance(plan.edits.get(base.place), dict):
+    if isinstance(plan.edits.get(base.reader.place), dict):
         # The pyramid that stands in for the first one takes maps of any size.
         necks = necks[1:]
     doubling = any(rule_of(neck).doubles for neck in necks)
@@ -196,8 +215,8 @@ def _padding(base: Base, plan: LevelPlan) -> Edits:
 
 
 def _compose(
-    order: Order,
-    base: Base,
+    options: SwapOptions,
+    base: DetectorConfig,
     new: Replacement,
     plan: LevelPlan,
     edits: Edits,
@@ -209,7 +228,7 @@ def _compose(
     if 'mmdet_backbones' not in imports:
         imports.append('mmdet_backbones')
     statements = {
-        '_base_': _base_path(order),
+        '_base_': _base_path(options),
         'custom_imports': dict(imports=imports, allow_failed_imports=False),
         'model': nested(plain(base.model), edits),
         **data_lines,
@@ -220,13 +239,13 @@ def _compose(
     if has_idle_parameters(edits[('backbone',)]):
         # Of a class that builds stages which none of the levels needs.
         statements['find_unused_parameters'] = True
-    lines = _header(order, new, plan, recipe)
+    lines = _header(options, new, plan, recipe)
     lines += [assignment(name, value) for name, value in statements.items()]
     return '\n'.join(lines) + '\n'
 
 
 def _training(
-    base: Base, new: Replacement, folder: DataFolder | None
+    base: DetectorConfig, new: Replacement, folder: DataFolder | None
 ) -> tuple[dict[str, Any], str]:
     """Optimiser, schedule and scaling of the rate; and a sentence on the recipe."""
     net = _traits(new)
@@ -260,20 +279,22 @@ def _traits(new: Replacement) -> Traits:
     )
 
 
-def _base_path(order: Order) -> str:
-    if '::' in order.base:
-        return order.base
-    return os.path.relpath(order.base, order.out.parent)
+def _base_path(options: SwapOptions) -> str:
+    if '::' in options.base:
+        return options.base
+    return os.path.relpath(options.base, options.out.parent)
 
 
-def _header(order: Order, new: Replacement, plan: LevelPlan, recipe: str) -> list[str]:
+def _header(
+    options: SwapOptions, new: Replacement, plan: LevelPlan, recipe: str
+) -> list[str]:
     levels = [level for level in new.levels if level.stride in plan.strides]
     by_stride = {level.stride: level for level in levels}
     lines = comment(
-        f'{order.name} in the detector of {order.base}, written by '
+        f'{options.name} in the detector of {options.base}, written by '
         'tools/swap_backbone.py; not trained. Train it:'
     )
-    lines += [f'#   python tools/train.py {order.out}']
+    lines += [f'#   python tools/train.py {options.out}']
     lines += comment(f'Levels: {describe_levels(by_stride.values())}.')
     for note in plan.notes:
         lines += comment(note)

@@ -19,7 +19,7 @@ from ..check.config import check_config
 from ..check.findings import errors_of
 from ..check.trial import SIZE, try_config
 from ..errors import UserError, explain
-from ..swap.swapping import Order, save
+from ..swap.swapping import SwapOptions, save
 
 # Configs of mmdet 3.3.0. SSD is missing: it takes images of 300 pixels only.
 DETECTORS: dict[str, str] = {
@@ -131,7 +131,7 @@ def _try_cell(detector: str, backbone: str, limit: float) -> dict[str, Any]:
         out = Path(folder) / 'swapped.py'
         try:
             with _time_limit(limit):
-                save(Order(f'mmdet::{base}', backbone, out))
+                save(SwapOptions(f'mmdet::{base}', backbone, out))
                 step = 'check'
                 _require_sound(out)
                 step = 'run'

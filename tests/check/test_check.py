@@ -23,7 +23,7 @@ from planted import (
 from mmdet_backbones.check.config import check_config, require_sound
 from mmdet_backbones.check.findings import describe, errors_of
 from mmdet_backbones.check.trial import try_model
-from mmdet_backbones.detector_config.detector import Subject
+from mmdet_backbones.detector_config.detector import DetectorConfig
 from mmdet_backbones.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ def test_the_lines_to_write_cure_what_is_copied_everywhere(name, tmp_path):
     assert rules >= expected
     kind, strides, channels = outcome
     assert cfg.model.backbone.type == kind
-    assert Subject(cfg).net.out_strides == strides
+    assert DetectorConfig(cfg).net.out_strides == strides
     assert cfg.model.neck.in_channels == channels
     assert 'shufflenet_v1' not in cfg.model.backbone.init_cfg.checkpoint
     # One training step and one prediction; the addresses cannot be asked here.

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmdet_backbones.speed import memory as benchmark_memory
-from mmdet_backbones.speed.nets import Settings, build_subject, count_flops
+from mmdet_backbones.speed.nets import Settings, build_net, count_flops
 from mmdet_backbones.speed.timing import benchmark, count_steps, time_rounds
 
 TOOL = 'tools/benchmark_backbones.py'
@@ -108,9 +108,9 @@ def test_an_image_that_a_net_does_not_take(run_tool):
 
 def test_a_training_step_leaves_gradients():
     settings = Settings(size=(64, 64), train=True, rounds=2)
-    subject = build_subject('timm/resnet18', settings)
+    subject = build_net('timm/resnet18', settings)
     assert subject.net.training
-    inference = build_subject('timm/resnet18', Settings(size=(64, 64)))
+    inference = build_net('timm/resnet18', Settings(size=(64, 64)))
     forward = count_flops(inference, settings)
     # Backward is twice forward, less the gradient of the image.
     assert 2.5 * forward < count_flops(subject, settings) < 3 * forward
@@ -121,19 +121,19 @@ def test_a_training_step_leaves_gradients():
 @pytest.mark.parametrize('train', [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_inside_a_detector(train):
     settings = Settings(size=(64, 96), batch=2, detector=YOLOX, train=train)
-    subject = build_subject('timm/tf_efficientnet_lite0', settings)
+    subject = build_net('timm/tf_efficientnet_lite0', settings)
     assert type(subject.net).__name__ == 'YOLOX'
     assert subject.net.training == train
     assert subject.net.backbone.model_name == 'tf_efficientnet_lite0'
     assert (subject.net.bbox_head.multi_level_conv_obj[0].weight.grad is None) != train
-    alone = build_subject('timm/tf_efficientnet_lite0', Settings(size=(64, 96)))
+    alone = build_net('timm/tf_efficientnet_lite0', Settings(size=(64, 96)))
     assert subject.parameters > alone.parameters
 
 
 @pytest.mark.slow
 def test_a_detector_is_folded():
     settings = Settings(size=(64, 64), detector=YOLOX, fuse=True, channels_last=True)
-    net = build_subject('timm/tf_efficientnet_lite0', settings).net
+    net = build_net('timm/tf_efficientnet_lite0', settings).net
     assert net.fused.folded > 48
     assert not net.fused.left
 
@@ -150,7 +150,7 @@ def test_rounds_take_turns_and_everyone_is_first():
     settings = Settings(size=(64, 64), rounds=2)
     order = []
     steps = []
-    subjects = [build_subject(name, settings) for name in NETS]
+    subjects = [build_net(name, settings) for name in NETS]
     times = time_rounds(subjects, settings, order.append)
     assert [len(each) for each in times] == [2, 2]
     rounds = [line for line in order if line.startswith('round')]

@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 
 from mmdet_backbones.check.trial import try_config
-from mmdet_backbones.swap.swapping import Order, save, swap
+from mmdet_backbones.swap.swapping import SwapOptions, save, swap
 
 FASTER = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 CASCADE = 'mmdet::cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py'
@@ -27,7 +27,7 @@ def swapped(tmp_path):
 
     def make(base: str, name: str, **order) -> Config:
         out = tmp_path / 'swapped.py'
-        save(Order(base, name, out, force=True, **order))
+        save(SwapOptions(base, name, out, force=True, **order))
         return Config.fromfile(out)
 
     return make
@@ -142,7 +142,7 @@ def test_ssd_runs(swapped):
 def test_dc5_heads_take_the_channels_of_the_backbone(tmp_path):
     base = tmp_path / 'dc5.py'
     base.write_text(f'_base_ = {DC5!r}\n')
-    text = swap(Order(str(base), 'timm/resnet18', tmp_path / 'out.py'))
+    text = swap(SwapOptions(str(base), 'timm/resnet18', tmp_path / 'out.py'))
     assert 'out_strides=(16,)' in text
     assert 'rpn_head=dict(in_channels=256)' in text
     assert 'bbox_roi_extractor=dict(out_channels=256)' in text
@@ -189,7 +189,7 @@ def test_a_base_of_ones_own_is_named_relatively(tmp_path):
         "load_from = 'coco.pth'\n"
     )
     out = tmp_path / 'work' / 'swapped.py'
-    save(Order(str(base), 'timm/resnet18', out))
+    save(SwapOptions(str(base), 'timm/resnet18', out))
     config = Config.fromfile(out)
     assert "_base_ = '../configs/mine.py'" in out.read_text()
     assert config.custom_imports.imports == ['json', 'mmdet_backbones']
@@ -202,7 +202,7 @@ def test_a_base_of_ones_own_is_named_relatively(tmp_path):
 def test_a_base_without_backbone_gets_the_usual_strides(tmp_path):
     base = 'configs/_base_/models/yolox_tiny.py'
     base = str(Path(__file__).parents[2] / base)
-    text = swap(Order(base, 'timm/resnet18', tmp_path / 'out.py'))
+    text = swap(SwapOptions(base, 'timm/resnet18', tmp_path / 'out.py'))
     assert 'out_strides=(8, 16, 32)' in text
     assert 'in_channels=[128, 256, 512]' in text
 

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmdet_backbones.engine.optimisation import short_warm_up
-from mmdet_backbones.swap.swapping import Order, save, swap
+from mmdet_backbones.swap.swapping import SwapOptions, save, swap
 
 FASTER = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 MASK = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
@@ -60,7 +60,7 @@ def built(config: Config, loader: str):
 
 def swapped(base: str, data: Path, tmp_path: Path) -> Config:
     out = tmp_path / 'swapped.py'
-    save(Order(base, 'res2net50_26w_4s', out, data=str(data), force=True))
+    save(SwapOptions(base, 'res2net50_26w_4s', out, data=str(data), force=True))
     return Config.fromfile(out)
 
 
@@ -120,7 +120,7 @@ def test_mistakes(tmp_path, monkeypatch, order, words):
     monkeypatch.chdir(tmp_path)
     coco(tmp_path / 'data', 'tree')
     with pytest.raises(ValueError, match='data') as caught:
-        swap(Order(FASTER, 'res2net50_26w_4s', Path('out.py'), **order))
+        swap(SwapOptions(FASTER, 'res2net50_26w_4s', Path('out.py'), **order))
     for word in words:
         assert word in str(caught.value)
 
@@ -146,7 +146,7 @@ def test_the_printed_command_trains(tmp_path, run_python):
     """Layer-wise rates, data and heads as written, through the Runner."""
     data = coco(tmp_path / 'data', 'tree')
     out = tmp_path / 'swapped.py'
-    save(Order(YOLOX, 'timm/convnext_atto', out, data=str(data)))
+    save(SwapOptions(YOLOX, 'timm/convnext_atto', out, data=str(data)))
     done = run_python(
         'tools/train.py', str(out), '--work-dir', str(tmp_path / 'work'),
         '--cfg-options', 'model.backbone.init_cfg=None', 'train_cfg.max_epochs=1',
@@ -169,7 +169,7 @@ def test_the_printed_command_trains(tmp_path, run_python):
 def test_the_warm_up_is_a_tenth_of_a_short_training(name, length, tmp_path):
     def schedule(*data):
         out = tmp_path / f'{len(data)}.py'
-        save(Order(FASTER, name, out, data=data[0] if data else None))
+        save(SwapOptions(FASTER, name, out, data=data[0] if data else None))
         return Config.fromfile(out).param_scheduler
 
     assert schedule()[0].end == length

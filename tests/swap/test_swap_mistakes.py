@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmdet_backbones.detector_config.text import render
-from mmdet_backbones.swap.swapping import Order, save, swap
+from mmdet_backbones.swap.swapping import SwapOptions, save, swap
 
 FASTER = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 YOLOV3 = 'mmdet::yolo/yolov3_d53_8xb8-320-273e_coco.py'
@@ -15,7 +15,7 @@ TOOL = 'tools/swap_backbone.py'
 
 def refused(base: str, name: str, out: Path = Path('nowhere.py'), **order) -> str:
     with pytest.raises(ValueError, match=r'\w') as caught:
-        swap(Order(base, name, out, **order))
+        swap(SwapOptions(base, name, out, **order))
     return str(caught.value)
 
 
@@ -82,11 +82,11 @@ def test_a_net_for_images_of_one_size_is_refused():
 def test_nothing_is_overwritten_and_nothing_half_written(tmp_path):
     out = tmp_path / 'mine.py'
     out.write_text('# mine\n')
-    order = Order(FASTER, 'timm/resnet18', out)
+    order = SwapOptions(FASTER, 'timm/resnet18', out)
     with pytest.raises(ValueError, match='is there already: write --force'):
         save(order)
     assert out.read_text() == '# mine\n'
-    save(Order(FASTER, 'timm/resnet18', out, force=True))
+    save(SwapOptions(FASTER, 'timm/resnet18', out, force=True))
     assert '_base_' in out.read_text()
     assert [path.name for path in tmp_path.iterdir()] == ['mine.py']
     assert out.stat().st_mode & 0o777 == 0o666 & ~_umask()

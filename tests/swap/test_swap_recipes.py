@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 
 from mmdet_backbones.engine.recipes import RECIPES, Traits, choose_recipe
-from mmdet_backbones.swap.swapping import Order, save
+from mmdet_backbones.swap.swapping import SwapOptions, save
 
 FASTER = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 YOLOX = 'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py'
@@ -18,7 +18,7 @@ DEFORMABLE = 'mmdet::deformable_detr/deformable-detr_r50_16xb2-50e_coco.py'
 def swapped(tmp_path):
     def make(base: str, name: str, **order) -> Config:
         out = tmp_path / 'swapped.py'
-        save(Order(base, name, out, force=True, **order))
+        save(SwapOptions(base, name, out, force=True, **order))
         return Config.fromfile(out)
 
     return make
