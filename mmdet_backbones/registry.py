@@ -30,7 +30,6 @@ HOOKS = Registry(
     locations=[
         'mmdet_backbones.engine.display',
         'mmdet_backbones.engine.hooks',
-        'mmdet_backbones.engine.lr_hook',
         'mmdet_backbones.inference.memory_format',
         'mmdet_backbones.runs.examples',
     ],

@@ -9,7 +9,7 @@ import mmdet_backbones  # noqa: F401
 from mmdet_backbones.detector_config.read import read_config
 from mmdet_backbones.engine import launch
 from mmdet_backbones.engine.display import add_tensorboard
-from mmdet_backbones.engine.gpu_settings import require_gpu
+from mmdet_backbones.engine.without_gpu import require_gpu
 from mmdet_backbones.errors import run
 
 
@@ -66,7 +66,7 @@ def train(args: argparse.Namespace) -> None:
     runner = launch.build_runner(cfg)
     runner.train()
     if runner.rank == 0:
-        from mmdet_backbones.runs.summary import summarise
+        from mmdet_backbones.runs.comparing import summarise
 
         runner.logger.info(summarise(Path(runner.work_dir), args.config))
 

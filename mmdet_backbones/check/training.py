@@ -19,8 +19,7 @@ from ..detector_config.neck_rules import necks_of, rule_of
 from ..detector_config.tree import dataset_of, dotted, type_name
 from ..detector_config.weights import pretrained_of
 from ..engine.lr_scaling import find_scale
-from ..engine.optimisation import optimiser_settings
-from ..engine.recipes import choose_recipe, traits
+from ..engine.recipes import choose_recipe, optimiser_settings, traits
 from ..errors import UserError
 from ..levels import IMAGENET, Preprocess
 from .findings import Finding, line

@@ -16,8 +16,8 @@ from mmengine.runner import Runner
 
 from ..detector_config.tree import datasets_in, dotted
 from ..errors import UserError, explain
-from .joining import join_processes_without_gpu
 from .lr_scaling import count_processes, find_scale, read_rates, scale_rates
+from .without_gpu import join_processes_without_gpu
 
 
 def add_config_flags(parser: ArgumentParser) -> None:

@@ -15,8 +15,8 @@ from ..backbones.layer_groups import LAYER_WISE, STAGE_WISE, layer_groups, not_d
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 _OURS = ('decay_rate', 'decay_type', 'backbone_lr_mult')
-_MMENGINE = (
-    'custom_keys',
+# Of mmengine's constructor, beside custom_keys.
+MMENGINE_OPTIONS = (
     'bias_lr_mult',
     'bias_decay_mult',
     'norm_decay_mult',
@@ -25,6 +25,7 @@ _MMENGINE = (
     'flat_decay_mult',
     'bypass_duplicate',
 )
+_KEYS = (*_OURS, 'custom_keys', *MMENGINE_OPTIONS)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -139,8 +140,8 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
 def _problems(cfg: Mapping[str, Any], base_lr: float | None) -> list[str]:
     problems = []
     for key in cfg:
-        if key not in (*_OURS, *_MMENGINE):
-            near = get_close_matches(key, (*_OURS, *_MMENGINE), n=1)
+        if key not in _KEYS:
+            near = get_close_matches(key, _KEYS, n=1)
             hint = f': write {near[0]}' if near else ''
             if key == 'num_layers':
                 hint = ': leave it out, the backbone knows its layers'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -48,6 +49,11 @@ class Replacement:
     def batch_norm(self) -> bool:
         """Whether it has batch normalisation."""
         return any(isinstance(module, _BatchNorm) for module in self.net.modules())
+
+    @cached_property
+    def arguments(self) -> dict[str, inspect.Parameter]:
+        """What its class takes."""
+        return arguments_of(MODELS.get(str(self.entry.config['type'])))[0]
 
 
 def load_replacement(name: str, checkpoint: str | None = None) -> Replacement:
@@ -124,41 +130,32 @@ def _level_arguments(new: Replacement, strides: Sequence[int]) -> dict[str, Any]
     # Of the levels that share a stride the deepest one has it, as everywhere.
     index = {level.stride: level.index for level in new.levels}
     indices = tuple(index[stride] for stride in strides)
-    known = _arguments(new)
-    if 'out_indices' not in known:
+    if 'out_indices' not in new.arguments:
         if indices != tuple(level.index for level in new.levels):
+            every = [str(level.stride) for level in new.levels]
             raise UserError(
                 f'{new.entry.name} always returns all of its levels, of the strides '
-                f'{", ".join(str(level.stride) for level in new.levels)}: write '
-                f'--strides {" ".join(str(level.stride) for level in new.levels)}'
+                f'{", ".join(every)}: write --strides {" ".join(every)}'
             )
         return {}
     arguments: dict[str, Any] = dict(out_indices=indices)
-    if 'num_stages' in known:
+    count = indices[-1] + 1
+    if 'num_stages' in new.arguments and count < len(new.levels):
         # mmdet builds stages that no output needs unless it is told not to.
-        count = indices[-1] + 1
-        if count < len(new.levels):
-            fewer = dict(num_stages=count, **_by_stage(new, known, count))
-            if _can_be_built({**new.entry.config, **arguments, **fewer}):
-                arguments.update(fewer)
+        fewer = dict(arguments, num_stages=count, **_by_stage(new, count))
+        try:
+            build_weightless({**new.entry.config, **fewer})
+        except UserError:
+            return arguments
+        return fewer
     return arguments
 
 
-def _can_be_built(settings: Mapping[str, Any]) -> bool:
-    try:
-        build_weightless(settings)
-    except UserError:
-        return False
-    return True
-
-
-def _by_stage(
-    new: Replacement, known: Mapping[str, inspect.Parameter], count: int
-) -> dict[str, Any]:
+def _by_stage(new: Replacement, count: int) -> dict[str, Any]:
     """Arguments that have one value for each stage, cut to fewer stages."""
     values = {
         name: new.entry.config.get(name, parameter.default)
-        for name, parameter in known.items()
+        for name, parameter in new.arguments.items()
         if name != 'out_indices'
     }
     return {
@@ -172,13 +169,13 @@ def _freezing(
     new: Replacement, settings: Mapping[str, Any], base: DetectorConfig
 ) -> dict[str, Any]:
     """As in the base with pretrained weights; nothing frozen without."""
-    known = _arguments(new)
+    known = new.arguments
     found: dict[str, Any] = {}
     frozen = -1
     if new.weights and new.batch_norm:
         frozen = _frozen(new, base.of_backbone('frozen_stages', -1))
     if 'frozen_stages' in known and (
-        frozen >= 0 or _default(known, 'frozen_stages') != -1
+        frozen >= 0 or known['frozen_stages'].default != -1
     ):
         found['frozen_stages'] = frozen
     if 'norm_eval' in known and new.batch_norm:
@@ -192,20 +189,12 @@ def _frozen(new: Replacement, stages: int) -> int:
         return stages
     if not isinstance(new.net, Backbone):
         # mmdet's ResNets count alike, its other classes each in their own way.
-        return stages if 'num_stages' in _arguments(new) else -1
+        return stages if 'num_stages' in new.arguments else -1
     reached = 4 * 2 ** (stages - 1)
     every = new.net.levels
     count = sum(level.stride <= reached for level in every)
     # Without a stem of its own, stage 0 is the first level.
     return count if len(new.net.built_stages()) > len(every) else count - 1
-
-
-def _default(known: Mapping[str, inspect.Parameter], name: str) -> Any:
-    return known[name].default
-
-
-def _arguments(new: Replacement) -> dict[str, inspect.Parameter]:
-    return arguments_of(MODELS.get(str(new.entry.config['type'])))[0]
 
 
 def check_backbone(settings: Mapping[str, Any], channels: Sequence[int]) -> None:

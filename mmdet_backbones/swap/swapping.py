@@ -15,8 +15,13 @@ from ..detector_config.neck_rules import necks_of, rule_of
 from ..detector_config.read import read_by_name
 from ..detector_config.text import assignment, comment, nested
 from ..detector_config.tree import plain
-from ..engine.optimisation import is_adaptive, optimiser_settings, short_warm_up
-from ..engine.recipes import Traits, choose_recipe, traits
+from ..engine.recipes import (
+    choose_recipe,
+    is_adaptive,
+    optimiser_settings,
+    short_warm_up,
+    traits,
+)
 from ..errors import UserError
 from ..files import check_target, write
 from ..levels import describe_levels
@@ -199,15 +204,11 @@ def _padding(base: DetectorConfig, plan: LevelPlan) -> Edits:
     deepest = int(plan.neck_inputs[-1])
     given = base.model.get('data_preprocessor') or {}
     edits: Edits = {}
-    if given.get('pad_size_divisor', 1) % deepest and deepest > max(
-        base.strides[-1], 1
-    ):
+    deeper = deepest > max(base.strides[-1], 1)
+    # In steps of patches of 14 pixels nothing else divides.
+    if deepest % 8 or (deeper and given.get('pad_size_divisor', 1) % deepest):
         edits[('data_preprocessor', 'pad_size_divisor')] = deepest
-    elif deepest % 2**3:
-        # The patches of a ViT of 14 pixels, in steps that nothing else divides.
-        edits[('data_preprocessor', 'pad_size_divisor')] = deepest
-    resizing = given.get('batch_augments') or []
-    for index, augment in enumerate(resizing):
+    for index, augment in enumerate(given.get('batch_augments') or []):
         if augment.get('size_divisor', deepest) % deepest:
             place = ('data_preprocessor', 'batch_augments', index, 'size_divisor')
             edits[place] = deepest
@@ -228,7 +229,9 @@ def _compose(
     if 'mmdet_backbones' not in imports:
         imports.append('mmdet_backbones')
     statements = {
-        '_base_': _base_path(options),
+        '_base_': options.base
+        if '::' in options.base
+        else os.path.relpath(options.base, options.out.parent),
         'custom_imports': dict(imports=imports, allow_failed_imports=False),
         'model': nested(plain(base.model), edits),
         **data_lines,
@@ -248,7 +251,8 @@ def _training(
     base: DetectorConfig, new: Replacement, folder: DataFolder | None
 ) -> tuple[dict[str, Any], str]:
     """Optimiser, schedule and scaling of the rate; and a sentence on the recipe."""
-    net = _traits(new)
+    strides = [level.stride for level in new.levels]
+    net = traits(new.net, new.entry.name, new.entry.source, new.weights, strides)
     recipe = choose_recipe(net)
     settings, sentence = optimiser_settings(
         base.config, recipe, net.groups, new.weights is not None
@@ -267,22 +271,6 @@ def _training(
             # A small batch with a proportional rate hardly learns under Adam.
             settings['auto_scale_lr']['rule'] = scaling.get('rule', 'sqrt')
     return settings, f'Recipe ({recipe.family}): {sentence}'
-
-
-def _traits(new: Replacement) -> Traits:
-    return traits(
-        new.net,
-        new.entry.name,
-        new.entry.source,
-        new.weights,
-        [level.stride for level in new.levels],
-    )
-
-
-def _base_path(options: SwapOptions) -> str:
-    if '::' in options.base:
-        return options.base
-    return os.path.relpath(options.base, options.out.parent)
 
 
 def _header(

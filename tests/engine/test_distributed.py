@@ -15,8 +15,8 @@ from conftest import ROOT
 from mmengine.config import Config
 
 from mmdet_backbones.engine import launch
-from mmdet_backbones.engine.gpu_settings import require_gpu
 from mmdet_backbones.engine.lr_scaling import tabulate_rates
+from mmdet_backbones.engine.without_gpu import require_gpu
 from mmdet_backbones.errors import UserError
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')

@@ -10,7 +10,7 @@ from mmengine.optim import CosineAnnealingLR, OptimWrapper, build_optim_wrapper
 from mmengine.runner import Runner
 
 from mmdet_backbones.engine import launch
-from mmdet_backbones.engine.lr_hook import LearningRateScaleHook
+from mmdet_backbones.engine.hooks import LearningRateScaleHook
 from mmdet_backbones.engine.lr_scaling import (
     Scale,
     find_scale,

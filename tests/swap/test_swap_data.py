@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from mmdet_backbones.engine.optimisation import short_warm_up
+from mmdet_backbones.engine.recipes import short_warm_up
 from mmdet_backbones.swap.swapping import SwapOptions, save, swap
 
 FASTER = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
