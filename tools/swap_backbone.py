@@ -33,7 +33,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    order = SwapOptions(
+    options = SwapOptions(
         base=args.base,
         name=args.name,
         out=args.out,
@@ -44,9 +44,9 @@ def main() -> None:
         force=args.force,
     )
     if args.dry_run:
-        print(swap(order), end='')
+        print(swap(options), end='')
         return
-    path = save(order)
+    path = save(options)
     findings = check_config(Config.fromfile(path))
     print(f'written: {path}\n{describe(findings)}\npython tools/train.py {path}')
 

@@ -11,7 +11,7 @@ from mmdet_backbones.engine import launch
 from mmdet_backbones.errors import UserError, run
 from mmdet_backbones.pictures.visualizing import (
     LONGEST,
-    Order,
+    DrawingOptions,
     Visualization,
     problems_with,
     visualize,
@@ -38,10 +38,10 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_intermixed_args()
 
 
-def order_of(args: argparse.Namespace) -> Order:
+def options_of(args: argparse.Namespace) -> DrawingOptions:
     image = Path(args.image)
     out = args.out or f'{Path(args.config).stem}_{image.stem}_levels.png'
-    return Order(
+    return DrawingOptions(
         image, Path(out), args.checkpoint, args.device, args.size, args.force
     )  # fmt: skip
 
@@ -74,15 +74,15 @@ def print_found(found: Visualization) -> None:
 
 def main() -> None:
     args = parse_args()
-    order = order_of(args)
-    problems = problems_with(order)
+    options = options_of(args)
+    problems = problems_with(options)
     try:
         cfg = read_config(args)
     except UserError as error:
         problems.insert(0, str(error))
     if problems:
         raise UserError('\n'.join(problems))
-    print_found(visualize(cfg, order))
+    print_found(visualize(cfg, options))
 
 
 if __name__ == '__main__':

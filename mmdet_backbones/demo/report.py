@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ..files import write_atomically
-from ..pictures.detections import Box, draw_beside
+from ..runs.examples import LabelledBox, draw_beside
 from ..runs.logs import read_log
 
 _METRICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')
@@ -231,11 +231,11 @@ def draw_detections(
     return pictures
 
 
-def _box(entry: dict) -> Box:
+def _box(entry: dict) -> LabelledBox:
     x, y, w, h = entry['bbox']
     score = entry.get('score')
     text = '' if score is None else f'{score:.2f}'
-    return Box((x, y, x + w, y + h), text, 1.0 if score is None else score)
+    return LabelledBox((x, y, x + w, y + h), text, 1.0 if score is None else score)
 
 
 def _load_truth(ann_file: Path) -> COCO:

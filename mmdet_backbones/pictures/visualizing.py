@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
@@ -15,10 +22,16 @@ from .levels import LevelView, view_levels
 from .photograph import check_image, prepare
 
 LONGEST = 640
+_WIDTH = 2.9  # inches of one picture
+_LINE = 0.15  # inches of one line of its title
+_DPI = 110
+_WRAP = 38
+_HEAT = 'inferno'
+_BAD, _MARK = '#c00000', '#30d0ff'
 
 
 @dataclass(frozen=True)
-class Order:
+class DrawingOptions:
     """What to draw, and where to.
 
     Attributes:
@@ -64,46 +77,44 @@ class Visualization:
         ]
 
 
-def problems_with(order: Order) -> list[str]:
-    """Return every reason why an order cannot be carried out; none if it can."""
-    found = [check_image(order.image), check_device(order.device), _place(order)]
-    checkpoint = order.checkpoint
+def problems_with(options: DrawingOptions) -> list[str]:
+    """Return every reason why nothing can be drawn; none if it can."""
+    found = [check_image(options.image), check_device(options.device), _place(options)]
+    checkpoint = options.checkpoint
     if checkpoint and '://' not in checkpoint and not Path(checkpoint).is_file():
         found.append(f"there is no checkpoint '{checkpoint}'")
-    if order.longest < 32:
-        found.append(f'--size must be 32 pixels or more, got {order.longest}')
+    if options.longest < 32:
+        found.append(f'--size must be 32 pixels or more, got {options.longest}')
     return [problem for problem in found if problem is not None]
 
 
-def _place(order: Order) -> str | None:
-    out = order.out
+def _place(options: DrawingOptions) -> str | None:
+    out = options.out
     if out.suffix.lower() != '.png':
         return f"-o must end in .png, got '{out}'"
     if out.is_dir():
         return f"-o '{out}' is a folder: name a file in it"
-    if out.exists() and not order.force:
+    if out.exists() and not options.force:
         return f"-o '{out}' is there already: --force replaces it"
     near = next(parent for parent in out.absolute().parents if parent.exists())
     return None if near.is_dir() else f"-o '{out}': '{near}' is a file"
 
 
-def visualize(cfg: Config, order: Order) -> Visualization:
+def visualize(cfg: Config, options: DrawingOptions) -> Visualization:
     """Draw the levels of a config's detector over an image.
 
     Args:
         cfg: The whole config.
-        order: Without problems, see :func:`problems_with`.
+        options: Without problems, see :func:`problems_with`.
 
     Raises:
         UserError: If the detector cannot be built or does not take the image.
         CheckpointError: If the checkpoint cannot be read.
         PretrainedWeightsError: If pretrained weights do not cover the backbone.
     """
-    from .drawing import draw_levels
-
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmdet'):
-        detector, weights = build_detector(cfg, order.checkpoint, order.device)
-        photograph = prepare(cfg, detector, order.image, order.longest)
+        detector, weights = build_detector(cfg, options.checkpoint, options.device)
+        photograph = prepare(cfg, detector, options.image, options.longest)
         size = (photograph.inputs.shape[2], photograph.inputs.shape[3])
         content = photograph.picture.shape[:2]
         try:
@@ -118,17 +129,19 @@ def visualize(cfg: Config, order: Order) -> Visualization:
     names = [type(getattr(detector, part)).__name__ for part in ('backbone', 'neck')
              if getattr(detector, part, None) is not None]  # fmt: skip
     heading = f'{type(detector).__name__}: {" + ".join(names)}'
-    png = draw_levels(views, photograph.picture, heading, _notes(weights, size, order))
+    png = draw_levels(
+        views, photograph.picture, heading, _notes(weights, size, options)
+    )
     try:
-        write_atomically(order.out, png)
+        write_atomically(options.out, png)
     except OSError as error:
-        raise UserError(f"-o '{order.out}' cannot be written: {error}") from error
-    return Visualization(tuple(views), weights, size, order.out)
+        raise UserError(f"-o '{options.out}' cannot be written: {error}") from error
+    return Visualization(tuple(views), weights, size, options.out)
 
 
-def _notes(weights: str, size: tuple[int, int], order: Order) -> list[str]:
+def _notes(weights: str, size: tuple[int, int], options: DrawingOptions) -> list[str]:
     return [
-        order.image.name,
+        options.image.name,
         f'{size[0]} x {size[1]} pixels with padding',
         weights,
         'Above: mean of the absolute values over the channels, from 1st to 99th '
@@ -137,3 +150,145 @@ def _notes(weights: str, size: tuple[int, int], order: Order) -> list[str]:
         "Below: gradient of the level's centre with regard to each pixel (its root); "
         'the blue square holds 90 % of it.',
     ]
+
+
+def draw_levels(
+    views: Sequence[LevelView], picture: np.ndarray, heading: str, notes: Sequence[str]
+) -> bytes:
+    """Draw every level twice: its energy, and its effective receptive field.
+
+    Each value of the energy is drawn as the square of pixels that the declared stride
+    gives it, so that with a wrong stride it leaves the image or does not fill it.
+
+    Args:
+        views: As :func:`~mmdet_backbones.pictures.levels.view_levels` gives them.
+        picture: The image without its padding, of shape (h, w, 3), RGB, 0 to 255.
+        heading: What is to be seen.
+        notes: Lines for the corner: weights, sizes.
+
+    Returns:
+        A PNG.
+    """
+    places = list(dict.fromkeys(view.place for view in views))
+    figure, grid = _grid(views, places, picture)
+    figure.suptitle(heading, fontsize=11)
+    _draw_image(grid[0, 0], picture)
+    _write_notes(grid[1, 0], notes)
+    for view in views:
+        row = 2 * places.index(view.place)
+        _draw_energy(grid[row, view.number + 1], view, picture)
+        _draw_field(grid[row + 1, view.number + 1], view, picture)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format='png', dpi=_DPI)
+    return buffer.getvalue()
+
+
+def _grid(
+    views: Sequence[LevelView], places: Sequence[str], picture: np.ndarray
+) -> tuple[Figure, np.ndarray]:
+    """Lay out two rows for each place, with a first column for the image."""
+    columns = 1 + max(view.number for view in views) + 1
+    height = _WIDTH * picture.shape[0] / picture.shape[1]
+    heights = []
+    for place in places:
+        lines = max(len(_title(view)) for view in views if view.place == place)
+        heights += [height + lines * _LINE, height + _LINE]
+    # Figure without pyplot: no global state, no window, no other backend's turn.
+    figure = Figure(
+        figsize=(_WIDTH * columns, sum(heights) + 0.15 * len(heights) + 0.4),
+        layout='constrained',
+    )
+    grid = figure.subplots(len(heights), columns, height_ratios=heights)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    return figure, grid
+
+
+def scaled(values: np.ndarray) -> np.ndarray:
+    """Scale a map to 0 ... 1 between its 1st and 99th percentile.
+
+    What is not finite stays so; a map without any contrast becomes 0.
+    """
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return np.full(values.shape, np.nan, np.float32)
+    low, high = np.percentile(finite, (1, 99))
+    if high - low <= 1e-6 * np.abs(finite).max():
+        low, high = finite.min(), finite.max()
+    spread = high - low
+    if spread <= 1e-6 * np.abs(finite).max():
+        return np.where(np.isfinite(values), 0.0, np.nan)
+    return np.clip((values - low) / spread, 0, 1)
+
+
+def _draw_image(axes: Any, picture: np.ndarray) -> None:
+    axes.imshow(picture)
+    axes.set_title('image, as the detector gets it', fontsize=8)
+
+
+def _write_notes(axes: Any, notes: Sequence[str]) -> None:
+    lines = [line for note in notes for line in textwrap.wrap(note, _WRAP)]
+    axes.text(0, 1, '\n'.join(lines), va='top', fontsize=8, transform=axes.transAxes)
+
+
+def _background(axes: Any, picture: np.ndarray) -> None:
+    """Show the image in grey, dimmed, and nothing outside it."""
+    grey = picture.mean(2) / 255
+    axes.imshow(0.25 + 0.5 * grey, cmap='gray', vmin=0, vmax=1)
+    axes.set(xlim=(-0.5, picture.shape[1] - 0.5), ylim=(picture.shape[0] - 0.5, -0.5))
+
+
+def _draw_energy(axes: Any, view: LevelView, picture: np.ndarray) -> None:
+    _background(axes, picture)
+    rows, columns = view.size
+    if view.stride is not None:
+        extent = (0, columns * view.stride, rows * view.stride, 0)
+    else:
+        extent = (0, view.field.shape[1], view.field.shape[0], 0)
+    axes.imshow(
+        scaled(view.energy),
+        cmap=_HEAT,
+        vmin=0,
+        vmax=1,
+        alpha=0.75,
+        interpolation='nearest',
+        extent=tuple(side - 0.5 for side in extent),
+    )
+    # imshow widened the axes to the map.
+    axes.set(xlim=(-0.5, picture.shape[1] - 0.5), ylim=(picture.shape[0] - 0.5, -0.5))
+    axes.set_title('\n'.join(_title(view)), fontsize=8)
+    if view.faults:
+        axes.title.set(color=_BAD, weight='bold')
+        axes.add_patch(_frame(picture, _BAD))
+
+
+def _title(view: LevelView) -> list[str]:
+    said = f'said by {view.declared_by}' if view.declared_by else 'measured'
+    idle = f', {view.idle} idle' if view.idle else ''
+    return [
+        f'{view.place} {view.number}: {view.channels} channels{idle}',
+        f'{view.size[0]} x {view.size[1]}, stride {view.stride} ({said})',
+        *(line for fault in view.faults for line in textwrap.wrap(fault, _WRAP + 2)),
+    ]
+
+
+def _draw_field(axes: Any, view: LevelView, picture: np.ndarray) -> None:
+    _background(axes, picture)
+    if not view.reach:
+        axes.set_title('no gradient reaches the image', fontsize=8, color=_BAD)
+        return
+    shown = view.field[: picture.shape[0], : picture.shape[1]]
+    # The root, as the field falls off like a Gaussian and its rim would not be seen.
+    strength = np.sqrt(shown / max(float(np.percentile(shown, 99.9)), 1e-30)).clip(0, 1)
+    axes.imshow(strength, cmap=_HEAT, alpha=0.25 + 0.75 * strength, vmin=0, vmax=1)
+    row, column = view.centre
+    corner = (column - view.reach / 2, row - view.reach / 2)
+    axes.add_patch(
+        Rectangle(corner, view.reach, view.reach, fill=False, color=_MARK, lw=1)
+    )
+    axes.set_title(f'receptive field: 90 % in {view.reach} px', fontsize=8)
+
+
+def _frame(picture: np.ndarray, colour: str) -> Rectangle:
+    height, width = picture.shape[:2]
+    return Rectangle((-0.5, -0.5), width, height, fill=False, color=colour, lw=4)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -62,7 +61,6 @@ def plot_training(log: Log, metric: str | None) -> bytes:
         A PNG.
     """
     figure = Figure(figsize=(7, 8), layout='constrained')
-    FigureCanvasAgg(figure)
     panels = figure.subplots(3, 1, sharex=True)
     steps = [entry['step'] for entry in log.steps]
     for axes, name in zip(panels, ('loss', 'lr'), strict=False):
@@ -117,7 +115,6 @@ def _figure(count: int, runs: int) -> tuple[Figure, list[Any]]:
     figure = Figure(
         figsize=(7 if count == 1 else 4 * count, 4 + 0.2 * runs), layout='constrained'
     )
-    FigureCanvasAgg(figure)
     panels = list(figure.subplots(1, count, squeeze=False, sharey=True)[0])
     for axes in panels:
         axes.grid(alpha=0.3)

@@ -14,7 +14,7 @@ from PIL import Image
 from mmdet_backbones.pictures.detector import build_detector
 from mmdet_backbones.pictures.levels import field_reach, view_levels
 from mmdet_backbones.pictures.photograph import pipeline_steps, prepare
-from mmdet_backbones.pictures.visualizing import Order, visualize
+from mmdet_backbones.pictures.visualizing import DrawingOptions, visualize
 
 TOOL = 'tools/visualize_levels.py'
 YOLOX = 'configs/yolox/yolox-s_efficientnet-lite0_8xb8-300e_coco.py'
@@ -191,7 +191,7 @@ def test_levels_of_the_wrong_stages_are_found(photo):
 
 def test_a_detector_without_a_neck(photo, tmp_path):
     cfg = Config.fromfile(NO_NECK)
-    found = visualize(cfg, Order(photo, tmp_path / 'out.png', longest=96))
+    found = visualize(cfg, DrawingOptions(photo, tmp_path / 'out.png', longest=96))
     (view,) = found.views
     assert (view.place, view.stride, view.channels) == ('backbone', 16, 512)
     assert not found.faults

@@ -12,11 +12,10 @@ from mmengine.config import utils as config_utils
 from PIL import Image
 
 from mmdet_backbones.catalog import inspection
-from mmdet_backbones.runs.comparing import FILES, compare
+from mmdet_backbones.runs.comparing import FILES, PICTURE, compare, summarise
 from mmdet_backbones.runs.costs import image_size, measure_costs
 from mmdet_backbones.runs.logs import read_log
 from mmdet_backbones.runs.records import read_run
-from mmdet_backbones.runs.summary import PICTURE, summarise
 
 TOOL = 'tools/compare_runs.py'
 REAL = Path(__file__).parent / 'yolox_efficientnet-lite0_trees'
