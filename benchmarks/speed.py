@@ -73,11 +73,11 @@ def rows(
     """Name, median milliseconds, ratio, and billions of operations per second."""
     times = time_rounds(subjects, Settings(batch=batch, rounds=rounds))
     found = []
-    for subject, seconds in zip(subjects, times, strict=True):
+    for net, seconds in zip(subjects, times, strict=True):
         middle = statistics.median(seconds)
-        flops = batch * count_flops(subject, Settings(batch=batch))
+        flops = batch * count_flops(net, Settings(batch=batch))
         ratio = statistics.median(a / b for a, b in zip(times[0], seconds, strict=True))
-        found.append((subject.name, 1000 * middle, ratio, flops / middle / 1e9))
+        found.append((net.name, 1000 * middle, ratio, flops / middle / 1e9))
     return found
 
 

@@ -41,13 +41,13 @@ FORMATS = (
 def detectors(rounds: int, peak: float) -> list[str]:
     lines = ['## Detectors', '']
     for name, config in DETECTORS.items():
-        subjects = [
+        nets = [
             predicting('mmdet as it comes', config),
             predicting('channels-last', config, last=True),
             predicting('channels-last, folded', config, last=True, fuse=True),
             predicting('channels-last, folded, compiled', config, True, True, True),
         ]
-        lines += [f'### {name}', '', *table(rows(subjects, 1, rounds), peak)]
+        lines += [f'### {name}', '', *table(rows(nets, 1, rounds), peak)]
     return lines
 
 
@@ -93,13 +93,13 @@ def formats(rounds: int, peak: float) -> list[str]:
     for name in FORMATS:
         cells = []
         for make in (inference, training):
-            subjects = []
+            nets = []
             for last in (False, True):
                 net = MODELS.build(resolve(name))
                 if last:
                     net.to(memory_format=CHANNELS_LAST)
-                subjects.append(make(str(last), net, images(2, 320, last)))
-            plain, other = time_rounds(subjects, Settings(rounds=rounds))
+                nets.append(make(str(last), net, images(2, 320, last)))
+            plain, other = time_rounds(nets, Settings(rounds=rounds))
             cells.append(f'{statistics.median(plain) / statistics.median(other):.2f}')
         lines.append(f'| {name} | {" | ".join(cells)} |')
     return [*lines, '']

@@ -12,9 +12,8 @@ custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 model = dict(
     # What the ImageNet weights were trained with, in place of YOLOX's raw 0..255 BGR.
     data_preprocessor=dict(
-        mean=[127.0, 127.0, 127.0],
-        std=[128.0, 128.0, 128.0],
-        bgr_to_rgb=True),
+        mean=[127.0, 127.0, 127.0], std=[128.0, 128.0, 128.0], bgr_to_rgb=True
+    ),
     backbone=dict(
         type='mmdet_backbones.TIMMBackbone',
         model_name='tf_efficientnet_lite0',
@@ -23,15 +22,16 @@ model = dict(
         # True, as usual, left the deepest level the same everywhere at this rate.
         norm_eval=False,
         init_cfg=dict(
-            type='Pretrained',
-            checkpoint='data/weights/efficientnet-lite0.pth')),
+            type='Pretrained', checkpoint='data/weights/efficientnet-lite0.pth'
+        ),
+    ),
     neck=dict(in_channels=[40, 112, 320]),
     bbox_head=dict(num_classes=1),
-    test_cfg=dict(nms=dict(iou_threshold=0.5)))
+    test_cfg=dict(nms=dict(iou_threshold=0.5)),
+)
 
 max_epochs = 12
-train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=4)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=4)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
@@ -40,8 +40,10 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
-        custom_keys=dict(backbone=dict(lr_mult=0.5))),
-    clip_grad=dict(max_norm=10.0))
+        custom_keys=dict(backbone=dict(lr_mult=0.5)),
+    ),
+    clip_grad=dict(max_norm=10.0),
+)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=30),
     dict(
@@ -51,7 +53,8 @@ param_scheduler = [
         begin=0,
         end=max_epochs,
         T_max=max_epochs,
-        eta_min=1e-5),
+        eta_min=1e-5,
+    ),
 ]
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=5),
@@ -60,7 +63,9 @@ default_hooks = dict(
         interval=1,
         max_keep_ckpts=1,
         save_best='coco/bbox_mAP_50',
-        rule='greater'))
+        rule='greater',
+    ),
+)
 auto_scale_lr = dict(base_batch_size=4)
 custom_hooks = [
     dict(type='mmdet_backbones.ChannelsLastHook', measure=False),
@@ -70,6 +75,7 @@ custom_hooks = [
         ema_type='ExponentialMovingAverage',
         momentum=0.02,
         update_buffers=True,
-        priority=49),
+        priority=49,
+    ),
 ]
 randomness = dict(seed=0)

@@ -132,7 +132,6 @@ def save_plot(results: Sequence[Measured], settings: Settings, path: Path) -> No
         path: Of the picture; its ending decides the format.
     """
     from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
 
@@ -140,7 +139,6 @@ def save_plot(results: Sequence[Measured], settings: Settings, path: Path) -> No
     figure = Figure(
         figsize=(9, max(5, 1.5 + 0.22 * len(results))), layout='constrained'
     )
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     largest = max(row.peak_memory_mib for row in results) or 1.0
     # Names beside the dots would cover each other where nets are alike.

@@ -108,26 +108,26 @@ def test_an_image_that_a_net_does_not_take(run_tool):
 
 def test_a_training_step_leaves_gradients():
     settings = Settings(size=(64, 64), train=True, rounds=2)
-    subject = build_net('timm/resnet18', settings)
-    assert subject.net.training
+    prepared = build_net('timm/resnet18', settings)
+    assert prepared.net.training
     inference = build_net('timm/resnet18', Settings(size=(64, 64)))
     forward = count_flops(inference, settings)
     # Backward is twice forward, less the gradient of the image.
-    assert 2.5 * forward < count_flops(subject, settings) < 3 * forward
-    assert all(p.grad is not None for p in subject.net.parameters())
+    assert 2.5 * forward < count_flops(prepared, settings) < 3 * forward
+    assert all(p.grad is not None for p in prepared.net.parameters())
     assert all(p.grad is None for p in inference.net.parameters())
 
 
 @pytest.mark.parametrize('train', [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_inside_a_detector(train):
     settings = Settings(size=(64, 96), batch=2, detector=YOLOX, train=train)
-    subject = build_net('timm/tf_efficientnet_lite0', settings)
-    assert type(subject.net).__name__ == 'YOLOX'
-    assert subject.net.training == train
-    assert subject.net.backbone.model_name == 'tf_efficientnet_lite0'
-    assert (subject.net.bbox_head.multi_level_conv_obj[0].weight.grad is None) != train
+    prepared = build_net('timm/tf_efficientnet_lite0', settings)
+    assert type(prepared.net).__name__ == 'YOLOX'
+    assert prepared.net.training == train
+    assert prepared.net.backbone.model_name == 'tf_efficientnet_lite0'
+    assert (prepared.net.bbox_head.multi_level_conv_obj[0].weight.grad is None) != train
     alone = build_net('timm/tf_efficientnet_lite0', Settings(size=(64, 96)))
-    assert subject.parameters > alone.parameters
+    assert prepared.parameters > alone.parameters
 
 
 @pytest.mark.slow
