@@ -63,7 +63,7 @@ def _flat(value: Any) -> str:
 def comment(text: str) -> list[str]:
     """Break a paragraph into lines that start with ``#``; words stay whole."""
     return textwrap.wrap(
-        text,
+        ' '.join(text.split()),
         _WIDTH,
         initial_indent='# ',
         subsequent_indent='# ',

@@ -268,9 +268,9 @@ def optimiser_settings(
     if schedulers is not None:
         settings['param_scheduler'] = schedulers
     layers = f', layer-wise decay {decay} over {groups} groups' if decay != 1 else ''
+    instead = f', instead of {own} {optimizer.get("lr")}' if own else ''
     return settings, (
-        f'AdamW {rate} for the batch of {batch}{layers}, instead of {own} '
-        f'{optimizer.get("lr")} ({recipe.source}).'
+        f'AdamW {rate} for the batch of {batch}{layers}{instead} ({recipe.source}).'
     )
 
 

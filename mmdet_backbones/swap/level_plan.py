@@ -128,7 +128,7 @@ def _direct(
         settings['start_level'] = 0
     edits = {(*place, key): value for key, value in settings.items()}
     edits |= _behind(base, settings)
-    first, *others = necks_of(base.model) or [None]
+    first, *others = necks_of(base.model) or [{}]
     fed = [{**first, **settings}, *others] if first else []
     outputs = output_strides({'neck': fed}, strides)
     return LevelPlan(strides, channels, edits, outputs, strides, notes)
