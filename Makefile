@@ -53,10 +53,10 @@ $(ready): requirements.txt requirements/constraints.txt requirements/onedl.txt r
 	echo $$(($$(date +%s) - start)) > $@
 
 demo: $(ready)
-	$(python) tools/run_demo.py --setup-seconds $$(cat $(ready))
+	$(python) tools/demo/run_demo.py --setup-seconds $$(cat $(ready))
 
 demo-scratch: $(ready)
-	$(python) tools/run_demo.py --scratch --setup-seconds $$(cat $(ready))
+	$(python) tools/demo/run_demo.py --scratch --setup-seconds $$(cat $(ready))
 
 test: $(ready)
 	$(pytest) -n 2

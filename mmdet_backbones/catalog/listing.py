@@ -117,7 +117,7 @@ def list_backbones(
         notes.append(
             f'{len(left_out)} backbones have no figures here and were left out; '
             f'python tools/inspect_backbone.py {left_out[0]} inspects one, '
-            'python tools/update_catalog.py all'
+            'python tools/upkeep/update_catalog.py all'
         )
     return Listing(tuple(rows), tuple(loaded), refused, tuple(left_out), tuple(notes))
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import update_catalog as sweep
+from write_docs_tables import timm_page
 
 from mmdet_backbones.catalog import figures as figures_module
 from mmdet_backbones.catalog import find, load_source, resolve
@@ -16,8 +18,6 @@ from mmdet_backbones.catalog.figures import Figures, SourceFigures, read_figures
 from mmdet_backbones.catalog.listing import list_backbones
 from mmdet_backbones.catalog.mmpretrain_names import short_name
 from mmdet_backbones.levels import Level
-from mmdet_backbones.upkeep import sweep
-from mmdet_backbones.upkeep.pages import timm_page
 
 ROOT = Path(__file__).parents[2]
 

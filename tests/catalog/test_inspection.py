@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+import update_catalog as sweep
 from torch import nn
 
 from mmdet_backbones.catalog import find, load_source
@@ -15,7 +16,6 @@ from mmdet_backbones.catalog.inspection import inspect_backbone
 from mmdet_backbones.levels import Level
 from mmdet_backbones.shapes.build import build_weightless
 from mmdet_backbones.shapes.probe import probe_levels
-from mmdet_backbones.upkeep import sweep
 
 INSPECT = 'tools/inspect_backbone.py'
 

@@ -213,7 +213,7 @@ def test_shipped_configs_are_not_accused(path):
     findings = errors_of(check_config(cfg, num_gpus=8))
     weights = str((cfg.model.backbone.get('init_cfg') or {}).get('checkpoint'))
     if weights.startswith('data/') and not Path(weights).is_file():
-        # The demo's weights, which tools/prepare_demo.py fetches.
+        # The demo's weights, which tools/demo/prepare_demo.py fetches.
         assert [finding.rule for finding in findings] == ['weights']
         assert 'is not there' in findings[0].problem
     else:

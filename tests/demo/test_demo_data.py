@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiles
 import torch
+import trees
+import wheels
 from PIL import Image
 from pycocotools.coco import COCO
-
-from mmdet_backbones.demo import tiles, trees, wheels
 
 ROOT = Path(__file__).parents[2]
 
@@ -254,7 +255,7 @@ def test_tool_without_network_ends_with_one_line(tmp_path):
         'PIP_CONFIG_FILE': '/dev/null',
         wheels.CACHE_ENV: str(tmp_path / 'cache'),
     }
-    command = [sys.executable, str(ROOT / 'tools/prepare_demo.py')]
+    command = [sys.executable, str(ROOT / 'tools/demo/prepare_demo.py')]
     done = subprocess.run(
         [*command, '--out', str(tmp_path / 'out')],
         capture_output=True,

@@ -3,23 +3,22 @@
 import json
 
 import pytest
+from run_demo import DemoStoppedError, run_demo
 
-from mmdet_backbones.demo.driver import DemoStoppedError, run_demo
-
-PARTS = ('prepare_demo', 'train', 'test', 'report_demo')
+PARTS = ('demo/prepare_demo', 'train', 'test', 'demo/report_demo')
 
 
 @pytest.fixture
 def clone(tmp_path):
     """A root whose tools note their command line and end with a given status."""
 
-    def make(**status: int):
-        (tmp_path / 'tools').mkdir(exist_ok=True)
+    def make(status: dict[str, int] | None = None):
+        (tmp_path / 'tools' / 'demo').mkdir(parents=True, exist_ok=True)
         for part in PARTS:
             code = (
                 'import sys\n'
                 "open('calls.txt', 'a').write(' '.join(sys.argv) + '\\n')\n"
-                f'sys.exit({status.get(part, 0)})\n'
+                f'sys.exit({(status or {}).get(part, 0)})\n'
             )
             (tmp_path / 'tools' / f'{part}.py').write_text(code)
         work = tmp_path / 'work_dirs' / 'demo'
@@ -39,7 +38,7 @@ def calls(root) -> list[str]:
 
 @pytest.mark.parametrize('part', PARTS)
 def test_a_part_that_fails_stops_the_demo(clone, part):
-    root = clone(**{part: 3})
+    root = clone({part: 3})
     with pytest.raises(DemoStoppedError) as stop:
         run_demo(root)
     assert stop.value.status == 3
@@ -47,7 +46,7 @@ def test_a_part_that_fails_stops_the_demo(clone, part):
 
 
 def test_finished_training_is_kept_and_interrupted_one_goes_on(clone):
-    root = clone(train=3)
+    root = clone({'train': 3})
     with pytest.raises(DemoStoppedError):
         run_demo(root)
     root = clone()

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import report_demo as report
 from PIL import Image
 from pycocotools.coco import COCO
-
-from mmdet_backbones.demo import report
 
 ROOT = Path(__file__).parents[2]
 BOXES = [[4, 6, 20, 30], [50, 40, 40, 16]]
@@ -160,7 +159,7 @@ def test_report_writes_everything_it_names(data):
 
 def test_tool_prints_the_numbers_and_one_line_for_a_mistake(data):
     work_dir = data / 'work'
-    command = [sys.executable, str(ROOT / 'tools/report_demo.py'), str(work_dir)]
+    command = [sys.executable, str(ROOT / 'tools/demo/report_demo.py'), str(work_dir)]
     command += ['--ann', str(data / 'val.json'), '--images', str(data / 'val')]
     # PYTHONPATH: the tool runs from a clone that is not installed as well.
     environment = {'PYTHONPATH': str(ROOT), 'PATH': '', 'COLUMNS': '300'}

@@ -5,8 +5,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
-from mmdet_backbones.demo import wheels
+import wheels
 
 NAME = 'tiny_data-1.0-py3-none-any.whl'
 

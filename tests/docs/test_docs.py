@@ -23,12 +23,12 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 from own_folders import scenes, write_voc
+from write_docs_tables import backbone_pages
 
 from mmdet_backbones.catalog.figures import read_figures
 from mmdet_backbones.check.config import check_config
 from mmdet_backbones.check.findings import describe, errors_of
 from mmdet_backbones.registry import MODELS
-from mmdet_backbones.upkeep.pages import backbone_pages
 
 ROOT = Path(__file__).parents[2]
 GUIDES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('docs/*.md'))
@@ -280,7 +280,7 @@ def test_both_readmes_have_the_same_code():
 def test_the_tables_of_backbones_are_those_of_the_catalog():
     for name, text in backbone_pages(read_figures()).items():
         assert (ROOT / 'docs' / name).read_text() == text, (
-            f'docs/{name} is out of date: python tools/write_docs_tables.py'
+            f'docs/{name} is out of date: python tools/upkeep/write_docs_tables.py'
         )
 
 

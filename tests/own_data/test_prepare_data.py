@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 
 import pytest
+import trees
+import wheels
 from own_folders import (
     FORMATS,
     WRITERS,
@@ -22,7 +24,6 @@ from own_folders import (
 )
 from PIL import Image
 
-from mmdet_backbones.demo import trees, wheels
 from mmdet_backbones.errors import UserError
 from mmdet_backbones.own_data.for_config import read_folder
 from mmdet_backbones.own_data.prepare import Order, prepare

@@ -3,12 +3,11 @@
 import json
 import sys
 
+import detector_matrix as matrix
 import pytest
+from detector_matrix import BACKBONES, DETECTORS
 
-from mmdet_backbones.upkeep import matrix
-from mmdet_backbones.upkeep.matrix import BACKBONES, DETECTORS
-
-TOOL = 'tools/detector_matrix.py'
+TOOL = 'tools/upkeep/detector_matrix.py'
 
 
 def test_enough_of_both():

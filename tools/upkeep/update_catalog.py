@@ -1,10 +1,15 @@
-"""Build every backbone of a source once and write down what it looks like."""
+"""Build every backbone once and write catalog/levels.json and docs/timm.md.
+
+timm takes half an hour on two cores. An interrupted run goes on where it stopped.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -13,16 +18,25 @@ from pathlib import Path
 from types import FrameType
 
 import torch
+from write_docs_tables import timm_page
 
-from ..backbones.contract import Backbone
-from ..catalog.entries import SOURCES, find, load_source
-from ..catalog.figures import Figures, SourceFigures, read_figures, write_figures
-from ..catalog.listing import matches
-from ..errors import UserError
-from ..levels import PROBE_SIZE, describe_levels
-from ..shapes.build import build_weightless, fixed_size
-from ..shapes.probe import count_parameters, probe_levels
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from mmdet_backbones.backbones.contract import Backbone
+from mmdet_backbones.catalog.entries import SOURCES, find, load_source
+from mmdet_backbones.catalog.figures import (
+    Figures,
+    SourceFigures,
+    read_figures,
+    write_figures,
+)
+from mmdet_backbones.catalog.listing import matches
+from mmdet_backbones.errors import UserError, run
+from mmdet_backbones.levels import PROBE_SIZE, describe_levels
+from mmdet_backbones.shapes.build import build_weightless, fixed_size
+from mmdet_backbones.shapes.probe import count_parameters, probe_levels
+
+ROOT = Path(__file__).resolve().parents[2]
 TIME_LIMIT = 120.0
 
 
@@ -207,3 +221,37 @@ def _measure_in_time(name: str, limit: float) -> Figures:
         return Figures(failed=f'it takes more than {limit:g} s')
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--source', nargs='+', choices=list(SOURCES))
+    parser.add_argument('--only', default='', metavar='PATTERN',
+                        help='keep the figures of the others')  # fmt: skip
+    parser.add_argument('--jobs', type=int, default=1)
+    parser.add_argument('--limit', type=float, default=TIME_LIMIT, metavar='SECONDS')
+    return parser.parse_args()
+
+
+def main() -> None:
+    from rich.progress import track
+
+    args = parse_args()
+    for name in args.source or SOURCES:
+        record = ROOT / 'work_dirs' / 'catalog' / f'{name}.jsonl'
+        found = update_figures(
+            name,
+            args.only,
+            args.jobs,
+            args.limit,
+            None if args.only else record,
+            lambda results, total, name=name: track(results, name, total),
+        )
+        usable = sum(model.usable for model in found.models.values())
+        print(f'{name}: {usable} of {len(found.models)} can be used')
+    if 'timm' in read_figures():
+        (ROOT / 'docs' / 'timm.md').write_text(timm_page(read_figures()['timm']))
+
+
+if __name__ == '__main__':
+    sys.exit(run(main))

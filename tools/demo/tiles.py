@@ -2,13 +2,17 @@
 
 import io
 import json
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
 
-from ..own_data.tiles import spans
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmdet_backbones.own_data.tiles import spans
 
 
 @dataclass(frozen=True)

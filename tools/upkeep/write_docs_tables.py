@@ -1,11 +1,19 @@
-"""The pages of the documentation that are made from the catalog."""
+"""Write the tables of backbones in docs/ from the recorded figures."""
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
-from ..catalog.figures import SourceFigures
-from ..catalog.tables import short_levels
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmdet_backbones.catalog.figures import SourceFigures, read_figures
+from mmdet_backbones.catalog.tables import short_levels
+from mmdet_backbones.errors import UserError, run
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def timm_page(figures: SourceFigures) -> str:
@@ -26,8 +34,8 @@ def timm_page(figures: SourceFigures) -> str:
             '# timm models as backbones',
             '',
             f'Models of timm {figures.version}, each built on the meta device as',
-            '`TIMMBackbone` and run. Made by `python tools/update_catalog.py --source',
-            'timm` from `mmdet_backbones/catalog/levels.json`; do not edit.',
+            '`TIMMBackbone` and run. Made by `python tools/upkeep/update_catalog.py',
+            '--source timm` from `mmdet_backbones/catalog/levels.json`; do not edit.',
             '',
             '| models | number |',
             '|---|---|',
@@ -88,7 +96,7 @@ def backbone_pages(figures: Mapping[str, SourceFigures]) -> dict[str, str]:
 
 
 _MADE = (
-    'Made by `python tools/write_docs_tables.py` from\n'
+    'Made by `python tools/upkeep/write_docs_tables.py` from\n'
     '`mmdet_backbones/catalog/levels.json`; do not edit.'
 )
 
@@ -122,3 +130,31 @@ def _source_page(source: str, figures: SourceFigures) -> str:
             '',
         ]
     )
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--check', action='store_true',
+                        help='write nothing, fail if a page is old')  # fmt: skip
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    pages = {
+        ROOT / 'docs' / p: text for p, text in backbone_pages(read_figures()).items()
+    }
+    old = [p for p, text in pages.items() if not p.is_file() or p.read_text() != text]
+    if args.check and old:
+        names = ', '.join(str(path.relative_to(ROOT)) for path in old)
+        raise UserError(
+            f'out of date: {names}: python tools/upkeep/write_docs_tables.py'
+        )
+    for path in old:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(pages[path])
+    print(f'{len(pages)} pages, {len(old)} of them written')
+
+
+if __name__ == '__main__':
+    sys.exit(run(main))

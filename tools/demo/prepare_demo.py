@@ -5,12 +5,11 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import trees
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-
-from mmdet_backbones.demo import trees
-from mmdet_backbones.demo.wheels import DownloadError
+from wheels import DownloadError
 
 
 def parse_args() -> argparse.Namespace:

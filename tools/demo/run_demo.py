@@ -1,7 +1,11 @@
-"""The demo from beginning to end: the commands a user would type, timed."""
+"""Train YOLOX on tree crowns with a swapped, pretrained backbone; show the result.
+
+The commands are those that a user would type, timed.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import os
@@ -14,8 +18,11 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
-from ..files import write_atomically
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from mmdet_backbones.files import write_atomically
+
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = 'configs/yolox/yolox_efficientnet-lite0_trees.py'
 _TIMINGS = 'timings.json'
 
@@ -52,7 +59,7 @@ def run_demo(root: Path, scratch: bool = False, setup_seconds: float = 0.0) -> N
         timings[part] = _run(root, part, command)
         write_atomically(log, json.dumps(timings, indent=2).encode())
 
-    run('data and weights', ['tools/prepare_demo.py'])
+    run('data and weights', ['tools/demo/prepare_demo.py'])
     # From the second start on the training goes on where the first one stopped.
     train = ['tools/train.py', CONFIG, '--work-dir', str(work_dir), '--resume']
     if scratch:
@@ -71,7 +78,7 @@ def run_demo(root: Path, scratch: bool = False, setup_seconds: float = 0.0) -> N
     test = ['tools/test.py', CONFIG, str(work_dir / best.name)]
     test += ['--work-dir', f'{work_dir}/test', '--cfg-options', results]
     run('testing', test)
-    _run(root, 'report', ['tools/report_demo.py', str(work_dir)])
+    _run(root, 'report', ['tools/demo/report_demo.py', str(work_dir)])
 
 
 def _run(root: Path, part: str, command: Sequence[str]) -> float:
@@ -91,3 +98,26 @@ def _run(root: Path, part: str, command: Sequence[str]) -> float:
 def _best(work_dir: Path) -> Path | None:
     found = sorted(work_dir.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
     return found[-1] if found else None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        '--scratch', action='store_true', help='train without pretrained weights'
+    )
+    parser.add_argument(
+        '--setup-seconds', type=float, default=0.0, help='reported with the other parts'
+    )
+    args = parser.parse_args()
+    try:
+        run_demo(ROOT, args.scratch, args.setup_seconds)
+    except DemoStoppedError as stop:
+        return stop.status
+    except KeyboardInterrupt:
+        sys.stderr.write('stopped; the same command goes on from here\n')
+        return 130
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""What the maintainers run: the matrix, the sweep and the generated pages."""
