@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ..errors import CheckpointError, UserError
+from ..files import target_problem, whole_file
 from ..weights.loading.loader import load_checkpoint
 from ..weights.loading.report import LoadReport
 from ..weights.names.dialect import OWN, Dialect
@@ -73,7 +73,10 @@ def convert(
     from ..registry import MODELS
     from . import find
 
-    path = _check_target(Path(target).expanduser(), force)
+    path = Path(target).expanduser()
+    problem = target_problem(path, ('.pth', '.safetensors'), force, new_folder=False)
+    if problem:
+        raise CheckpointError(problem)
     net_name, _, dialect_name = name.partition('@')
     entry = find(net_name)
     net = MODELS.build({**entry.config, **entry.every_level})
@@ -100,20 +103,6 @@ def key_table(source: str) -> Table:
     for name, shape in read_shapes(source).items():
         table.add_row(name, ' x '.join(map(str, shape)) or 'one number')
     return table
-
-
-def _check_target(path: Path, force: bool) -> Path:
-    if path.suffix not in ('.pth', '.safetensors'):
-        raise CheckpointError(
-            f"'{path}' must end in .pth or .safetensors, which says the format"
-        )
-    if path.is_dir():
-        raise CheckpointError(f"'{path}' is a directory: name a file in it")
-    if path.exists() and not force:
-        raise CheckpointError(f"'{path}' is there already: replace it with --force")
-    if not path.parent.is_dir():
-        raise CheckpointError(f"there is no folder '{path.parent}': make it first")
-    return path
 
 
 def _dialect(backbone: Any, name: str, net: str) -> Dialect:
@@ -157,21 +146,18 @@ def _meta(
 
 
 def _write(path: Path, state_dict: dict[str, Tensor], meta: dict[str, str]) -> None:
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
     # Parts of one tensor would be written whole, or refused by safetensors.
     weights = {
         key: value.detach().clone(memory_format=torch.contiguous_format)
         for key, value in state_dict.items()
     }
     try:
-        if path.suffix == '.safetensors':
-            from safetensors.torch import save_file
+        with whole_file(path) as partial:
+            if path.suffix == '.safetensors':
+                from safetensors.torch import save_file
 
-            save_file(weights, partial, metadata=meta)
-        else:
-            torch.save({'meta': meta, 'state_dict': weights}, partial)
-        partial.replace(path)
+                save_file(weights, partial, metadata=meta)
+            else:
+                torch.save({'meta': meta, 'state_dict': weights}, partial)
     except OSError as error:
         raise CheckpointError(f"'{path}' cannot be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..files import write_atomically
 from ..levels import Level
 
 PATH = Path(__file__).with_name('levels.json')
@@ -107,5 +108,5 @@ def write_figures(figures: Mapping[str, SourceFigures], path: Path = PATH) -> No
             f' {json.dumps(source)}: {{\n  "version": {version},\n'
             f'  "models": {{\n{models}\n  }}\n }}'
         )
-    path.write_text('{\n' + ',\n'.join(blocks) + '\n}\n', encoding='utf-8')
+    write_atomically(path, '{\n' + ',\n'.join(blocks) + '\n}\n')
     read_figures.cache_clear()

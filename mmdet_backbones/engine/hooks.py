@@ -55,7 +55,7 @@ class PretrainedReportHook(Hook):
         if not reports or not is_main_process():
             return
         content = json.dumps(reports, indent=1) + '\n'
-        write_atomically(Path(runner.work_dir) / self.file_name, content.encode())
+        write_atomically(Path(runner.work_dir) / self.file_name, content)
 
 
 def _backbones(runner: Runner) -> dict[str, Backbone]:

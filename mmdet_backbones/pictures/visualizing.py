@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from ..errors import UserError
-from ..files import write_atomically
+from ..files import target_problem, write_atomically
 from .detector import build_detector, check_device
 from .levels import LevelView, view_levels
 from .photograph import check_image, prepare
@@ -79,25 +79,16 @@ class Visualization:
 
 def problems_with(options: DrawingOptions) -> list[str]:
     """Return every reason why nothing can be drawn; none if it can."""
-    found = [check_image(options.image), check_device(options.device), _place(options)]
+    found = [check_image(options.image), check_device(options.device)]
+    ending = options.out.suffix
+    endings = (ending if ending.lower() == '.png' else '.png',)
+    found.append(target_problem(options.out, endings, options.force))
     checkpoint = options.checkpoint
     if checkpoint and '://' not in checkpoint and not Path(checkpoint).is_file():
         found.append(f"there is no checkpoint '{checkpoint}'")
     if options.longest < 32:
         found.append(f'--size must be 32 pixels or more, got {options.longest}')
     return [problem for problem in found if problem is not None]
-
-
-def _place(options: DrawingOptions) -> str | None:
-    out = options.out
-    if out.suffix.lower() != '.png':
-        return f"-o must end in .png, got '{out}'"
-    if out.is_dir():
-        return f"-o '{out}' is a folder: name a file in it"
-    if out.exists() and not options.force:
-        return f"-o '{out}' is there already: --force replaces it"
-    near = next(parent for parent in out.absolute().parents if parent.exists())
-    return None if near.is_dir() else f"-o '{out}': '{near}' is a file"
 
 
 def visualize(cfg: Config, options: DrawingOptions) -> Visualization:

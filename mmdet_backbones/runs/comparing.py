@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..files import write_atomically
+from ..files import already_there, write_atomically
 from .logs import read_log
 from .records import Run, read_run
 
@@ -120,10 +120,8 @@ def _problems_of_place(out: Path, force: bool) -> list[str]:
     near = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
     if not near.is_dir():
         return [f"-o '{out}': '{near}' is a file, name a folder"]
-    there = [name for name in FILES if (out / name).exists()]
-    if there and not force:
-        return [f"-o '{out}' holds {', '.join(there)} already: --force replaces them"]
-    return []
+    problem = already_there([out / name for name in FILES], force)
+    return [problem] if problem else []
 
 
 def write(comparison: Comparison, out: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import UserError
-from ..files import write_atomically
+from ..files import target_problem, write_atomically
 from .nets import Settings
 from .timing import Measured
 
@@ -29,17 +29,10 @@ def check_plot(path: Path | None, force: bool) -> None:
     Raises:
         UserError: With what to write instead.
     """
-    if path is None:
-        return
-    if path.suffix not in _FORMATS:
-        raise UserError(
-            f"--plot must end in {', '.join(_FORMATS)}, got '{path}': write "
-            f'--plot {path.with_suffix(".png")}'
-        )
-    if not path.parent.is_dir():
-        raise UserError(f"--plot: there is no folder '{path.parent}'")
-    if path.exists() and not force:
-        raise UserError(f"'{path}' is there already: write --force, or another --plot")
+    if path is not None:
+        problem = target_problem(path, _FORMATS, force, '--plot', new_folder=False)
+        if problem:
+            raise UserError(problem)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from ..engine.recipes import (
     traits,
 )
 from ..errors import UserError
-from ..files import check_target, write
+from ..files import target_problem, write_atomically
 from ..levels import describe_levels
 from ..own_data.for_config import DataFolder, data_settings, read_folder
 from .level_plan import LevelPlan, plan_levels
@@ -109,7 +109,7 @@ def save(options: SwapOptions) -> Path:
     Raises:
         UserError: As :func:`swap`; and if the file is there, without ``force``.
     """
-    write(options.out, swap(options), options.force)
+    write_atomically(options.out, swap(options))
     return options.out
 
 
@@ -149,8 +149,8 @@ def _all(problems: Sequence[str]) -> UserError:
 
 
 def _mistakes(options: SwapOptions, folder: DataFolder | None) -> list[str]:
-    problems: list[str] = []
-    _try(problems, lambda: check_target(options.out, options.force))
+    target = target_problem(options.out, ('.py',), options.force)
+    problems = [target] if target else []
     count = options.num_classes
     if count is not None and count < 1:
         problems.append(f'--num-classes must be a positive integer, got {count}')

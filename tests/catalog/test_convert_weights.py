@@ -73,7 +73,7 @@ def test_nothing_is_overwritten_without_force(run_tool, tmp_path, source):
     arguments = (TOOL, str(source), '--to', 'timm/mobilenetv2_100', '-o', str(target))
     done = run_tool(*arguments)
     assert done.returncode == 1
-    assert 'is there already: replace it with --force' in done.stderr
+    assert 'is there already: write --force, or another -o' in done.stderr
     assert target.read_text() == 'precious'
     assert run_tool(*arguments, '--force').returncode == 0
     assert 'state_dict' in torch.load(target, weights_only=True)

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -191,7 +192,8 @@ def test_prepare_can_be_killed_and_run_again(
     def write(path, content):
         if next(left, None) is None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.with_name(f'{path.name}.partial').write_bytes(content[:10])
+            partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+            partial.write_bytes(content[:10])
             raise KeyboardInterrupt
         wheels.write_atomically(path, content)
 

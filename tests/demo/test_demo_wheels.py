@@ -73,7 +73,7 @@ def test_fetch_replaces_a_damaged_file(index, half):
     cached.parent.mkdir(parents=True)
     cached.write_bytes(half)
     # What a copy that was killed leaves.
-    (cached.parent / f'{NAME}.1.partial').write_bytes(b'half')
+    (cached.parent / f'.{NAME}.1.partial').write_bytes(b'half')
     assert wheels.sha256_of(wheels.fetch(pin)) == pin.sha256
 
 

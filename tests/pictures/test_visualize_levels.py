@@ -217,7 +217,7 @@ def test_faster_rcnn_as_a_user_draws_it(run_tool, photo, tmp_path):
     before = out.read_bytes()
     done = run_tool(TOOL, FASTER, str(photo), '-o', str(out))
     assert done.returncode == 1
-    assert 'is there already: --force replaces it' in done.stderr
+    assert 'is there already: write --force, or another -o' in done.stderr
     assert out.read_bytes() == before
 
 

@@ -236,7 +236,7 @@ def test_files_are_written_and_not_overwritten(run_tool, copied, tmp_path):
     (out / 'comparison.md').write_text('mine')
     done = run_tool(TOOL, str(REAL), '-o', str(out), '--json')
     assert done.returncode == 1
-    assert '--force replaces them' in done.stderr
+    assert 'are there already: write --force, or another -o' in done.stderr
     assert (out / 'comparison.md').read_text() == 'mine'
     done = run_tool(TOOL, str(REAL), '-o', str(out), '--json', '--force')
     assert done.returncode == 0

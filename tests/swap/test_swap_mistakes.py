@@ -118,7 +118,7 @@ def test_the_tool_tells_mistakes_in_one_message(run_tool, tmp_path):
         '--num-classes', '0', '--checkpoint', 'nowhere.pth',
     )  # fmt: skip
     assert done.returncode == 1
-    for words in ('4 things', 'resnet19', '.py file', '--num-classes', 'nowhere.pth'):
+    for words in ('4 things', 'resnet19', 'end in .py', '--num-classes', 'nowhere.pth'):
         assert words in done.stderr
 
 

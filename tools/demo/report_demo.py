@@ -100,7 +100,7 @@ def write_report(
         'boxes': len(truth.anns),
         'seconds': dict(timings),
     }
-    write_atomically(files['metrics'], json.dumps(content, indent=2).encode())
+    write_atomically(files['metrics'], json.dumps(content, indent=2))
     write_atomically(files['curves'], plot_curves(history))
     for name, picture in draw_detections(truth, detections, img_dir, score).items():
         write_atomically(work_dir / 'detections' / name, _png_of(picture))

