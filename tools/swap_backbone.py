@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mmdet_backbones.check.config import check_config
 from mmdet_backbones.check.findings import describe
 from mmdet_backbones.errors import run
-from mmdet_backbones.swap.swapping import SwapOptions, save, swap
+from mmdet_backbones.swap.swapping import SwapOptions, save, swap_backbone
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,7 +44,7 @@ def main() -> None:
         force=args.force,
     )
     if args.dry_run:
-        print(swap(options), end='')
+        print(swap_backbone(options), end='')
         return
     path = save(options)
     findings = check_config(Config.fromfile(path))

@@ -63,7 +63,7 @@ class SwapOptions:
     force: bool = False
 
 
-def swap(options: SwapOptions) -> str:
+def swap_backbone(options: SwapOptions) -> str:
     """Compose the config; nothing is written.
 
     Args:
@@ -107,9 +107,9 @@ def save(options: SwapOptions) -> Path:
         The file that was written.
 
     Raises:
-        UserError: As :func:`swap`; and if the file is there, without ``force``.
+        UserError: As :func:`swap_backbone`.
     """
-    write_atomically(options.out, swap(options))
+    write_atomically(options.out, swap_backbone(options))
     return options.out
 
 

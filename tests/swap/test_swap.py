@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 
 from mmdet_backbones.check.trial import try_config
-from mmdet_backbones.swap.swapping import SwapOptions, save, swap
+from mmdet_backbones.swap.swapping import SwapOptions, save, swap_backbone
 
 FASTER = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 CASCADE = 'mmdet::cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py'
@@ -142,7 +142,7 @@ def test_ssd_runs(swapped):
 def test_dc5_heads_take_the_channels_of_the_backbone(tmp_path):
     base = tmp_path / 'dc5.py'
     base.write_text(f'_base_ = {DC5!r}\n')
-    text = swap(SwapOptions(str(base), 'timm/resnet18', tmp_path / 'out.py'))
+    text = swap_backbone(SwapOptions(str(base), 'timm/resnet18', tmp_path / 'out.py'))
     assert 'out_strides=(16,)' in text
     assert 'rpn_head=dict(in_channels=256)' in text
     assert 'bbox_roi_extractor=dict(out_channels=256)' in text
@@ -202,7 +202,7 @@ def test_a_base_of_ones_own_is_named_relatively(tmp_path):
 def test_a_base_without_backbone_gets_the_usual_strides(tmp_path):
     base = 'configs/_base_/models/yolox_tiny.py'
     base = str(Path(__file__).parents[2] / base)
-    text = swap(SwapOptions(base, 'timm/resnet18', tmp_path / 'out.py'))
+    text = swap_backbone(SwapOptions(base, 'timm/resnet18', tmp_path / 'out.py'))
     assert 'out_strides=(8, 16, 32)' in text
     assert 'in_channels=[128, 256, 512]' in text
 

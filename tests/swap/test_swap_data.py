@@ -8,7 +8,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmdet_backbones.engine.recipes import short_warm_up
-from mmdet_backbones.swap.swapping import SwapOptions, save, swap
+from mmdet_backbones.swap.swapping import SwapOptions, save, swap_backbone
 
 FASTER = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 MASK = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
@@ -120,7 +120,7 @@ def test_mistakes(tmp_path, monkeypatch, order, words):
     monkeypatch.chdir(tmp_path)
     coco(tmp_path / 'data', 'tree')
     with pytest.raises(ValueError, match='data') as caught:
-        swap(SwapOptions(FASTER, 'res2net50_26w_4s', Path('out.py'), **order))
+        swap_backbone(SwapOptions(FASTER, 'res2net50_26w_4s', Path('out.py'), **order))
     for word in words:
         assert word in str(caught.value)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmdet_backbones.detector_config.text import render
-from mmdet_backbones.swap.swapping import SwapOptions, save, swap
+from mmdet_backbones.swap.swapping import SwapOptions, save, swap_backbone
 
 FASTER = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 YOLOV3 = 'mmdet::yolo/yolov3_d53_8xb8-320-273e_coco.py'
@@ -15,7 +15,7 @@ TOOL = 'tools/swap_backbone.py'
 
 def refused(base: str, name: str, out: Path = Path('nowhere.py'), **order) -> str:
     with pytest.raises(ValueError, match=r'\w') as caught:
-        swap(SwapOptions(base, name, out, **order))
+        swap_backbone(SwapOptions(base, name, out, **order))
     return str(caught.value)
 
 

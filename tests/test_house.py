@@ -1,0 +1,30 @@
+"""How the code of the package is kept: few files, none too long, one word for one."""
+
+import ast
+from collections import Counter
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / 'mmdet_backbones'
+FILES = sorted(PACKAGE.rglob('*.py'))
+MOST_FILES = 185
+MOST_LINES = 500
+
+
+def test_no_two_classes_have_one_name():
+    names = Counter(
+        node.name
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8')))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert len(names) > 100
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_the_package_has_few_files():
+    assert 100 < len(FILES) <= MOST_FILES
+
+
+def test_no_file_is_too_long():
+    lines = {p: len(p.read_text(encoding='utf-8').splitlines()) for p in FILES}
+    assert {p.name: n for p, n in lines.items() if n > MOST_LINES} == {}
