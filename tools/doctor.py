@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet_backbones.compat.doctor.diagnosis import Diagnosis, diagnose
+from mmdet_backbones.compat.doctor import Diagnosis, diagnose
 
 
 def print_plain(diagnosis: Diagnosis) -> None:

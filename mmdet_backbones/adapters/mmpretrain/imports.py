@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
-from ...compat.doctor.version_rules import TESTED
+from ...compat.doctor.rules import TESTED
 from ...compat.multimodal import TRANSFORMERS, installed, stumbles_over_transformers
 
 
@@ -30,6 +30,12 @@ def _explain(error: Exception) -> str:
             f'  pip install {name}=={TESTED[name]}'
         )
     said = f'{type(error).__name__}: {error}'
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        missing = error.name.partition('.')[0]
+        return (
+            f'Importing mmpretrain failed ({said}). It needs {missing}, which is not '
+            f'installed: write\n  pip install {missing.replace("_", "-")}'
+        )
     if stumbles_over_transformers():
         return (
             f'Importing mmpretrain failed ({said}). mmpretrain '
