@@ -14,7 +14,7 @@ os.environ.setdefault('OPENCV_LOG_LEVEL', 'ERROR')
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet_backbones.errors import run
-from mmdet_backbones.own_data.prepare import FORMATS, Order, prepare
+from mmdet_backbones.own_data.prepare import FORMATS, DataOrder, prepare
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,7 +40,7 @@ def main() -> None:
     args = parse_args()
     names = None if args.classes is None else args.classes.split(',')
     classes = None if names is None else tuple(name.strip() for name in names)
-    order = Order(args.folder, args.out, args.val_share, args.seed, classes,
+    order = DataOrder(args.folder, args.out, args.val_share, args.seed, classes,
                   args.merge_into, args.format, args.force, args.tile)  # fmt: skip
     report = prepare(order, lambda images, total: track(
         images, 'Looking at images', total, console=Console(stderr=True)))  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .images import Facts
-from .records import Box, Notes, Record
+from .records import Notes, Record, TruthBox
 
 _DROPPED = 'box dropped'
 
@@ -34,7 +34,7 @@ class ClassRule:
 
 def clean(
     record: Record, facts: Facts, rule: ClassRule, notes: Notes
-) -> list[Box] | None:
+) -> list[TruthBox] | None:
     """Return the boxes of an image that a detector can learn from.
 
     Args:
@@ -65,7 +65,7 @@ def clean(
         inside = _inside(corners, facts.size, record, notes)
         if inside is not None:
             outline = _outline(box.outline, turn, facts)
-            boxes.append(Box(label, inside, box.ignore, outline))
+            boxes.append(TruthBox(label, inside, box.ignore, outline))
     return boxes
 
 
@@ -109,7 +109,7 @@ def _fault(x0: float, y0: float, x1: float, y1: float) -> str:
     return 'empty box' + text if x1 == x0 or y1 == y0 else ''
 
 
-def _corners(box: Box, turn: Turn) -> tuple[float, float, float, float]:
+def _corners(box: TruthBox, turn: Turn) -> tuple[float, float, float, float]:
     x0, y0, x1, y1 = box.corners
     (a, b), (c, d) = turn(x0, y0), turn(x1, y1)
     # A turn exchanges corners.

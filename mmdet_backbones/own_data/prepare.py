@@ -15,11 +15,11 @@ from ..errors import UserError
 from .boxes import ClassRule, clean
 from .formats import coco, labelme, voc, yolo
 from .images import Facts, look_at
-from .records import Notes, Record, Source, printable
-from .report import Report, figures
+from .records import Annotations, Notes, Record, printable
+from .report import DataReport, figures
+from .scan import LOOKED_FOR, DataFiles, recognise, scan
 from .sheet import draw_sheet
 from .splits import settle
-from .survey import LOOKED_FOR, Survey, recognise, survey
 from .tiles import SMALLEST, cut, write_tile
 from .writing import (
     REPORT,
@@ -37,7 +37,7 @@ Track = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
 @dataclass(frozen=True)
-class Order:
+class DataOrder:
     """What a user wants.
 
     Attributes:
@@ -64,7 +64,7 @@ class Order:
     tile: int | None = None
 
 
-def prepare(order: Order, track: Track = lambda items, _: items) -> Report:
+def prepare(order: DataOrder, track: Track = lambda items, _: items) -> DataReport:
     """Make the data set.
 
     Args:
@@ -93,7 +93,7 @@ def prepare(order: Order, track: Track = lambda items, _: items) -> Report:
     if not any(record.boxes for record in splits['train']):
         raise UserError(f"'{order.folder}' has no good box to train on{_worst(notes)}")
     classes = _classes(source, rule, records)
-    report = Report(
+    report = DataReport(
         order.out,
         kind,
         classes,
@@ -105,7 +105,7 @@ def prepare(order: Order, track: Track = lambda items, _: items) -> Report:
     return report
 
 
-def _check_order(order: Order) -> None:
+def _check_order(order: DataOrder) -> None:
     problems = []
     if not order.folder.is_dir():
         problems.append(f"there is no folder '{order.folder}'")
@@ -127,8 +127,8 @@ def _check_order(order: Order) -> None:
         raise UserError('; '.join(problems))
 
 
-def _source(order: Order, notes: Notes) -> tuple[Survey, str, Source]:
-    found = survey(order.folder.resolve())
+def _source(order: DataOrder, notes: Notes) -> tuple[DataFiles, str, Annotations]:
+    found = scan(order.folder.resolve())
     if not found.images:
         names = [name for listed in found.files.values() for name in listed]
         holds = f'{len(names)} other files' if names else 'nothing'
@@ -143,13 +143,13 @@ def _source(order: Order, notes: Notes) -> tuple[Survey, str, Source]:
     return found, kind, source
 
 
-def _read(kind: str, found: Survey, notes: Notes, order: Order) -> Source:
+def _read(kind: str, found: DataFiles, notes: Notes, order: DataOrder) -> Annotations:
     if kind == 'yolo':
         return yolo.read(found, notes, order.classes)
     return {'coco': coco, 'voc': voc, 'labelme': labelme}[kind].read(found, notes)
 
 
-def _rule(source: Source, order: Order) -> ClassRule:
+def _rule(source: Annotations, order: DataOrder) -> ClassRule:
     """Return which classes count.
 
     Raises:
@@ -171,7 +171,9 @@ def _rule(source: Source, order: Order) -> ClassRule:
     return ClassRule(order.classes, order.merge_into)
 
 
-def _classes(source: Source, rule: ClassRule, records: list[Record]) -> tuple[str, ...]:
+def _classes(
+    source: Annotations, rule: ClassRule, records: list[Record]
+) -> tuple[str, ...]:
     if rule.merged is not None:
         return (rule.merged,)
     if rule.listed is not None:
@@ -180,7 +182,7 @@ def _classes(source: Source, rule: ClassRule, records: list[Record]) -> tuple[st
 
 
 def _facts(
-    found: Survey, source: Source, notes: Notes, track: Track
+    found: DataFiles, source: Annotations, notes: Notes, track: Track
 ) -> dict[str, Facts]:
     """Look at every image of the folder, also at those without annotation."""
     paths = [found.root / name for name in found.images]
@@ -244,10 +246,10 @@ def _worst(notes: Notes) -> str:
 
 def _fill(
     new: Path,
-    found: Survey,
+    found: DataFiles,
     splits: dict[str, list[Record]],
     facts: dict[str, Facts],
-    report: Report,
+    report: DataReport,
     seed: int,
 ) -> None:
     (new / 'annotations').mkdir()

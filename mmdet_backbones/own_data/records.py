@@ -11,7 +11,7 @@ LEFT_OUT = 'left out'
 
 
 @dataclass
-class Box:
+class TruthBox:
     """One object, in pixels from the picture's upper left corner.
 
     Attributes:
@@ -56,7 +56,7 @@ class Record:
 
     name: str
     source: str
-    boxes: list[Box]
+    boxes: list[TruthBox]
     split: str | None = None
     size: tuple[int, int] | None = None
     relative: bool = False
@@ -64,7 +64,7 @@ class Record:
 
 
 @dataclass
-class Source:
+class Annotations:
     """All that one format's reader found.
 
     Attributes:
@@ -77,7 +77,7 @@ class Source:
 
 
 @dataclass
-class Finding:
+class DataFinding:
     """Something that is not as it should be.
 
     Attributes:
@@ -97,8 +97,8 @@ class Finding:
 class Notes:
     """Collects the findings; the same one again in a file is counted."""
 
-    findings: list[Finding] = field(default_factory=list)
-    _places: dict[tuple[str, str, str], Finding] = field(default_factory=dict)
+    findings: list[DataFinding] = field(default_factory=list)
+    _places: dict[tuple[str, str, str], DataFinding] = field(default_factory=dict)
     _files: set[str] = field(default_factory=set)
 
     def add(
@@ -110,7 +110,7 @@ class Notes:
             self._places[key].count += count
             return
         self._files.add(key[0])
-        self._places[key] = Finding(*key, count)
+        self._places[key] = DataFinding(*key, count)
         self.findings.append(self._places[key])
 
     def mentions(self, file: str) -> bool:

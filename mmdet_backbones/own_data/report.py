@@ -12,12 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from .images import Facts
-from .records import Finding, Record, printable
+from .records import DataFinding, Record, printable
 from .writing import TOOL
 
 
 @dataclass(frozen=True)
-class Figures:
+class SplitFigures:
     """What a split holds.
 
     Attributes:
@@ -43,7 +43,7 @@ class Figures:
 
 def figures(
     records: list[Record], facts: dict[str, Facts], classes: tuple[str, ...]
-) -> Figures:
+) -> SplitFigures:
     """Count what a split holds."""
     sizes = [facts[record.name].size for record in records]
     boxes = [box for record in records for box in record.boxes]
@@ -51,7 +51,7 @@ def figures(
     corners = [box.corners for box in boxes]
     sides = [((x1 - x0) * (y1 - y0)) ** 0.5 for x0, y0, x1, y1 in corners]
     small, large = sum(s < 32 for s in sides), sum(s >= 96 for s in sides)
-    return Figures(
+    return SplitFigures(
         images=len(records),
         boxes=len(boxes),
         without_boxes=sum(not record.boxes for record in records),
@@ -72,7 +72,7 @@ def _spread(values: list[Any]) -> tuple[float, float, float]:
 
 
 @dataclass(frozen=True)
-class Report:
+class DataReport:
     """A finished data set.
 
     Attributes:
@@ -88,8 +88,8 @@ class Report:
     format: str
     classes: tuple[str, ...]
     masks: bool
-    splits: dict[str, Figures]
-    findings: list[Finding]
+    splits: dict[str, SplitFigures]
+    findings: list[DataFinding]
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as JSON can hold it."""
@@ -118,7 +118,7 @@ class Report:
         return table
 
 
-def _lines(split: Figures) -> dict[str, str]:
+def _lines(split: SplitFigures) -> dict[str, str]:
     def of(spread: tuple[float, float, float]) -> str:
         return f'{spread[0]:g} to {spread[2]:g}, median {spread[1]:g}'
 

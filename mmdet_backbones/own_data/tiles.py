@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from .images import Facts
-from .records import Box, Crop, Notes, Record
+from .records import Crop, Notes, Record, TruthBox
 
 SMALLEST = 32
 
@@ -91,7 +91,7 @@ def _tile(record: Record, window: tuple[int, int, int, int]) -> Record:
                 min(x1, right) - left,
                 min(y1, bottom) - top,
             )
-            boxes.append(Box(box.label, corners, box.ignore))
+            boxes.append(TruthBox(box.label, corners, box.ignore))
     crop = Crop(record.name, window)
     return replace(record, name=str(tile), boxes=boxes, crop=crop)
 

@@ -7,11 +7,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ...errors import UserError
-from ..records import Box, Notes, Record, Source
-from ..survey import Survey, read_json, split_of
+from ..records import Annotations, Notes, Record, TruthBox
+from ..scan import DataFiles, read_json, split_of
 
 
-def read(found: Survey, notes: Notes) -> Source:
+def read(found: DataFiles, notes: Notes) -> Annotations:
     """Read the annotation file of each split, or the only one.
 
     Raises:
@@ -30,10 +30,10 @@ def read(found: Survey, notes: Notes) -> Source:
     for image in found.images:
         if image not in used and not notes.mentions(image):
             notes.add(image, 'image that no annotation file names')
-    return Source(records, tuple(classes) or None)
+    return Annotations(records, tuple(classes) or None)
 
 
-def _files(found: Survey) -> dict[str, str]:
+def _files(found: DataFiles) -> dict[str, str]:
     """Annotation file by split, '' where there is only one and nothing says."""
     names, files = found.kinds['coco'], defaultdict(list)
     if len(names) == 1:
@@ -73,7 +73,7 @@ class _Reader:
 
     def __init__(
         self,
-        found: Survey,
+        found: DataFiles,
         notes: Notes,
         name: str,
         split: str | None,
@@ -142,7 +142,7 @@ class _Reader:
         mine = [i for i in ends if split_of(i) in (None, self.split)] or ends
         return mine[0] if len(mine) == 1 else None
 
-    def _boxes(self, annotations: list[Any]) -> dict[Any, list[Box]]:
+    def _boxes(self, annotations: list[Any]) -> dict[Any, list[TruthBox]]:
         boxes = defaultdict(list)
         for entry in annotations:
             try:
@@ -154,7 +154,7 @@ class _Reader:
                 continue
             ignore = bool(entry.get('iscrowd')) or bool(entry.get('ignore'))
             outline = entry.get('segmentation') or None
-            box = Box(label, (x, y, x + width, y + height), ignore, outline)
+            box = TruthBox(label, (x, y, x + width, y + height), ignore, outline)
             boxes[image].append(box)
         return boxes
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..records import Box, Notes, Record, Source
-from ..survey import Survey, read_json, split_of
-from .names import listed_classes
-from .pairing import Pairing
+from ..records import Annotations, Notes, Record, TruthBox
+from ..scan import DataFiles, read_json, split_of
+from .pairing import Pairing, listed_classes
 
 
-def read(found: Survey, notes: Notes) -> Source:
+def read(found: DataFiles, notes: Notes) -> Annotations:
     """Read every JSON; the picture that may be inside it is not used."""
     pairing, records = Pairing(found, notes), []
     for name in found.broken:
@@ -27,21 +26,21 @@ def read(found: Survey, notes: Notes) -> Source:
         boxes = []
         for shape in content['shapes']:
             box = _box(shape)
-            if isinstance(box, Box):
+            if isinstance(box, TruthBox):
                 boxes.append(box)
             else:
                 notes.add(name, box, 'shape dropped')
         size = tuple(content.get(f'image{side}') for side in ('Width', 'Height'))
         whole = size if all(isinstance(v, int) and v > 0 for v in size) else None
         records.append(Record(image, name, boxes, split_of(image), whole))
-    return Source(pairing.note_rest(records), listed_classes(found))
+    return Annotations(pairing.note_rest(records), listed_classes(found))
 
 
-def _size(found: Survey, name: str) -> int:
+def _size(found: DataFiles, name: str) -> int:
     return (found.root / name).stat().st_size
 
 
-def _box(shape: Any) -> Box | str:
+def _box(shape: Any) -> TruthBox | str:
     """Return the box around a shape, or why there is none."""
     try:
         label, kind = str(shape['label']), shape.get('shape_type') or 'polygon'
@@ -52,11 +51,11 @@ def _box(shape: Any) -> Box | str:
     if kind == 'circle' and len(points) == 2:
         radius = math.dist(*points)
         (x, y), outline = points[0], None
-        return Box(label, (x - radius, y - radius, x + radius, y + radius))
+        return TruthBox(label, (x - radius, y - radius, x + radius, y + radius))
     if kind == 'rectangle' and len(points) >= 2:
-        return Box(label, (min(xs), min(ys), max(xs), max(ys)))
+        return TruthBox(label, (min(xs), min(ys), max(xs), max(ys)))
     if kind in ('polygon', 'mask') and len(points) >= (3 if kind == 'polygon' else 2):
         flat = [value for point in points for value in point]
         outline = [flat] if kind == 'polygon' else None
-        return Box(label, (min(xs), min(ys), max(xs), max(ys)), outline=outline)
+        return TruthBox(label, (min(xs), min(ys), max(xs), max(ys)), outline=outline)
     return f'shape of type {kind!r} with {len(points)} points encloses nothing'

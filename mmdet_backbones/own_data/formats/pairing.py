@@ -1,17 +1,24 @@
-"""Which image an annotation file belongs to."""
+"""What a folder says in every format: whose image it is, and its list of classes."""
 
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
 
 from ..records import LEFT_OUT, Notes, Record
-from ..survey import Survey
+from ..scan import DataFiles
 
 # Folders that say what is in them, not to which part of the data it belongs.
 _ROLES = {
     *('annotations', 'annotation', 'labels', 'label', 'xml', 'xmls', 'json', 'jsons'),
     *('jpegimages', 'images', 'image', 'img', 'imgs', 'txt', 'bboxes'),
 }
+
+_LISTS = ('classes.txt', 'labels.txt', 'obj.names', 'predefined_classes.txt')
+# What labelme puts at the head of its list; no object is of these.
+_NO_CLASSES = ('__ignore__', '_background_')
 
 
 class Pairing:
@@ -22,7 +29,7 @@ class Pairing:
         notes: Where problems go.
     """
 
-    def __init__(self, found: Survey, notes: Notes) -> None:
+    def __init__(self, found: DataFiles, notes: Notes) -> None:
         self.found = found
         self.notes = notes
         self.taken: dict[str, str] = {}
@@ -82,3 +89,47 @@ class Pairing:
 def _place(name: str) -> tuple[str, ...]:
     parts = (part.lower() for part in PurePosixPath(name).parent.parts)
     return tuple(part for part in parts if part not in _ROLES)
+
+
+def listed_classes(found: DataFiles) -> tuple[str, ...] | None:
+    """Return the classes of a file such as classes.txt; None without one."""
+    files = [*found.files['.txt'], *found.files['.names']]
+    for wanted in _LISTS:
+        for name in files:
+            if Path(name).name.lower() == wanted:
+                text = (found.root / name).read_text(encoding='utf-8', errors='replace')
+                lines = [line.strip() for line in text.lstrip('\ufeff').splitlines()]
+                names = [n for n in lines if n and n not in _NO_CLASSES]
+                return tuple(dict.fromkeys(names)) or None
+    return None
+
+
+def yaml_settings(found: DataFiles) -> tuple[str, dict[str, Any]] | None:
+    """Return the YAML file that names a YOLO data set's classes, and its content."""
+    for name in [*found.files['.yaml'], *found.files['.yml']]:
+        path = found.root / name
+        if path.stat().st_size > 1 << 20:
+            continue
+        try:
+            content = yaml.safe_load(path.read_bytes())
+        except (yaml.YAMLError, ValueError, RecursionError):
+            continue
+        if isinstance(content, dict) and isinstance(content.get('names'), (list, dict)):
+            return name, content
+    return None
+
+
+def yaml_classes(content: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names in a YOLO data set's YAML, by number."""
+    names = content['names']
+    if isinstance(names, list):
+        return tuple(_name(name, i) for i, name in enumerate(names))
+    numbers = [key for key in names if isinstance(key, int) and 0 <= key < 10_000]
+    last = max(numbers, default=-1)
+    return tuple(_name(names.get(i), i) for i in range(last + 1))
+
+
+def _name(given: Any, number: int) -> str:
+    # A list in a YAML may hold itself many times over: it is never written out.
+    plain = isinstance(given, (str, int, float))
+    return str(given).strip() if plain else f'class {number}'

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from ..records import Box, Notes, Record, Source
-from ..survey import Survey, split_of
-from .names import listed_classes
-from .pairing import Pairing
-from .xml_reading import XMLError, parse
+from ...errors import UserError
+from ..records import Annotations, Notes, Record, TruthBox
+from ..scan import DataFiles, split_of
+from .pairing import Pairing, listed_classes
 
 _LISTS = ('train', 'val', 'trainval', 'test')
 _SIDES = ('xmin', 'ymin', 'xmax', 'ymax')
+_DECLARED = re.compile(rb'^\s*<\?xml[^>]*encoding\s*=\s*["\']([\w.:-]+)["\']')
+_LARGEST = 32 << 20
 
 
-def read(found: Survey, notes: Notes) -> Source:
+class XMLError(ValueError):
+    """An XML file that cannot be read; says why."""
+
+
+def read(found: DataFiles, notes: Notes) -> Annotations:
     """Read every XML and the lists of splits in ImageSets/Main."""
     pairing, records = Pairing(found, notes), []
     for name in found.kinds['voc']:
@@ -26,13 +32,15 @@ def read(found: Survey, notes: Notes) -> Source:
             records.append(record)
     _count_from_zero(records, notes)
     _set_splits(records, found, notes)
-    return Source(pairing.note_rest(records), listed_classes(found))
+    return Annotations(pairing.note_rest(records), listed_classes(found))
 
 
-def _record(name: str, found: Survey, notes: Notes, pairing: Pairing) -> Record | None:
+def _record(
+    name: str, found: DataFiles, notes: Notes, pairing: Pairing
+) -> Record | None:
     root, fault = None, ''
     try:
-        root, guessed = parse((found.root / name).read_bytes())
+        root, guessed = parse_xml((found.root / name).read_bytes())
         fault = _fault(root, guessed)
     except (XMLError, OSError) as error:
         fault = str(error)
@@ -75,13 +83,13 @@ def _number(node: Element, path: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _box(node: Element) -> Box:
+def _box(node: Element) -> TruthBox:
     sides = [_number(node, f'bndbox/{side}') for side in _SIDES]
     x0, y0, x1, y1 = (float('nan') if side is None else side for side in sides)
     ignore = (node.findtext('difficult') or '0').strip() == '1'
     label = (node.findtext('name') or '').strip()
     # Pascal VOC counts pixels from 1, and the last one is inside.
-    return Box(label, (x0 - 1, y0 - 1, x1, y1), ignore)
+    return TruthBox(label, (x0 - 1, y0 - 1, x1, y1), ignore)
 
 
 def _count_from_zero(records: list[Record], notes: Notes) -> None:
@@ -100,7 +108,7 @@ def _count_from_zero(records: list[Record], notes: Notes) -> None:
     )
 
 
-def _set_splits(records: list[Record], found: Survey, notes: Notes) -> None:
+def _set_splits(records: list[Record], found: DataFiles, notes: Notes) -> None:
     """Follow the lists; a folder of several years has some for each year."""
     lists: dict[Path, dict[str, str]] = defaultdict(dict)
     for name in found.files['.txt']:
@@ -113,7 +121,7 @@ def _set_splits(records: list[Record], found: Survey, notes: Notes) -> None:
 
 
 def _follow(
-    lists: dict[str, str], records: list[Record], found: Survey, notes: Notes
+    lists: dict[str, str], records: list[Record], found: DataFiles, notes: Notes
 ) -> None:
     known = {Path(record.name).stem: record for record in records}
     for record in records:
@@ -133,3 +141,52 @@ def _follow(
             elif listed.split != split:
                 problem = f'listed in {listed.split} and in {split}'
                 notes.add(listed.name, problem, f'kept in {listed.split}')
+
+
+def parse_xml(content: bytes) -> tuple[Element, str | None]:
+    """Parse an XML file; entities are refused, nothing outside it is looked at.
+
+    Args:
+        content: The file.
+
+    Returns:
+        The root, and the encoding if that is neither UTF-8 nor what the file declares.
+
+    Raises:
+        XMLError: If it is empty, damaged, too large, or declares entities.
+        UserError: If defusedxml is not installed.
+    """
+    try:
+        from defusedxml import DefusedXmlException
+        from defusedxml.ElementTree import ParseError, fromstring
+    except ModuleNotFoundError as error:
+        raise UserError(
+            'XML files are read with defusedxml, which is not installed: write\n'
+            '  pip install defusedxml'
+        ) from error
+    if not content.strip():
+        raise XMLError('empty file')
+    if len(content) > _LARGEST:
+        raise XMLError(f'XML of {len(content) >> 20} MiB: at most {_LARGEST >> 20}')
+    text, guessed = _decode(content)
+    try:
+        # The encoding of a str counts more than the one that the file declares.
+        return fromstring(text), guessed
+    except DefusedXmlException as error:
+        raise XMLError('XML with entities, which may be an attack: refused') from error
+    except ParseError as error:
+        raise XMLError(f'damaged XML: {error}') from error
+
+
+def _decode(content: bytes) -> tuple[str, str | None]:
+    declared = _DECLARED.match(content)
+    if content.startswith((b'\xff\xfe', b'\xfe\xff')):
+        encoding = 'utf-16'
+    else:
+        encoding = declared[1].decode('ascii') if declared else 'utf-8'
+        if encoding.lower() in ('utf-8', 'utf8'):
+            encoding = 'utf-8-sig'
+    try:
+        return content.decode(encoding), None
+    except (UnicodeDecodeError, LookupError):
+        return content.decode('latin-1'), 'Latin-1'

@@ -8,10 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ...errors import UserError
-from ..records import Box, Notes, Record, Source
-from ..survey import Survey, split_of
-from .names import listed_classes, yaml_classes, yaml_settings
-from .pairing import Pairing
+from ..records import Annotations, Notes, Record, TruthBox
+from ..scan import DataFiles, split_of
+from .pairing import Pairing, listed_classes, yaml_classes, yaml_settings
 
 _NO_LABELS = (
     'classes',
@@ -24,7 +23,7 @@ _NO_LABELS = (
 )
 
 
-def read(found: Survey, notes: Notes, given: tuple[str, ...] | None) -> Source:
+def read(found: DataFiles, notes: Notes, given: tuple[str, ...] | None) -> Annotations:
     """Read every label file.
 
     Args:
@@ -59,12 +58,12 @@ def read(found: Survey, notes: Notes, given: tuple[str, ...] | None) -> Source:
         records.append(Record(image, image, [], split_of(image), relative=True))
     if settings:
         _set_splits(records, found, notes, *settings)
-    return Source(records, tuple(dict.fromkeys(classes)))
+    return Annotations(records, tuple(dict.fromkeys(classes)))
 
 
 def _boxes(
     path: Path, name: str, classes: tuple[str, ...], notes: Notes
-) -> Iterator[Box]:
+) -> Iterator[TruthBox]:
     text = path.read_text(encoding='utf-8', errors='replace').lstrip('\ufeff')
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
@@ -85,18 +84,18 @@ def _boxes(
         yield _box(classes[index] if known else f'number {index}', values, outline)
 
 
-def _box(label: str, values: list[float], outline: bool) -> Box:
+def _box(label: str, values: list[float], outline: bool) -> TruthBox:
     if outline:
         xs, ys = values[::2], values[1::2]
-        return Box(label, (min(xs), min(ys), max(xs), max(ys)), outline=[values])
+        return TruthBox(label, (min(xs), min(ys), max(xs), max(ys)), outline=[values])
     x, y, width, height = values[:4]
     corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-    return Box(label, corners)
+    return TruthBox(label, corners)
 
 
 def _set_splits(
     records: list[Record],
-    found: Survey,
+    found: DataFiles,
     notes: Notes,
     name: str,
     content: dict[str, Any],
@@ -114,7 +113,7 @@ def _set_splits(
                 notes.add(name, f'{split}: {place} leads to no image', 'not used')
 
 
-def _images_of(place: str, found: Survey, home: Path, base: Any) -> set[str]:
+def _images_of(place: str, found: DataFiles, home: Path, base: Any) -> set[str]:
     """Return the images that one line of the YAML means; none outside the folder."""
     bases = [str(base)] if isinstance(base, str) else []
     for start in (*bases, '', '..'):
@@ -134,7 +133,7 @@ def _images_of(place: str, found: Survey, home: Path, base: Any) -> set[str]:
     return set()
 
 
-def _listed(path: Path, found: Survey) -> set[str]:
+def _listed(path: Path, found: DataFiles) -> set[str]:
     """Return the images of a list; its paths may be those of another machine."""
     images, listed = set(found.images), set()
     text = path.read_text(encoding='utf-8', errors='replace')

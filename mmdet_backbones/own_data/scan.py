@@ -29,7 +29,7 @@ _SPLITS = {
 
 
 @dataclass
-class Survey:
+class DataFiles:
     """The files of a folder by what they are; all names are below it, sorted.
 
     Attributes:
@@ -49,9 +49,9 @@ class Survey:
     broken: list[str] = field(default_factory=list)
 
 
-def survey(root: Path) -> Survey:
+def scan(root: Path) -> DataFiles:
     """Walk through a folder; links to other folders are followed once."""
-    found, seen = Survey(root), set()
+    found, seen = DataFiles(root), set()
     for folder, below_it, names in os.walk(root, followlinks=True):
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in seen:
@@ -76,7 +76,7 @@ def survey(root: Path) -> Survey:
     return found
 
 
-def _sort_by_format(found: Survey) -> None:
+def _sort_by_format(found: DataFiles) -> None:
     for name in found.files['.json']:
         kind = _json_kind(found.root / name)
         if kind == 'broken':
@@ -117,14 +117,14 @@ def _starts_like_voc(path: Path) -> bool:
         return b'<annotation' in file.read(4096).replace(b'\0', b'')
 
 
-def _is_yolo(found: Survey, name: str) -> bool:
+def _is_yolo(found: DataFiles, name: str) -> bool:
     if Path(name).stem not in found.stems:
         return False
     with (found.root / name).open('rb') as file:
         return _YOLO_LINE.fullmatch(file.readline(4096)) is not None
 
 
-def recognise(found: Survey, wanted: str | None) -> str:
+def recognise(found: DataFiles, wanted: str | None) -> str:
     """Return the format of a folder.
 
     Args:
@@ -160,7 +160,7 @@ def recognise(found: Survey, wanted: str | None) -> str:
     return next(iter(kinds))
 
 
-def _contents(found: Survey) -> str:
+def _contents(found: DataFiles) -> str:
     counts = Counter(
         {end or 'no ending': len(names) for end, names in found.files.items() if names}
     )
