@@ -7,7 +7,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet_backbones.catalog.inspection import Inspection, inspect_backbone
+from mmdet_backbones.catalog.inspection import (
+    Inspection,
+    inspect_backbone,
+    level_table,
+    stage_table,
+)
 from mmdet_backbones.errors import run
 from mmdet_backbones.levels import describe_levels
 
@@ -24,8 +29,6 @@ def parse_args() -> argparse.Namespace:
 
 def print_inspection(found: Inspection) -> None:
     from rich.console import Console
-
-    from mmdet_backbones.catalog.tables import level_table, stage_table
 
     console = Console(highlight=False, markup=False, emoji=False)
     print(f'{found.name}: {dict(found.config)}\n')

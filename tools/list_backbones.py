@@ -9,7 +9,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet_backbones.catalog.entries import SOURCES
-from mmdet_backbones.catalog.listing import Listing, list_backbones, parse_count
+from mmdet_backbones.catalog.listing import (
+    Listing,
+    list_backbones,
+    listing_table,
+    parse_count,
+)
 from mmdet_backbones.errors import run
 
 
@@ -26,8 +31,6 @@ def parse_args() -> argparse.Namespace:
 
 def print_listing(listing: Listing) -> None:
     from rich.console import Console
-
-    from mmdet_backbones.catalog.tables import listing_table
 
     # A pipe has no width: lines are as long as they need to be.
     console = Console(

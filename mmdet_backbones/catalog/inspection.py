@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -154,3 +155,24 @@ def stage_parameters(
     named = {f'stage {n}' if n else 'stem': c for n, c in enumerate(counts)}
     other = count_parameters(net) - sum(counts)
     return {**named, 'other': other} if other else named
+
+
+def level_table(inspection: Inspection) -> Table:
+    """Lay out the levels of one backbone."""
+    height, width = inspection.size
+    table = Table('index', 'channels', 'stride', f'map at {height} x {width}', box=None)
+    for level in inspection.levels:
+        size = f'{level.height} x {level.width}'
+        table.add_row(str(level.index), str(level.channels), str(level.stride), size)
+    return table
+
+
+def stage_table(inspection: Inspection) -> Table:
+    """Lay out the parameters of one backbone by stage."""
+    table = Table(box=None)
+    table.add_column('stage')
+    table.add_column('parameters', justify='right')
+    for name, count in inspection.stages.items():
+        table.add_row(name, f'{count:,}')
+    table.add_row('all', f'{inspection.parameters:,}', style='bold')
+    return table

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
+from itertools import groupby
 from typing import Any
 
+from rich.table import Table
+
 from ..errors import UserError
+from ..levels import Level
 from .entries import SOURCES, recorded_source
 from .entry import OURS, Entry, Source
 from .figures import Figures, SourceFigures, read_figures
@@ -170,3 +174,32 @@ def _version_notes(source: Source, known: SourceFigures) -> list[str]:
         f'the figures are those of {source.name} {known.version}, installed is '
         f'{source.version}'
     ]
+
+
+def listing_table(listing: Listing) -> Table:
+    """Lay out a listing: name, channels at strides, parameters."""
+    table = Table(box=None, header_style='bold', pad_edge=False)
+    table.add_column('name', no_wrap=True)
+    table.add_column('levels (channels@stride)', overflow='fold')
+    table.add_column('parameters', justify='right', no_wrap=True)
+    for row in listing.rows:
+        known = row.figures
+        levels = short_levels(known.levels) if known else '?'
+        parameters = f'{known.parameters / 1e6:.2f} M' if known else '?'
+        table.add_row(row.entry.name, levels, parameters)
+    for source in listing.sources:
+        if source.problem is not None:
+            table.add_row(f'{source.name}/*', source.problem, '-')
+    return table
+
+
+def short_levels(levels: Sequence[Level]) -> str:
+    """Write ``96@4 192@8``; levels that repeat, as in a ViT, as ``192@16 x12``."""
+    parts = []
+    for (channels, stride), same in groupby(
+        levels, lambda lv: (lv.channels, lv.stride)
+    ):
+        count = len(list(same))
+        times = f' x{count}' if count > 1 else ''
+        parts.append(f'{channels}@{stride}{times}')
+    return ' '.join(parts)

@@ -16,8 +16,6 @@ from ..registry import MODELS
 from .config_reader import read_model_part
 from .entry import Entry, variants
 
-# Families that have a class of their own here.
-_NAMED = ('ShuffleNetV2', 'MobileNetV2', 'MobileNetV3', 'SwinTransformer', 'ConvNeXt')
 # What a detector decides, not the net.
 _NOT_OF_THE_NET = {
     'frozen_stages',
@@ -120,13 +118,14 @@ def published(zoo: Path) -> Iterator[tuple[str, str, str | None]]:
 
 def _to_config(backbone: dict[str, Any]) -> dict[str, Any]:
     net = {k: v for k, v in backbone.items() if k not in _NOT_OF_THE_NET}
-    named = f'mmdet_backbones.{net["type"]}'
-    cls = MODELS.get(named) if net['type'] in _NAMED else None
-    if cls is not None:
+    MODELS.import_from_location()
+    cls = MODELS.module_dict.get(net['type'])
+    # Some families have a class of their own here; our other nets are no nets of it.
+    if cls is not None and '.adapters.mmpretrain.' in cls.__module__:
         taken = set(inspect.signature(cls).parameters)
         arguments = {k: v for k, v in net.items() if k not in _SIZES - taken}
         if set(arguments) - {'type'} <= taken:
-            return {**arguments, 'type': named}
+            return {**arguments, 'type': f'mmdet_backbones.{net["type"]}'}
     return dict(type='mmdet_backbones.MMPretrainBackbone', model=net)
 
 

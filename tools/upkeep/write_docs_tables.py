@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmdet_backbones.catalog.figures import SourceFigures, read_figures
-from mmdet_backbones.catalog.tables import short_levels
+from mmdet_backbones.catalog.listing import short_levels
 from mmdet_backbones.errors import UserError, run
 
 ROOT = Path(__file__).resolve().parents[2]
