@@ -14,7 +14,7 @@ os.environ.setdefault('OPENCV_LOG_LEVEL', 'ERROR')
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet_backbones.errors import run
-from mmdet_backbones.own_data.prepare import FORMATS, DataOrder, prepare
+from mmdet_backbones.own_data.prepare import FORMATS, DataOptions, prepare
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,9 +40,9 @@ def main() -> None:
     args = parse_args()
     names = None if args.classes is None else args.classes.split(',')
     classes = None if names is None else tuple(name.strip() for name in names)
-    order = DataOrder(args.folder, args.out, args.val_share, args.seed, classes,
+    options = DataOptions(args.folder, args.out, args.val_share, args.seed, classes,
                   args.merge_into, args.format, args.force, args.tile)  # fmt: skip
-    report = prepare(order, lambda images, total: track(
+    report = prepare(options, lambda images, total: track(
         images, 'Looking at images', total, console=Console(stderr=True)))  # fmt: skip
     if args.json:
         print(json.dumps(report.to_dict(), indent=1))

@@ -37,7 +37,7 @@ Track = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
 @dataclass(frozen=True)
-class DataOrder:
+class DataOptions:
     """What a user wants.
 
     Attributes:
@@ -64,78 +64,84 @@ class DataOrder:
     tile: int | None = None
 
 
-def prepare(order: DataOrder, track: Track = lambda items, _: items) -> DataReport:
+def prepare(options: DataOptions, track: Track = lambda items, _: items) -> DataReport:
     """Make the data set.
 
     Args:
-        order: What is wanted.
+        options: What is wanted.
         track: Shows progress over the images.
 
     Returns:
         What it holds, and every file and box that was not good.
 
     Raises:
-        UserError: If nothing can be made of the folder or the order; says all of it.
+        UserError: If nothing can be made of the folder so; says all of it.
     """
-    _check_order(order)
+    _check_order(options)
     notes = Notes()
-    found, kind, source = _source(order, notes)
-    rule = _rule(source, order)
+    found, kind, source = _source(options, notes)
+    rule = _rule(source, options)
     facts = _facts(found, source, notes, track)
     records = _clean(source.records, facts, rule, notes)
     if not records:
-        raise UserError(f"'{order.folder}' holds no good image{_worst(notes)}")
-    masks = _keep_outlines(records, notes, order.tile is not None)
-    splits = settle(records, facts, order.val_share, order.seed, notes)
-    if order.tile is not None:
+        raise UserError(f"'{options.folder}' holds no good image{_worst(notes)}")
+    masks = _keep_outlines(records, notes, options.tile is not None)
+    splits = settle(records, facts, options.val_share, options.seed, notes)
+    if options.tile is not None:
         # After the split: tiles of one photograph stay on one side.
-        splits = {k: cut(side, facts, order.tile, notes) for k, side in splits.items()}
+        splits = {
+            k: cut(side, facts, options.tile, notes) for k, side in splits.items()
+        }
     if not any(record.boxes for record in splits['train']):
-        raise UserError(f"'{order.folder}' has no good box to train on{_worst(notes)}")
+        raise UserError(
+            f"'{options.folder}' has no good box to train on{_worst(notes)}"
+        )
     classes = _classes(source, rule, records)
     report = DataReport(
-        order.out,
+        options.out,
         kind,
         classes,
         masks,
         {name: figures(side, facts, classes) for name, side in splits.items()},
         notes.findings,
     )
-    write(order.out, lambda new: _fill(new, found, splits, facts, report, order.seed))
+    write(
+        options.out, lambda new: _fill(new, found, splits, facts, report, options.seed)
+    )
     return report
 
 
-def _check_order(order: DataOrder) -> None:
+def _check_order(options: DataOptions) -> None:
     problems = []
-    if not order.folder.is_dir():
-        problems.append(f"there is no folder '{order.folder}'")
+    if not options.folder.is_dir():
+        problems.append(f"there is no folder '{options.folder}'")
     else:
-        problems += problems_with(order.out, order.folder, order.force)
-    if not 0 < order.val_share < 1:
-        problems.append(f'--val-share is between 0 and 1, got {order.val_share}')
-    names = order.classes or ()
-    if order.classes is not None and ('' in names or not names):
+        problems += problems_with(options.out, options.folder, options.force)
+    if not 0 < options.val_share < 1:
+        problems.append(f'--val-share is between 0 and 1, got {options.val_share}')
+    names = options.classes or ()
+    if options.classes is not None and ('' in names or not names):
         problems.append('--classes takes names with commas between: --classes a,b,c')
-    if order.tile is not None and order.tile < SMALLEST:
-        problems.append(f'--tile is {SMALLEST} pixels or more, got {order.tile}')
+    if options.tile is not None and options.tile < SMALLEST:
+        problems.append(f'--tile is {SMALLEST} pixels or more, got {options.tile}')
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         problems.append(f'--classes names {", ".join(twice)} twice')
-    if order.merge_into is not None and not order.merge_into.strip():
+    if options.merge_into is not None and not options.merge_into.strip():
         problems.append('--merge-into takes a name')
     if problems:
         raise UserError('; '.join(problems))
 
 
-def _source(order: DataOrder, notes: Notes) -> tuple[DataFiles, str, Annotations]:
-    found = scan(order.folder.resolve())
+def _source(options: DataOptions, notes: Notes) -> tuple[DataFiles, str, Annotations]:
+    found = scan(options.folder.resolve())
     if not found.images:
         names = [name for listed in found.files.values() for name in listed]
         holds = f'{len(names)} other files' if names else 'nothing'
-        raise UserError(f"'{order.folder}' holds no images, {holds} at all")
-    kind = recognise(found, order.format)
+        raise UserError(f"'{options.folder}' holds no images, {holds} at all")
+    kind = recognise(found, options.format)
     try:
-        source = _read(kind, found, notes, order)
+        source = _read(kind, found, notes, options)
     except OSError as error:
         raise UserError(
             f"'{error.filename}' cannot be read: {error.strerror}"
@@ -143,24 +149,26 @@ def _source(order: DataOrder, notes: Notes) -> tuple[DataFiles, str, Annotations
     return found, kind, source
 
 
-def _read(kind: str, found: DataFiles, notes: Notes, order: DataOrder) -> Annotations:
+def _read(
+    kind: str, found: DataFiles, notes: Notes, options: DataOptions
+) -> Annotations:
     if kind == 'yolo':
-        return yolo.read(found, notes, order.classes)
+        return yolo.read(found, notes, options.classes)
     return {'coco': coco, 'voc': voc, 'labelme': labelme}[kind].read(found, notes)
 
 
-def _rule(source: Annotations, order: DataOrder) -> ClassRule:
+def _rule(source: Annotations, options: DataOptions) -> ClassRule:
     """Return which classes count.
 
     Raises:
         UserError: If classes are wanted that are not in the folder.
     """
-    if order.classes is None:
-        return ClassRule(source.classes, order.merge_into)
+    if options.classes is None:
+        return ClassRule(source.classes, options.merge_into)
     there = {box.label for record in source.records for box in record.boxes}
     there |= set(source.classes or ())
     problems = []
-    for name in order.classes:
+    for name in options.classes:
         if name not in there:
             near = get_close_matches(name, there, n=3, cutoff=0.5)
             hint = f' (nearest: {", ".join(near)})' if near else ''
@@ -168,7 +176,7 @@ def _rule(source: Annotations, order: DataOrder) -> ClassRule:
     if problems:
         listed = ', '.join(printable(name) for name in sorted(there)) or 'none'
         raise UserError(f'--classes: {"; ".join(problems)}. There are {listed}')
-    return ClassRule(order.classes, order.merge_into)
+    return ClassRule(options.classes, options.merge_into)
 
 
 def _classes(

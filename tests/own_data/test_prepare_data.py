@@ -26,7 +26,7 @@ from PIL import Image
 
 from mmdet_backbones.errors import UserError
 from mmdet_backbones.own_data.for_config import read_folder
-from mmdet_backbones.own_data.prepare import DataOrder, prepare
+from mmdet_backbones.own_data.prepare import DataOptions, prepare
 
 
 def mmdet_reads(out, split, test_mode=True):
@@ -47,7 +47,7 @@ def test_every_format_gives_the_same_boxes(tmp_path, kind):
     WRITERS[kind](tmp_path / 'mine', made)
     before = snapshot(tmp_path / 'mine')
     out = tmp_path / 'out'
-    report = prepare(DataOrder(tmp_path / 'mine', out))
+    report = prepare(DataOptions(tmp_path / 'mine', out))
     assert report.format == kind
     # A YOLO folder's YAML names splits that this one does not have.
     assert [f for f in report.findings if f.done != 'not used'] == []
@@ -72,7 +72,7 @@ def test_splits_that_are_there_are_kept(tmp_path, kind):
     parts = dict(train=names[:3], val=names[3:5], test=names[5:])
     for split, chosen in parts.items():
         WRITERS[kind](tmp_path / 'mine', {name: made[name] for name in chosen}, split)
-    report = prepare(DataOrder(tmp_path / 'mine', tmp_path / 'out', val_share=0.9))
+    report = prepare(DataOptions(tmp_path / 'mine', tmp_path / 'out', val_share=0.9))
     found, splits = read_back(tmp_path / 'out')
     assert [n for n, split in splits.items() if split == 'train'] == parts['train']
     assert [n for n, split in splits.items() if split == 'val'] == parts['val']
@@ -83,7 +83,7 @@ def test_splits_that_are_there_are_kept(tmp_path, kind):
 @pytest.mark.parametrize('kind', FORMATS)
 def test_mmdet_reads_as_many_images_and_boxes(tmp_path, kind):
     WRITERS[kind](tmp_path / 'mine', scenes())
-    report = prepare(DataOrder(tmp_path / 'mine', tmp_path / 'out', val_share=0.5))
+    report = prepare(DataOptions(tmp_path / 'mine', tmp_path / 'out', val_share=0.5))
     for split in ('train', 'val'):
         dataset = mmdet_reads(tmp_path / 'out', split)
         figures = report.splits[split]
@@ -98,7 +98,7 @@ def test_the_split_depends_on_the_seed_alone(tmp_path):
     sides = []
     for i, seed in enumerate((0, 0, 1)):
         out = tmp_path / f'out{i}'
-        prepare(DataOrder(tmp_path / 'mine', out, val_share=0.4, seed=seed))
+        prepare(DataOptions(tmp_path / 'mine', out, val_share=0.4, seed=seed))
         splits = read_back(out)[1]
         sides.append({name for name, split in splits.items() if split == 'val'})
         assert len(sides[-1]) == 4
@@ -112,16 +112,16 @@ def test_classes_are_ordered_limited_and_merged(tmp_path, kind):
     wanted = {
         n: [b for b in boxes if b[0] == 'shrub'] for n, (_, boxes) in made.items()
     }
-    prepare(DataOrder(tmp_path / 'mine', tmp_path / 'a', classes=('shrub', 'tree')))
+    prepare(DataOptions(tmp_path / 'mine', tmp_path / 'a', classes=('shrub', 'tree')))
     assert read_folder(str(tmp_path / 'a')).classes == ('shrub', 'tree')
-    report = prepare(DataOrder(tmp_path / 'mine', tmp_path / 'b', classes=('shrub',)))
+    report = prepare(DataOptions(tmp_path / 'mine', tmp_path / 'b', classes=('shrub',)))
     found, _ = read_back(tmp_path / 'b')
     assert sum(map(len, found.values())) == sum(map(len, wanted.values())) > 0
     dropped = sum(f.count for f in report.findings if f.done == 'box dropped')
     assert dropped == sum(len(boxes) for _, boxes in made.values()) - sum(
         map(len, wanted.values())
     )
-    prepare(DataOrder(tmp_path / 'mine', tmp_path / 'c', merge_into='plant'))
+    prepare(DataOptions(tmp_path / 'mine', tmp_path / 'c', merge_into='plant'))
     assert read_folder(str(tmp_path / 'c')).classes == ('plant',)
     found, _ = read_back(tmp_path / 'c')
     plants = {n: [('plant', *b[1:]) for b in made[n][1]] for n in made}
@@ -137,7 +137,7 @@ def test_outlines_are_kept_where_every_object_has_one(tmp_path):
             (x1, y1), (x0, y0) = shape['points']
             shape.update(shape_type='polygon', points=[[x0, y0], [x1, y0], [x0, y1]])
         path.write_text(json.dumps(content))
-    report = prepare(DataOrder(tmp_path / 'mine', tmp_path / 'out'))
+    report = prepare(DataOptions(tmp_path / 'mine', tmp_path / 'out'))
     assert report.masks
     assert read_folder(str(tmp_path / 'out')).masks
     for entry in load(tmp_path / 'out/annotations/train.json').anns.values():
@@ -147,7 +147,7 @@ def test_outlines_are_kept_where_every_object_has_one(tmp_path):
         dict(label='tree', shape_type='rectangle', points=[[1, 1], [20, 20]])
     )
     path.write_text(json.dumps(content))
-    report = prepare(DataOrder(tmp_path / 'mine', tmp_path / 'out', force=True))
+    report = prepare(DataOptions(tmp_path / 'mine', tmp_path / 'out', force=True))
     assert not read_folder(str(tmp_path / 'out')).masks
     assert [f.problem for f in report.findings] == ['some objects have no outline']
 
@@ -156,8 +156,8 @@ def test_a_yolo_folder_without_names_takes_them_from_the_command(tmp_path):
     write_yolo(tmp_path / 'mine', scenes())
     (tmp_path / 'mine/data.yaml').unlink()
     with pytest.raises(UserError, match=r'data\.yaml.*--classes a,b,c'):
-        prepare(DataOrder(tmp_path / 'mine', tmp_path / 'out'))
-    prepare(DataOrder(tmp_path / 'mine', tmp_path / 'out', classes=('tree', 'shrub')))
+        prepare(DataOptions(tmp_path / 'mine', tmp_path / 'out'))
+    prepare(DataOptions(tmp_path / 'mine', tmp_path / 'out', classes=('tree', 'shrub')))
     same_boxes(read_back(tmp_path / 'out')[0], {n: b for n, (_, b) in scenes().items()})
 
 
@@ -167,7 +167,7 @@ def test_a_voc_folder_that_counts_from_zero(tmp_path):
     path = tmp_path / 'mine/Annotations/photo_0.xml'
     label, x0, y0, x1, y1 = made['photo_0.png'][1][0]
     path.write_text(path.read_text().replace(f'<xmin>{x0 + 1}<', '<xmin>0<', 1))
-    report = prepare(DataOrder(tmp_path / 'mine', tmp_path / 'out'))
+    report = prepare(DataOptions(tmp_path / 'mine', tmp_path / 'out'))
     found, _ = read_back(tmp_path / 'out')
     assert found['photo_0.png'][0] == (label, 0, y0 + 1, x1, y1)
     assert 'count from 0' in report.findings[0].done
@@ -180,7 +180,7 @@ def test_each_year_of_a_voc_folder_has_its_own_lists(tmp_path):
         root = tmp_path / 'mine' / year
         write_voc(root, {name: made[name] for name in chosen[:2]}, 'train')
         write_voc(root, {name: made[name] for name in chosen[2:]}, 'val')
-    report = prepare(DataOrder(tmp_path / 'mine', tmp_path / 'out'))
+    report = prepare(DataOptions(tmp_path / 'mine', tmp_path / 'out'))
     assert report.findings == []
     val = [
         Path(n).name for n, s in read_back(tmp_path / 'out')[1].items() if s == 'val'
@@ -196,14 +196,14 @@ def test_yolo_lists_of_another_machine(tmp_path):
         (tmp_path / 'mine' / f'{split}.txt').write_text('\n'.join(lines))
     settings = 'train: train.txt\nval: ./val.txt\nnames: [tree, shrub]\n'
     (tmp_path / 'mine/data.yaml').write_text(settings)
-    assert prepare(DataOrder(tmp_path / 'mine', tmp_path / 'out')).findings == []
+    assert prepare(DataOptions(tmp_path / 'mine', tmp_path / 'out')).findings == []
     splits = read_back(tmp_path / 'out')[1]
     assert [n for n, split in splits.items() if split == 'val'] == names[4:]
 
 
 def test_photographs_are_not_copied_where_they_can_be_linked(tmp_path):
     write_voc(tmp_path / 'mine', scenes())
-    prepare(DataOrder(tmp_path / 'mine', tmp_path / 'out'))
+    prepare(DataOptions(tmp_path / 'mine', tmp_path / 'out'))
     name = next((tmp_path / 'out/train').iterdir()).name
     assert os.path.samefile(tmp_path / 'out/train' / name,
                             tmp_path / 'mine/JPEGImages' / name)  # fmt: skip
@@ -238,7 +238,7 @@ def photographs(tmp_path):
 
 
 def test_the_tree_photographs_hold_the_known_boxes(tmp_path, photographs):
-    order = DataOrder(photographs, tmp_path / 'out', merge_into='tree')
+    order = DataOptions(photographs, tmp_path / 'out', merge_into='tree')
     report = prepare(order)
     assert report.findings == []
     assert sum(figures.boxes for figures in report.splits.values()) == 951

@@ -23,7 +23,7 @@ from PIL import Image
 from test_prepare_data import mmdet_reads
 
 from mmdet_backbones.own_data.images import look_at
-from mmdet_backbones.own_data.prepare import DataOrder, prepare
+from mmdet_backbones.own_data.prepare import DataOptions, prepare
 
 SIZE = (100, 80)
 BOX = ('tree', 10, 20, 40, 60)
@@ -103,7 +103,7 @@ FAULTS = {
 def test_twelve_planted_faults_are_all_told(tmp_path, faulty):
     before = snapshot(faulty)
     out = tmp_path / 'out'
-    report = prepare(DataOrder(faulty, out, val_share=0.3))
+    report = prepare(DataOptions(faulty, out, val_share=0.3))
     for (file, problem), done in FAULTS.items():
         told = [f for f in report.findings if f.file == file and problem in f.problem]
         assert len(told) == 1, (file, problem, report.findings)
@@ -165,7 +165,7 @@ def test_boxes_lie_on_what_mmdet_shows_of_a_turned_picture(
         size = (80, 100)
         box = ('tree', columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
     plant(root, 'turned.png', picture, [box], size)
-    report = prepare(DataOrder(root, tmp_path / 'out'))
+    report = prepare(DataOptions(root, tmp_path / 'out'))
     assert report.findings[0].problem == f'EXIF rotation (orientation {orientation})'
     x0, y0, x1, y1 = (
         int(v) for v in read_back_sizes(tmp_path / 'out')[0]['turned.png'][0][1:]
@@ -194,7 +194,7 @@ def test_xml_with_entities_is_refused(tmp_path, entities):
     root = tmp_path / 'mine'
     write_voc(root, scenes())
     plant(root, 'bomb.png', xml=bomb(entities))
-    report = prepare(DataOrder(root, tmp_path / 'out'))
+    report = prepare(DataOptions(root, tmp_path / 'out'))
     told = {f.file: f.problem for f in report.findings}
     assert 'entities' in told['Annotations/bomb.xml']
     assert told['JPEGImages/bomb.png'] == 'its XML cannot be used'
@@ -217,7 +217,7 @@ def test_xml_that_cannot_be_used(tmp_path, xml, problem):
     root = tmp_path / 'mine'
     write_voc(root, scenes())
     plant(root, 'odd.png', xml=xml)
-    report = prepare(DataOrder(root, tmp_path / 'out'))
+    report = prepare(DataOptions(root, tmp_path / 'out'))
     assert any(problem in f.problem for f in report.findings)
     assert len(read_back(tmp_path / 'out')[0]) == 6
 
@@ -229,7 +229,7 @@ def test_declared_encodings_are_read(tmp_path):
     plant(root, 'wide.png', xml=text.encode('utf-16'))
     declared = '<?xml version="1.0" encoding="GBK"?>' + text.replace('wide', 'gbk')
     plant(root, 'gbk.png', xml=declared.encode('gbk'))
-    report = prepare(DataOrder(root, tmp_path / 'out'))
+    report = prepare(DataOptions(root, tmp_path / 'out'))
     found, _ = read_back(tmp_path / 'out')
     assert found['wide.png'] == found['gbk.png'] == [('橡树', *BOX[1:])]
     assert all(f.problem.startswith('the same picture') for f in report.findings)
@@ -264,7 +264,7 @@ def test_faults_of_the_other_formats(tmp_path):
               'no such image'],
     )  # fmt: skip
     for kind, problems in wanted.items():
-        report = prepare(DataOrder(tmp_path / kind, tmp_path / f'out_{kind}'))
+        report = prepare(DataOptions(tmp_path / kind, tmp_path / f'out_{kind}'))
         told = [f'{f.file}: {f.problem}' for f in report.findings]
         for problem in problems:
             assert any(problem in line for line in told), (problem, told)

@@ -20,7 +20,7 @@ from own_folders import (
 )
 
 from mmdet_backbones.errors import UserError
-from mmdet_backbones.own_data.prepare import DataOrder, prepare
+from mmdet_backbones.own_data.prepare import DataOptions, prepare
 
 
 @pytest.mark.parametrize('force', [False, True])
@@ -31,21 +31,21 @@ def test_nothing_that_is_not_ours_is_replaced(tmp_path, name, force):
     place.parent.mkdir()
     place.write_text('mine')
     with pytest.raises(UserError, match=f'holds {name}'):
-        prepare(DataOrder(tmp_path / 'mine', tmp_path / 'out', force=force))
+        prepare(DataOptions(tmp_path / 'mine', tmp_path / 'out', force=force))
     assert snapshot(tmp_path / 'out') == {name: b'mine'}
 
 
 def test_our_own_data_set_is_replaced_by_force_alone(tmp_path):
     write_voc(tmp_path / 'mine', scenes(6))
     out = tmp_path / 'out'
-    prepare(DataOrder(tmp_path / 'mine', out))
+    prepare(DataOptions(tmp_path / 'mine', out))
     (out / 'notes.txt').write_text('mine')
     before = snapshot(out)
     (tmp_path / 'mine/Annotations/photo_0.xml').unlink()
     with pytest.raises(UserError, match='--force replaces'):
-        prepare(DataOrder(tmp_path / 'mine', out))
+        prepare(DataOptions(tmp_path / 'mine', out))
     assert snapshot(out) == before
-    prepare(DataOrder(tmp_path / 'mine', out, force=True))
+    prepare(DataOptions(tmp_path / 'mine', out, force=True))
     assert 'photo_0.png' not in read_back(out)[0]
     assert (out / 'notes.txt').read_text() == 'mine'
     assert {path.name for path in tmp_path.iterdir()} == {'mine', 'out'}
@@ -55,7 +55,7 @@ def test_our_own_data_set_is_replaced_by_force_alone(tmp_path):
 def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch, step):
     write_voc(tmp_path / 'mine', scenes(4))
     out, left = tmp_path / 'out', iter(range(step))
-    prepare(DataOrder(tmp_path / 'mine', out))
+    prepare(DataOptions(tmp_path / 'mine', out))
     before, rename = snapshot(out), Path.rename
 
     def fails(self, target):
@@ -64,7 +64,7 @@ def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch, step):
         return rename(self, target)
 
     monkeypatch.setattr(Path, 'rename', fails)
-    order = DataOrder(tmp_path / 'mine', out, merge_into='plant', force=True)
+    order = DataOptions(tmp_path / 'mine', out, merge_into='plant', force=True)
     if step > 10:
         prepare(order)
         return
@@ -85,12 +85,12 @@ def test_a_file_in_the_way_and_folders_within_each_other(tmp_path):
         (tmp_path, 'name a folder beside it'),
     ):
         with pytest.raises(UserError, match=words):
-            prepare(DataOrder(tmp_path / 'mine', out, force=True))
+            prepare(DataOptions(tmp_path / 'mine', out, force=True))
     assert (tmp_path / 'file').read_text() == 'mine'
 
 
 def test_mistakes_are_told_all_at_once(tmp_path):
-    order = DataOrder(
+    order = DataOptions(
         tmp_path / 'no', tmp_path / 'out', 1.5, 0, ('a', '', 'b', 'b'), ' '
     )
     with pytest.raises(UserError) as caught:
@@ -114,7 +114,7 @@ def test_folders_that_are_no_data_set(tmp_path):
         ('one', ['takes two or more']),
     ):
         with pytest.raises(UserError) as caught:
-            prepare(DataOrder(tmp_path / name, tmp_path / 'out'))
+            prepare(DataOptions(tmp_path / name, tmp_path / 'out'))
         for word in words:
             assert word.lower() in str(caught.value).lower()
         assert not (tmp_path / 'out').exists()
@@ -123,7 +123,9 @@ def test_folders_that_are_no_data_set(tmp_path):
 def test_classes_that_no_object_is_of(tmp_path):
     write_voc(tmp_path / 'mine', scenes())
     with pytest.raises(UserError, match=r"'treee' \(nearest: tree\).*'x'"):
-        prepare(DataOrder(tmp_path / 'mine', tmp_path / 'out', classes=('treee', 'x')))
+        prepare(
+            DataOptions(tmp_path / 'mine', tmp_path / 'out', classes=('treee', 'x'))
+        )
 
 
 def test_hostile_numbers_and_names_are_only_data(tmp_path):
@@ -139,7 +141,7 @@ def test_hostile_numbers_and_names_are_only_data(tmp_path):
     content['images'] += [None, 5, dict(id='x', file_name='a'), dict(id=float('inf'))]
     path = tmp_path / 'coco/annotations/instances_all.json'
     path.write_text(json.dumps(content))
-    prepare(DataOrder(tmp_path / 'coco', tmp_path / 'a'))
+    prepare(DataOptions(tmp_path / 'coco', tmp_path / 'a'))
     found, _ = read_back(tmp_path / 'a')
     boxes = sum(len(boxes) for _, boxes in made.values())
     assert sum(map(len, found.values())) == boxes + 2
@@ -152,7 +154,7 @@ def test_hostile_numbers_and_names_are_only_data(tmp_path):
     (tmp_path / 'yolo/labels/photo_0.txt').write_text(
         '1e400 inf nan 0 0\n0 1e308 1 1 1'
     )
-    report = prepare(DataOrder(tmp_path / 'yolo', tmp_path / 'b'))
+    report = prepare(DataOptions(tmp_path / 'yolo', tmp_path / 'b'))
     assert report.classes == ('tree', 'class 1')
     assert len(read_back(tmp_path / 'b')[0]) == 6
 
@@ -167,6 +169,6 @@ def test_an_image_that_would_fill_the_memory(tmp_path):
     (tmp_path / 'mine/Annotations/bomb.xml').write_text(
         voc_xml('bomb.png', (30000, 30000), [])
     )
-    report = prepare(DataOrder(tmp_path / 'mine', tmp_path / 'out'))
+    report = prepare(DataOptions(tmp_path / 'mine', tmp_path / 'out'))
     assert [f.file for f in report.findings] == ['JPEGImages/bomb.png']
     assert 'decompression bomb' in report.findings[0].problem

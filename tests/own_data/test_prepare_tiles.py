@@ -9,7 +9,7 @@ from own_folders import draw, read_back, snapshot, voc_xml, write_labelme, write
 from PIL import Image
 
 from mmdet_backbones.errors import UserError
-from mmdet_backbones.own_data.prepare import DataOrder, prepare
+from mmdet_backbones.own_data.prepare import DataOptions, prepare
 
 LARGE = ((310, 200), [
     ('tree', 10, 20, 40, 60),
@@ -35,7 +35,7 @@ def place(name):
 
 def test_tiles_cover_the_photograph_and_every_box_lies_in_one(tmp_path, folder):
     before = snapshot(folder)
-    report = prepare(DataOrder(folder, tmp_path / 'out', tile=100))
+    report = prepare(DataOptions(folder, tmp_path / 'out', tile=100))
     assert snapshot(folder) == before
     found, splits = read_back(tmp_path / 'out')
     assert len(found) == 3 * 6 + 1
@@ -62,7 +62,7 @@ def test_tiles_cover_the_photograph_and_every_box_lies_in_one(tmp_path, folder):
 
 
 def test_tiles_of_a_photograph_stay_on_one_side(tmp_path, folder):
-    prepare(DataOrder(folder, tmp_path / 'out', val_share=0.5, tile=50))
+    prepare(DataOptions(folder, tmp_path / 'out', val_share=0.5, tile=50))
     _, splits = read_back(tmp_path / 'out')
     sides = {}
     for name, split in splits.items():
@@ -81,7 +81,7 @@ def test_a_turned_picture_is_cut_as_mmdet_sees_it(tmp_path):
         tags = Image.Exif()
         tags[0x0112] = 6
         picture.save(root / name, exif=tags, quality=95)
-    prepare(DataOrder(root, tmp_path / 'out', val_share=0.5, tile=100))
+    prepare(DataOptions(root, tmp_path / 'out', val_share=0.5, tile=100))
     found, _ = read_back(tmp_path / 'out')
     assert sorted(found) == [
         f'{name}.jpg_x00000_y{top:05d}.png'
@@ -101,8 +101,8 @@ def test_outlines_are_left_out_and_told(tmp_path):
             shape['shape_type'] = 'polygon'
             shape['points'] = [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
         path.write_text(json.dumps(content))
-    assert prepare(DataOrder(root, tmp_path / 'whole')).masks
-    report = prepare(DataOrder(root, tmp_path / 'out', tile=100))
+    assert prepare(DataOptions(root, tmp_path / 'whole')).masks
+    report = prepare(DataOptions(root, tmp_path / 'out', tile=100))
     assert not report.masks
     assert any('outlines cannot be cut' in f.problem for f in report.findings)
     text = (tmp_path / 'out' / 'annotations' / 'train.json').read_text()
@@ -111,5 +111,5 @@ def test_outlines_are_left_out_and_told(tmp_path):
 
 def test_a_side_that_is_too_small_is_refused(tmp_path, folder):
     with pytest.raises(UserError, match='--tile is 32 pixels or more, got 31'):
-        prepare(DataOrder(folder, tmp_path / 'out', tile=31))
+        prepare(DataOptions(folder, tmp_path / 'out', tile=31))
     assert not (tmp_path / 'out').exists()
