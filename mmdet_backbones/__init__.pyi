@@ -15,9 +15,9 @@ from .backbones.residual.res2net import Res2Net as Res2Net
 from .backbones.residual.resnet import ResNet as ResNet
 from .check.config import check_config as check_config
 from .engine.display import ProgressBarHook as ProgressBarHook
+from .engine.hooks import LearningRateScaleHook as LearningRateScaleHook
 from .engine.hooks import PretrainedReportHook as PretrainedReportHook
 from .engine.layer_decay import LayerDecayConstructor as LayerDecayConstructor
-from .engine.lr_hook import LearningRateScaleHook as LearningRateScaleHook
 from .errors import PretrainedWeightsError as PretrainedWeightsError
 from .inference.fusion import fuse_for_inference as fuse_for_inference
 from .inference.memory_format import ChannelsLastHook as ChannelsLastHook
