@@ -21,7 +21,7 @@ def yolox_neck(in_channels):
     ).eval()
 
 
-def test_b2_levels_of_shufflenet_by_stride_fit_the_neck_of_yolox():
+def test_levels_of_shufflenet_by_stride_fit_the_neck_of_yolox():
     host = zoo.ShuffleNetV2(widen_factor=1.0, out_indices=(1, 2, 3))
     maps = host(IMAGE)
     assert strides_of(maps) == [16, 32, 32]
@@ -37,7 +37,7 @@ def test_b2_levels_of_shufflenet_by_stride_fit_the_neck_of_yolox():
     assert strides_of(outputs) == [8, 16, 32]
 
 
-def test_b2_strides_of_shufflenet_are_known_before_a_run():
+def test_strides_of_shufflenet_are_known_before_a_run():
     net = MODELS.build(
         dict(type='mmdet_backbones.ShuffleNetV2', out_indices=(1, 2, 3))
     ).eval()
@@ -45,7 +45,7 @@ def test_b2_strides_of_shufflenet_are_known_before_a_run():
     assert strides_of(net(IMAGE)) == [16, 32, 32]
 
 
-def test_b3_levels_of_swin_by_stride_mean_the_same_in_every_version():
+def test_levels_of_swin_by_stride_mean_the_same_in_every_version():
     host = zoo.SwinTransformer('tiny', out_indices=(0, 1, 2), pad_small_map=True)
     assert [m.shape[1] for m in host(IMAGE)] == [96, 192, 384]
     assert strides_of(host(IMAGE)) == [4, 8, 16]
@@ -58,7 +58,7 @@ def test_b3_levels_of_swin_by_stride_mean_the_same_in_every_version():
     assert [m.shape[1] for m in ours(IMAGE)] == [192, 384, 768]
 
 
-def test_c4_statistics_of_a_frozen_stem_stay():
+def test_statistics_of_a_frozen_stem_stay():
     host = zoo.ShuffleNetV2(widen_factor=0.5, frozen_stages=1)
     ours = MODELS.build(
         dict(type='mmdet_backbones.ShuffleNetV2', widen_factor=0.5, frozen_stages=1)
@@ -74,7 +74,7 @@ def test_c4_statistics_of_a_frozen_stem_stay():
     assert drift['ours'] == 0
 
 
-def test_f11_maps_smaller_than_a_window_of_swin():
+def test_maps_smaller_than_a_window_of_swin():
     host = zoo.SwinTransformer('tiny', out_indices=(3,))
     with pytest.raises(AssertionError):
         host(IMAGE)
@@ -84,7 +84,7 @@ def test_f11_maps_smaller_than_a_window_of_swin():
     assert ours(IMAGE)[0].shape == (2, 768, 4, 4)
 
 
-def test_f11_norm_eval_defaults_to_that_of_mmpretrain():
+def test_norm_eval_defaults_to_that_of_mmpretrain():
     host = zoo.ShuffleNetV2(widen_factor=0.5)
     ours = MODELS.build(dict(type='mmdet_backbones.ShuffleNetV2', widen_factor=0.5))
     assert host.norm_eval is ours.norm_eval is False
@@ -110,7 +110,7 @@ print(_explain(TypeError('NoneType takes no arguments')))
 
 
 @pytest.mark.slow
-def test_d4_a_newer_transformers_does_not_take_the_nets_along(run_python, tmp_path):
+def test_a_newer_transformers_does_not_take_the_nets_along(run_python, tmp_path):
     if not installed('mmpretrain'):
         pytest.skip('onedl-mmpretrain knows this transformers')
     metadata = tmp_path / 'transformers-4.56.2.dist-info' / 'METADATA'

@@ -22,7 +22,7 @@ def wrapper():
     return pytest.importorskip('mmpretrain.models.backbones.timm_backbone').TIMMBackbone
 
 
-def test_a4_pretrained_weights_are_not_overwritten_by_the_initialisation(
+def test_pretrained_weights_are_not_overwritten_by_the_initialisation(
     tmp_path,
 ):
     source = timm.create_model('test_vit')
@@ -43,7 +43,7 @@ def test_a4_pretrained_weights_are_not_overwritten_by_the_initialisation(
     assert torch.equal(net.timm_model.model.state_dict()[key], expected)
 
 
-def test_a5_checkpoint_path_works_with_feature_maps(tmp_path, wrapper):
+def test_checkpoint_path_works_with_feature_maps(tmp_path, wrapper):
     source = timm.create_model('resnet18')
     path = tmp_path / 'resnet18.pth'
     torch.save(source.state_dict(), path)
@@ -55,7 +55,7 @@ def test_a5_checkpoint_path_works_with_feature_maps(tmp_path, wrapper):
     assert torch.equal(net.timm_model.conv1.weight, source.conv1.weight)
 
 
-def test_b1_the_same_strides_are_the_same_levels_in_every_family():
+def test_the_same_strides_are_the_same_levels_in_every_family():
     strides = {
         name: timm.create_model(name, features_only=True).feature_info.reduction()
         for name in ('resnet18', 'convnext_atto', 'vgg11', 'darknet53')
@@ -82,7 +82,7 @@ def test_b1_the_same_strides_are_the_same_levels_in_every_family():
     assert '1 (80 channels, stride 8)' in str(error.value)
 
 
-def test_b4_an_order_of_levels_that_has_no_effect_is_an_error():
+def test_an_order_of_levels_that_has_no_effect_is_an_error():
     host = MODELS.build(dict(type='ResNet', depth=18, out_indices=(3, 2, 1)))
     maps = host(torch.rand(1, 3, 64, 64))
     assert [m.shape[1] for m in maps] == [128, 256, 512]
@@ -95,7 +95,7 @@ def test_b4_an_order_of_levels_that_has_no_effect_is_an_error():
     assert [m.shape[1] for m in neck(net(torch.rand(1, 3, 64, 64)))] == [256, 128, 64]
 
 
-def test_b5_a_wrapped_net_has_levels_freezing_and_channels_first(wrapper):
+def test_a_wrapped_net_has_levels_freezing_and_channels_first(wrapper):
     theirs = wrapper(SWIN, features_only=True, strict_img_size=False)
     assert not hasattr(theirs, 'out_indices')
     assert theirs(torch.rand(1, 3, 64, 96))[0].shape == (1, 16, 24, 96)
@@ -108,7 +108,7 @@ def test_b5_a_wrapped_net_has_levels_freezing_and_channels_first(wrapper):
 
 
 @pytest.mark.parametrize('name', ['vit_tiny_patch16_224', SWIN])
-def test_b6_the_size_of_the_image_is_free(name):
+def test_the_size_of_the_image_is_free(name):
     x = torch.rand(1, 3, 96, 128)
     with pytest.raises(AssertionError, match="doesn't match model"):
         timm.create_model(name, features_only=True)(x)
@@ -120,7 +120,7 @@ def test_b6_the_size_of_the_image_is_free(name):
     )
 
 
-def test_b7_a_net_of_a_single_stride_becomes_a_pyramid():
+def test_a_net_of_a_single_stride_becomes_a_pyramid():
     reductions = timm.create_model(
         'test_vit', features_only=True
     ).feature_info.reduction()
@@ -132,7 +132,7 @@ def test_b7_a_net_of_a_single_stride_becomes_a_pyramid():
     assert [128 // m.shape[2] for m in maps] == [4, 8, 16, 32, 64]
 
 
-def test_b8_arguments_left_over_from_the_base_are_named(tmp_path):
+def test_arguments_left_over_from_the_base_are_named(tmp_path):
     base = tmp_path / 'base.py'
     base.write_text(
         "model = dict(backbone=dict(type='ResNet', depth=50, style='pytorch'))"
@@ -156,7 +156,7 @@ def test_b8_arguments_left_over_from_the_base_are_named(tmp_path):
     assert MODELS.build(Config.fromfile(cfg).model.backbone).out_strides[-1] == 32
 
 
-def test_b9_a_backbone_says_which_images_its_weights_expect():
+def test_a_backbone_says_which_images_its_weights_expect():
     import mmdet
 
     configs = Path(mmdet.__file__).parent / '.mim' / 'configs'

@@ -36,7 +36,7 @@ def load(net, state_dict, tmp_path):
 
 
 @pytest.mark.slow
-def test_a2_published_vit_files_are_older_than_the_class(tmp_path):
+def test_published_vit_files_are_older_than_the_class(tmp_path):
     old = {}
     for key, value in models.vit_b_32().state_dict().items():
         for number, name in (('0', 'linear_1'), ('3', 'linear_2')):
@@ -58,7 +58,7 @@ def test_a2_published_vit_files_are_older_than_the_class(tmp_path):
 
 
 @pytest.mark.slow
-def test_a2_published_densenet_files_are_older_than_the_class(tmp_path):
+def test_published_densenet_files_are_older_than_the_class(tmp_path):
     state_dict = models.densenet121().state_dict()
     kinds = ('norm1', 'norm2', 'conv1', 'conv2')
     old = {}
@@ -74,7 +74,7 @@ def test_a2_published_densenet_files_are_older_than_the_class(tmp_path):
     assert report.missing == ()
 
 
-def test_b5_maps_have_their_channels_second():
+def test_maps_have_their_channels_second():
     with torch.device('meta'):
         theirs = create_feature_extractor(models.swin_t(), ['features.1'])
         assert theirs(image())['features.1'].shape == (2, 16, 24, 96)
@@ -83,7 +83,7 @@ def test_b5_maps_have_their_channels_second():
         assert ours(image())[0].shape == (2, 96, 16, 24)
 
 
-def test_b5_inner_nodes_of_a_convnext_have_their_channels_second():
+def test_inner_nodes_of_a_convnext_have_their_channels_second():
     nodes = ['features.1.0.block.3', 'features.1']
     ours = TorchvisionBackbone('convnext_tiny', return_nodes=nodes).eval()
     assert [tuple(o.shape) for o in ours(image())] == [
@@ -99,7 +99,7 @@ def test_b5_inner_nodes_of_a_convnext_have_their_channels_second():
         pytest.param('maxvit_t', 'blocks.0', RuntimeError, marks=pytest.mark.slow),
     ],
 )
-def test_b6_images_of_any_size(name, node, error):
+def test_images_of_any_size(name, node, error):
     with torch.device('meta'):
         theirs = create_feature_extractor(models.get_model(name).eval(), [node])
         with pytest.raises(error):
@@ -119,7 +119,7 @@ def test_b6_images_of_any_size(name, node, error):
         pytest.param('inception_v3', marks=pytest.mark.slow),
     ],
 )
-def test_b2_maps_of_unpadded_convolutions_fit_a_neck(name):
+def test_maps_of_unpadded_convolutions_fit_a_neck(name):
     strides = [feature.map.stride for feature in outline(name).features[-3:]]
     ours = TorchvisionBackbone(name, out_strides=strides).eval()
     channels = list(ours.out_channels)
@@ -140,7 +140,7 @@ def test_b2_maps_of_unpadded_convolutions_fit_a_neck(name):
     assert [tuple(output.shape[2:]) for output in outputs] == expected
 
 
-def test_b9_inception_weights_expect_another_normalisation():
+def test_inception_weights_expect_another_normalisation():
     arguments = dict(aux_logits=False, init_weights=False)
     theirs = models.googlenet(transform_input=True, **arguments).eval()
     ours = TorchvisionBackbone('googlenet', out_strides=(8,)).eval()
@@ -163,7 +163,7 @@ def test_b9_inception_weights_expect_another_normalisation():
     assert ours.preprocess.channel_order == 'rgb'
 
 
-def test_c1_blocks_behind_the_last_level_are_gone():
+def test_blocks_behind_the_last_level_are_gone():
     node = 'encoder.layers.encoder_layer_1'
     with torch.device('meta'):
         theirs = create_feature_extractor(models.vit_b_32(), [node]).train()
@@ -177,14 +177,14 @@ def test_c1_blocks_behind_the_last_level_are_gone():
     assert not [n for n, _ in ours.named_parameters() if 'encoder_layer_2' in n]
 
 
-def test_c2_freezing_happens_before_training():
+def test_freezing_happens_before_training():
     ours = TorchvisionBackbone('swin_t', frozen_stages=1, out_strides=(4, 8))
     frozen = [n for n, p in ours.named_parameters() if not p.requires_grad]
     assert frozen
     assert gradless(ours, ours.train()(image())) == frozen
 
 
-def test_c4_statistics_of_frozen_stages_stay():
+def test_statistics_of_frozen_stages_stay():
     theirs = create_feature_extractor(models.resnet18(), ['layer2'])
     theirs.conv1.requires_grad_(False)
     theirs.bn1.requires_grad_(False).eval()
@@ -200,7 +200,7 @@ def test_c4_statistics_of_frozen_stages_stay():
     assert getattr(ours.body.layer2, '0').bn1.running_mean.abs().sum() > 0
 
 
-def test_f9_a_recomputed_batch_counts_once():
+def test_a_recomputed_batch_counts_once():
     from torch.utils.checkpoint import checkpoint
 
     theirs = models.resnet18().layer1.train()
@@ -228,7 +228,7 @@ def test_an_output_is_not_overwritten_by_a_later_layer():
         assert torch.equal(ours(image())[0], expected)
 
 
-def test_a11_nothing_is_downloaded(monkeypatch):
+def test_nothing_is_downloaded(monkeypatch):
     def refuse(*_args, **_kwargs):
         raise OSError('no network')
 

@@ -77,7 +77,7 @@ def test_every_listed_net_trains_frozen(train_on_two):
 
 
 @pytest.mark.slow
-def test_c1_c2_nets_of_mmpretrain_fail_and_ours_train(train_on_two):
+def test_nets_of_mmpretrain_fail_and_ours_train(train_on_two):
     pytest.importorskip('mmpretrain.models')
     nets = {
         'tail of ShuffleNetV2': dict(type='ShuffleNetV2', out_indices=(0, 1, 2)),
@@ -105,7 +105,7 @@ def test_c1_c2_nets_of_mmpretrain_fail_and_ours_train(train_on_two):
 
 
 @pytest.mark.slow
-def test_c3_recomputing_agrees_with_the_search_for_unused_parameters(train_on_two):
+def test_recomputing_agrees_with_the_search_for_unused_parameters(train_on_two):
     names = ('res2net50', 'timm-resnet18')
     cases = {name: case(config(name, with_cp=True), find_unused=True) for name in names}
     cases['host'] = case(

@@ -49,7 +49,7 @@ def test_groups_by_stage():
     ]
 
 
-def test_e3_timm_names_what_is_not_decayed():
+def test_timm_names_what_is_not_decayed():
     net = weightless('timm/vit_tiny_patch16_224')
     assert not_decayed(net) == {
         'timm_model.model.cls_token',
@@ -138,7 +138,7 @@ def test_frozen_parts_are_left_out():
     assert found['backbone.layer4.2.conv3.weight'][0] == pytest.approx(0.9)
 
 
-def test_e3_mmdet_knows_the_layers_of_convnext_only(vit):
+def test_mmdet_knows_the_layers_of_convnext_only(vit):
     """What mmdet's own constructor does with any other backbone."""
     from mmdet.engine.optimizers import LearningRateDecayOptimizerConstructor
 

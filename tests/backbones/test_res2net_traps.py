@@ -33,7 +33,7 @@ def image(batch=2):
     return torch.randn(batch, 3, 64, 96, generator=generator)
 
 
-def test_f1_stem_and_shortcut_arguments_take_effect(host):
+def test_stem_and_shortcut_arguments_take_effect(host):
     plain = host(deep_stem=False, avg_down=False, style='caffe', **SMALL)
     assert 'stem.0.weight' in plain.state_dict()
     assert 'layer1.0.downsample.1.weight' in plain.state_dict()
@@ -45,7 +45,7 @@ def test_f1_stem_and_shortcut_arguments_take_effect(host):
         Res2Net(style='caffe', **SMALL)
 
 
-def test_f2_zero_init_residual_takes_effect(host):
+def test_zero_init_residual_takes_effect(host):
     theirs = host(zero_init_residual=True, **SMALL)
     theirs.init_weights()
     assert (theirs.layer1[0].bn3.weight == 1).all()
@@ -55,7 +55,7 @@ def test_f2_zero_init_residual_takes_effect(host):
     assert (ours.layer1[0].bn3.weight == 0).all()
 
 
-def test_f3_a_wrong_level_is_explained(host):
+def test_a_wrong_level_is_explained(host):
     with pytest.raises(AssertionError) as raised:
         host(out_indices=(1, 2, 7), **SMALL)
     assert str(raised.value) == ''
@@ -65,7 +65,7 @@ def test_f3_a_wrong_level_is_explained(host):
     assert '3 (512 channels, stride 32)' in str(raised.value)
 
 
-def test_f4_eval_and_train_return_the_module(host):
+def test_eval_and_train_return_the_module(host):
     assert host(**SMALL).eval() is None
 
     ours = Res2Net(**SMALL)
@@ -73,7 +73,7 @@ def test_f4_eval_and_train_return_the_module(host):
     assert ours.train() is ours
 
 
-def test_f5_registering_clashes_with_nothing(host):
+def test_registering_clashes_with_nothing(host):
     from mmdet.registry import MODELS as MMDET_MODELS
 
     class Second(torch.nn.Module):
@@ -88,7 +88,7 @@ def test_f5_registering_clashes_with_nothing(host):
     assert MMDET_MODELS.get('mmdet_backbones.Res2Net') is Res2Net
 
 
-def test_f6_the_last_split_of_layer1_is_pooled(host):
+def test_the_last_split_of_layer1_is_pooled(host):
     theirs = host(norm_eval=False, **SMALL)
     ours = Res2Net(norm_eval=False, **SMALL, **V1D)
     flagged = Res2Net(norm_eval=False, pool_at_stride_1=False, **SMALL, **V1D)
@@ -102,7 +102,7 @@ def test_f6_the_last_split_of_layer1_is_pooled(host):
 
 
 @pytest.mark.parametrize('position', ['after_conv1', 'after_conv2'])
-def test_f7_plugins_fit_the_width_of_the_block(host, position):
+def test_plugins_fit_the_width_of_the_block(host, position):
     plugins = [dict(cfg=CONTEXT, position=position)]
     with pytest.raises(RuntimeError, match='channels'):
         host(plugins=plugins, **SMALL)(image())
@@ -110,7 +110,7 @@ def test_f7_plugins_fit_the_width_of_the_block(host, position):
     assert len(Res2Net(plugins=plugins, **SMALL)(image())) == 4
 
 
-def test_f7_fallback_on_stride_is_honoured_and_the_dict_left_alone(host):
+def test_fallback_on_stride_is_honoured_and_the_dict_left_alone(host):
     dcn = dict(type='DCNv2', deform_groups=1, fallback_on_stride=True)
     where = dict(stage_with_dcn=(False, False, False, True))
     changed = copy.deepcopy(dcn)
@@ -124,7 +124,7 @@ def test_f7_fallback_on_stride_is_honoured_and_the_dict_left_alone(host):
     assert [block.deformable for block in ours.layer4] == [False, True, True]
 
 
-def test_f8_channels_last_reaches_the_branches(host):
+def test_channels_last_reaches_the_branches(host):
     def format_of_branches(backbone):
         """Tell for each branch of a block whether it reads channels-last maps."""
         found = []
@@ -145,7 +145,7 @@ def test_f8_channels_last_reaches_the_branches(host):
 
 
 @pytest.mark.filterwarnings('ignore:torch.utils.checkpoint:UserWarning')
-def test_f9_a_checkpointed_step_counts_a_batch_once(host):
+def test_a_checkpointed_step_counts_a_batch_once(host):
     def batches_counted(backbone):
         backbone.train()
         sum(out.mean() for out in backbone(image())).backward()
@@ -155,7 +155,7 @@ def test_f9_a_checkpointed_step_counts_a_batch_once(host):
     assert batches_counted(Res2Net(with_cp=True, norm_eval=False, **SMALL)) == 1
 
 
-def test_f10_drop_path_rate_takes_effect(mmpretrain_host):
+def test_drop_path_rate_takes_effect(mmpretrain_host):
     def is_random(backbone):
         backbone.train()
         return not torch.equal(backbone(image(8))[-1], backbone(image(8))[-1])
@@ -166,7 +166,7 @@ def test_f10_drop_path_rate_takes_effect(mmpretrain_host):
     assert is_random(Res2Net(drop_path_rate=0.9, norm_eval=False, **SMALL))
 
 
-def test_f11_norm_eval_defaults_differ_and_ours_is_that_of_mmdet(host, mmpretrain_host):
+def test_norm_eval_defaults_differ_and_ours_is_that_of_mmdet(host, mmpretrain_host):
     def fixed(backbone):
         backbone.train()
         return not backbone.layer1[0].bn1.training

@@ -22,7 +22,7 @@ def image():
     return torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 
 
-def test_f3_a_wrong_level_is_explained(host):
+def test_a_wrong_level_is_explained(host):
     with pytest.raises(AssertionError) as raised:
         host(out_indices=(1, 2, 7), **SMALL)
     assert str(raised.value) == ''
@@ -32,7 +32,7 @@ def test_f3_a_wrong_level_is_explained(host):
     assert '3 (512 channels, stride 32)' in str(raised.value)
 
 
-def test_f4_eval_and_train_return_the_module(host):
+def test_eval_and_train_return_the_module(host):
     assert host(**SMALL).train() is None
 
     ours = ResNet(**SMALL)
@@ -44,7 +44,7 @@ def has_offsets(stage):
     return [hasattr(block.conv2, 'conv_offset') for block in stage]
 
 
-def test_f7_fallback_on_stride_is_honoured_and_the_dict_left_alone(host):
+def test_fallback_on_stride_is_honoured_and_the_dict_left_alone(host):
     dcn = dict(type='DCNv2', deform_groups=1, fallback_on_stride=True)
     where = dict(stage_with_dcn=(False, True, False, True))
     changed = copy.deepcopy(dcn)
@@ -61,7 +61,7 @@ def test_f7_fallback_on_stride_is_honoured_and_the_dict_left_alone(host):
     assert has_offsets(ours.layer4) == [False, True, True]
 
 
-def test_f7_fallback_on_stride_is_honoured_with_groups(host):
+def test_fallback_on_stride_is_honoured_with_groups(host):
     from mmdet.models.backbones import ResNeXt
 
     dcn = dict(type='DCNv2', deform_groups=1, fallback_on_stride=True)
@@ -73,7 +73,7 @@ def test_f7_fallback_on_stride_is_honoured_with_groups(host):
 
 
 @pytest.mark.filterwarnings('ignore:torch.utils.checkpoint:UserWarning')
-def test_f9_a_checkpointed_step_counts_a_batch_once(host):
+def test_a_checkpointed_step_counts_a_batch_once(host):
     def batches_counted(backbone):
         backbone.train()
         sum(out.mean() for out in backbone(image())).backward()

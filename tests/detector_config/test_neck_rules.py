@@ -77,7 +77,7 @@ def test_a_rule_says_what_its_neck_does(name):
     )
 
 
-def test_b4_the_neck_of_yolov3_reads_deep_to_shallow():
+def test_the_neck_of_yolov3_reads_deep_to_shallow():
     neck = neck_of(NECKS['YOLOV3Neck'][0])
     assert neck.in_channels == [1024, 512, 256]
     settings = rule_of(neck).settings(neck, (40, 112, 960))

@@ -69,7 +69,7 @@ def test_every_rate_and_no_share_is_scaled(gpus, accumulated, rule, factor):
     assert cfg.optim_wrapper.optimizer.momentum == 0.9
 
 
-def test_e2_the_host_leaves_accumulation_and_eta_min_out(tmp_path):
+def test_the_host_leaves_accumulation_and_eta_min_out(tmp_path):
     """mmengine scales batch 4 x 16 on base 64 to lr / 16, and leaves eta_min."""
     cfg = small()
     cfg.train_dataloader.batch_size = 4

@@ -39,7 +39,7 @@ def runs(config: Config, size: tuple[int, int] = (128, 128)) -> None:
     assert trial.idle == ()
 
 
-def test_c4_yolov3_reads_mobilenet_v3_deep_to_shallow(swapped):
+def test_yolov3_reads_mobilenet_v3_deep_to_shallow(swapped):
     config = swapped(YOLOV3, 'mmpretrain/mobilenet-v3-small', num_classes=4)
     assert config.model.neck.in_channels == [96, 48, 24]
     assert config.model.bbox_head.num_classes == 4
@@ -63,7 +63,7 @@ def test_a_plain_vit_gets_a_pyramid_and_cascade_heads_their_classes(swapped):
     runs(config)
 
 
-def test_b1_b2_levels_by_stride_and_heads_that_follow(swapped):
+def test_levels_by_stride_and_heads_that_follow(swapped):
     """ShuffleNetV2 has no level of stride 4, and two maps of stride 32."""
     config = swapped(FASTER, 'mmpretrain/shufflenet-v2-1x')
     model = config.model
@@ -215,7 +215,7 @@ def test_frozen_stages_reach_the_same_stride(swapped):
     assert 'frozen_stages' not in vit
 
 
-def test_a9_nothing_is_frozen_without_weights(swapped):
+def test_nothing_is_frozen_without_weights(swapped):
     config = swapped(RETINANET, 'res2net50_26w_4s')
     assert config.model.backbone.init_cfg is None
     assert config.model.backbone.norm_eval is False

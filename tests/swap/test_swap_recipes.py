@@ -68,7 +68,7 @@ def test_every_recipe_says_where_it_is_from():
         (dict(), 'convolutional net'),
     ],
 )
-def test_e1_a_family_by_net_and_weights(traits, expected):
+def test_a_family_by_net_and_weights(traits, expected):
     found = family(**traits)
     assert expected in found
     if expected == 'convolutional net':
@@ -91,7 +91,7 @@ def test_a_classical_net_keeps_the_optimiser_of_the_base(swapped):
     assert 'constructor' not in config.optim_wrapper
 
 
-def test_e2_rates_follow_the_batch_and_so_does_eta_min(swapped):
+def test_rates_follow_the_batch_and_so_does_eta_min(swapped):
     base = swapped(YOLOX, 'torchvision/resnet18')
     config = swapped(YOLOX, 'timm/convnext_atto')
     wrapper = config.optim_wrapper
@@ -139,7 +139,7 @@ def test_layer_decay_beside_the_keys_of_the_base(swapped):
     assert 'arXiv 2103.14030' in Path(config.filename).read_text().replace('\n# ', ' ')
 
 
-def test_e3_the_constructor_for_convnext_goes_with_convnext(swapped):
+def test_the_constructor_for_convnext_goes_with_convnext(swapped):
     base = 'mmdet::convnext/mask-rcnn_convnext-t-p4-w7_fpn_amp-ms-crop-3x_coco.py'
     wrapper = swapped(base, 'res2net50_26w_4s').optim_wrapper
     assert wrapper.constructor == 'mmdet_backbones.LayerDecayConstructor'

@@ -54,7 +54,7 @@ def test_stem_of_other_channels_answers_a_grey_image_alike(
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
-def test_a10_a_stem_of_four_channels_is_not_frozen_at_random(saved):
+def test_a_stem_of_four_channels_is_not_frozen_at_random(saved):
     source = models.resnet18()
     net = build('ResNet', depth=18, in_channels=4, frozen_stages=1)
     load_pretrained(net, saved(source))

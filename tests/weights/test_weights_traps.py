@@ -1,6 +1,7 @@
 """Ways to lose pretrained weights without a word: the host's class, then ours.
 
-A4 and A5 are in test_timm_traps.py, A10 is in test_weights_shapes.py.
+Those of timm are in test_timm_traps.py, stems of other channels in
+test_weights_shapes.py.
 """
 
 import json
@@ -80,7 +81,7 @@ def assert_loaded(net, weights):
     ],
     ids=['prefix forgotten', 'model', 'ema'],
 )
-def test_a1_weights_that_the_host_ignores_are_loaded_or_refused(
+def test_weights_that_the_host_ignores_are_loaded_or_refused(
     save, weights, wrap, wrapped
 ):
     path = save(wrap(weights))
@@ -97,7 +98,7 @@ def test_a1_weights_that_the_host_ignores_are_loaded_or_refused(
             net.init_weights()
 
 
-def test_a1_convolutions_of_another_shape_are_refused(save, weights):
+def test_convolutions_of_another_shape_are_refused(save, weights):
     wide = {k: torch.cat([v, v]) if v.dim() == 4 else v for k, v in weights.items()}
     path = save(wide)
     host = HostNet(models.resnet18(), pretrained(path))
@@ -109,7 +110,7 @@ def test_a1_convolutions_of_another_shape_are_refused(save, weights):
         net.init_weights()
 
 
-def test_a1_a_prefix_inside_another_one_is_found(save, weights):
+def test_a_prefix_inside_another_one_is_found(save, weights):
     path = save({f'module.backbone.{k}': v for k, v in weights.items()})
     host = HostNet(models.resnet18(), pretrained(path, prefix='backbone.'))
     with pytest.raises(AssertionError):
@@ -120,7 +121,7 @@ def test_a1_a_prefix_inside_another_one_is_found(save, weights):
     assert net.load_report.coverage == 1
 
 
-def test_a2_a_plain_file_fits_a_net_that_is_wrapped(save, weights):
+def test_a_plain_file_fits_a_net_that_is_wrapped(save, weights):
     path = save(weights)
     host = HostNet(timm.create_model('resnet18'), pretrained(path), 'timm_model')
     host.init_weights()
@@ -134,7 +135,7 @@ def test_a2_a_plain_file_fits_a_net_that_is_wrapped(save, weights):
 
 
 @pytest.mark.parametrize('as_list', [False, True])
-def test_a3_a_list_of_initialisers_does_not_undo_the_weights(save, as_list):
+def test_a_list_of_initialisers_does_not_undo_the_weights(save, as_list):
     host_class = type(build('ShuffleNetV2', widen_factor=0.5)._net)
     source = host_class(widen_factor=0.5)
     source.init_weights()
@@ -158,7 +159,7 @@ def test_a3_a_list_of_initialisers_does_not_undo_the_weights(save, as_list):
             assert torch.equal(value, state[key]), key
 
 
-def test_a6_the_prefix_of_swin_is_heeded(save):
+def test_the_prefix_of_swin_is_heeded(save):
     from mmdet.models.backbones.swin import SwinTransformer
 
     prefix = 'backbone.net.'
@@ -179,7 +180,7 @@ def test_a6_the_prefix_of_swin_is_heeded(save):
     assert torch.equal(loaded, state['patch_embed.proj.weight'])
 
 
-def test_a7_the_stem_of_res2net_loads_under_all_three_names(save):
+def test_the_stem_of_res2net_loads_under_all_three_names(save):
     from mmdet.models.backbones import Res2Net as HostRes2Net
 
     net = build('Res2Net', depth=50, deep_stem=True, avg_down=True)
@@ -204,7 +205,7 @@ def test_a7_the_stem_of_res2net_loads_under_all_three_names(save):
             assert torch.equal(value, state[key]), key
 
 
-def test_a8_a_shufflenet_v1_file_in_v2_is_told(save):
+def test_a_shufflenet_v1_file_in_v2_is_told(save):
     from mmpretrain.models.backbones import ShuffleNetV1, ShuffleNetV2
 
     first = ShuffleNetV1(groups=3)
@@ -221,7 +222,7 @@ def test_a8_a_shufflenet_v1_file_in_v2_is_told(save):
     assert 'torchvision://shufflenet_v2_x1_0' in str(error.value)
 
 
-def test_a9_statistics_that_were_not_loaded_are_not_frozen(save, weights):
+def test_statistics_that_were_not_loaded_are_not_frozen(save, weights):
     part = {k: v for k, v in weights.items() if not k.startswith(('bn1', 'conv1'))}
     path = save(part)
     net = build(
@@ -250,7 +251,7 @@ def test_a9_statistics_that_were_not_loaded_are_not_frozen(save, weights):
     ids=['pretrained=True', 'init_cfg'],
 )  # fmt: skip
 @pytest.mark.parametrize('options', [None, {'model.test_cfg.score_thr': 0.1}])
-def test_a11_a_detector_for_inference_reads_no_weights(monkeypatch, backbone, options):
+def test_a_detector_for_inference_reads_no_weights(monkeypatch, backbone, options):
     from mmdet.apis import init_detector
     from mmdet.utils import register_all_modules
 
@@ -304,7 +305,7 @@ def runner(work_dir, init_cfg, **arguments):
     )
 
 
-def test_a11_a_resumed_training_reads_no_weights_and_keeps_the_report(
+def test_a_resumed_training_reads_no_weights_and_keeps_the_report(
     save, tmp_path, weights
 ):
     # Checkpoints of this engine hold objects that torch no longer reads by default.
@@ -327,7 +328,7 @@ def test_a11_a_resumed_training_reads_no_weights_and_keeps_the_report(
     assert json.loads((work_dir / 'pretrained_report.json').read_text()) == report
 
 
-def test_a11_resume_without_a_checkpoint_starts_with_the_weights(
+def test_resume_without_a_checkpoint_starts_with_the_weights(
     save, tmp_path, weights
 ):
     work_dir = tmp_path / 'work'
@@ -337,7 +338,7 @@ def test_a11_resume_without_a_checkpoint_starts_with_the_weights(
     assert first.model.backbone.load_report.coverage == 1
 
 
-def test_a11_a_test_run_reads_no_weights(tmp_path):
+def test_a_test_run_reads_no_weights(tmp_path):
     work_dir = tmp_path / 'work'
     work_dir.mkdir()
     tester = Runner(
