@@ -14,6 +14,7 @@ from mmengine.config import Config
 from ..detector_config.detector import DetectorConfig
 from ..detector_config.read import read_by_name
 from ..detector_config.tree import dataset_of, type_name
+from ..detector_config.weights import pretrained_of
 from ..engine.hooks import PretrainedReportHook
 from ..errors import UserError
 from .costs import Costs, measure_costs
@@ -168,8 +169,10 @@ def _with_config(run: Run, cfg: Config) -> Run:
     loop = cfg.get('train_cfg') or {}
     iterations = loop.get('max_iters')
     backbone = config.backbone
-    init = backbone.get('init_cfg')
-    source = init.get('checkpoint') if isinstance(init, Mapping) else None
+    try:
+        weights = pretrained_of(backbone)
+    except TypeError:  # an init_cfg that is none
+        weights = None
     return replace(
         run,
         detector=type_name(config.model),
@@ -177,7 +180,7 @@ def _with_config(run: Run, cfg: Config) -> Run:
         unit='iteration' if iterations else run.unit,
         planned=iterations or loop.get('max_epochs'),
         data=_annotations(cfg),
-        pretrained=str(source or ''),
+        pretrained=weights.checkpoint if weights else '',
     )
 
 
