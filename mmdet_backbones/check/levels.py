@@ -31,13 +31,13 @@ def unusable(
     elif what == 'outputs':
         yield Finding('image size', key, str(error), _our_class(detector))
     elif what == 'levels' and _are_channels_last(detector):
-        shapes = ', '.join(str(tuple(output.shape)) for output in detector.outputs)
         height, width = detector.size
+        shapes = ', '.join(str(tuple(output.shape)) for output in detector.outputs)
+        given = f'an image of {height} x {width} gives {shapes}'
         yield Finding(
             'channels last',
             key,
-            'the maps have shape (N, H, W, C), necks take (N, C, H, W): an image of '
-            f'{height} x {width} gives {shapes}',
+            f'the maps have shape (N, H, W, C), necks take (N, C, H, W): {given}',
             _our_class(detector),
         )
     elif what == 'levels':
