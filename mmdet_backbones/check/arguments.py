@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.registry import MODELS, TASK_UTILS, DefaultScope
 
-from ..detector_config.arguments import arguments_of
+from ..arguments import arguments_of
 from ..detector_config.detector import DetectorConfig
 from ..detector_config.tree import dotted, walk
 from ..errors import explain

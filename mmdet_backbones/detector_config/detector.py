@@ -14,13 +14,13 @@ from mmengine.registry import MODELS as HOST_MODELS
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
+from ..arguments import arguments_of
 from ..backbones.contract import Backbone
 from ..errors import UserError, explain
 from ..levels import Level, measure
 from ..registry import MODELS
 from ..shapes.build import build_weightless, fixed_size, forward_weightless
 from ..shapes.repeated import repeated_shapes
-from .arguments import arguments_of
 from .neck_rules import Reader, Strides, output_strides, reader_of
 from .tree import Part, plain
 

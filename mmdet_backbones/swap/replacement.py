@@ -11,11 +11,11 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..arguments import arguments_of
 from ..backbones.contract import Backbone
 from ..catalog.entries import find
 from ..catalog.entry import Entry
 from ..catalog.preprocessing import preprocess_of
-from ..detector_config.arguments import arguments_of
 from ..detector_config.detector import DETECTOR_PROBE_SIZE, DetectorConfig
 from ..errors import UserError, explain
 from ..levels import Level, Preprocess

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...arguments import arguments_of
 from ...shapes.build import NumbersOnCpu
 from ..inputs import set_in_channels
 from ..outline import RefusedError, last_line
@@ -85,29 +85,14 @@ class Spec:
         if self.type == 'HiViT':
             # It goes on from the map it returns: only the last level is right.
             return None
-        names = constructor_arguments(ZOO.__dict__[self.type])
+        names = arguments_of(ZOO.__dict__[self.type])[0]
         return next((n for n in ('out_indices', 'out_scales') if n in names), None)
 
     @property
     def default_indices(self) -> Any:
         """What that argument is if it is left out."""
-        known = constructor_arguments(ZOO.__dict__[self.type])
+        known = arguments_of(ZOO.__dict__[self.type])[0]
         return known[str(self.index_argument)].default
-
-
-def constructor_arguments(net_class: type) -> dict[str, inspect.Parameter]:
-    """Find all arguments of a class, those passed on to its parents included."""
-    found: dict[str, inspect.Parameter] = {}
-    for parent in net_class.__mro__:
-        if '__init__' not in parent.__dict__:
-            continue
-        parameters = inspect.signature(parent.__dict__['__init__']).parameters.values()
-        for parameter in list(parameters)[1:]:
-            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                found.setdefault(parameter.name, parameter)
-        if not any(p.kind == p.VAR_KEYWORD for p in parameters):
-            break
-    return found
 
 
 def make_spec(owner: str, model: Mapping[str, Any], in_channels: int) -> Spec:
@@ -132,7 +117,7 @@ def make_spec(owner: str, model: Mapping[str, Any], in_channels: int) -> Spec:
     if name in _NO_BACKBONES:
         raise RefusedError(f'{owner} cannot be a backbone: {_NO_BACKBONES[name]}')
     net_class = ZOO.__dict__[name]
-    known = constructor_arguments(net_class)
+    known, _ = arguments_of(net_class)
     unknown = [key for key in arguments if key not in known]
     if unknown:
         raise TypeError(
@@ -181,7 +166,7 @@ def build(spec: Spec, indices: Sequence[int] | None) -> nn.Module:
     if indices is not None and spec.index_argument is not None:
         arguments[spec.index_argument] = list(indices)
     net_class = ZOO.__dict__[spec.type]
-    known = constructor_arguments(net_class)
+    known, _ = arguments_of(net_class)
     wide = next((n for n in ('in_channels', 'in_chans') if n in known), None)
     if wide is not None:
         arguments[wide] = spec.in_channels
