@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
-import torch
 from torch import nn
 
-from ..shapes.build import without_initialisation
+from ..shapes.build import on_meta
 from ..shapes.parts import blocks_of, dissect, part_of
 from ..weights.names.libraries import without_root
 from .contract import Backbone
@@ -165,8 +164,7 @@ def _classifier(backbone: Any) -> Any:
     """The whole net of timm on the meta device: extractors have lost its methods."""
     import timm
 
-    with torch.device('meta'), without_initialisation():
-        return timm.create_model(backbone.model_name)
+    return on_meta(lambda: timm.create_model(backbone.model_name))
 
 
 def _renamed(backbone: nn.Module, values: Mapping[str, int]) -> dict[str, float]:

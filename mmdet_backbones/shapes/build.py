@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from ..errors import UserError, explain
 from ..registry import MODELS
 from .repeated import repeated_shapes
 
+# What makes weights. Other functions that make a tensor are asked for numbers.
 _FACTORIES = frozenset(
     {
         torch.empty,
@@ -27,14 +29,16 @@ _FACTORIES = frozenset(
         torch.zeros,
     }
 )
+# What initialisers do in place; without values there is nothing to do.
+_FILLING = {
+    getattr(Tensor, name)
+    for name in ('uniform_', 'normal_', 'erfinv_', 'mul_', 'add_', 'clamp_', 'fill_')
+}
+_Net = TypeVar('_Net', bound=nn.Module)
 
 
 class _Weightless(TorchFunctionMode):
-    """Put new tensors on the meta device, but for ranges.
-
-    Constructors read stochastic depth off ``torch.linspace``, which the meta device
-    cannot give.
-    """
+    """Puts weights on the meta device, unfilled, and leaves numbers where they are."""
 
     def __torch_function__(
         self,
@@ -44,6 +48,8 @@ class _Weightless(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if func in _FILLING and args[0].is_meta:
+            return args[0]
         if func in _FACTORIES and kwargs.get('device') is None:
             kwargs = {**kwargs, 'device': 'meta'}
         try:
@@ -65,6 +71,31 @@ def _all_on_meta(arguments: Any) -> tuple[Any, bool]:
     return tree_unflatten(moved, spec), True
 
 
+@contextmanager
+def weightless() -> Iterator[None]:
+    """Build nets without weights: what they learn is on the meta device.
+
+    ``torch.device('meta')`` puts all tensors there. But constructors read numbers off
+    some: stochastic depth off ``torch.linspace``, RegNet its widths. And on that device
+    truncated normals, which nobody would see, take most of the time of building a
+    transformer.
+    """
+    with torch.device('cpu'), _Weightless():
+        yield
+
+
+def on_meta(make: Callable[[], _Net]) -> _Net:
+    """Make a net, all of it on the meta device."""
+    with weightless():
+        return make().to('meta')
+
+
+def on_default_device(make: Callable[[], _Net]) -> _Net:
+    """Make a net; as :func:`on_meta` does if that is the default device."""
+    meta = torch.get_default_device().type == 'meta'
+    return on_meta(make) if meta else make()
+
+
 def build_weightless(config: Mapping[str, Any], as_built: bool = False) -> nn.Module:
     """Build a backbone on the meta device, in eval mode.
 
@@ -76,14 +107,12 @@ def build_weightless(config: Mapping[str, Any], as_built: bool = False) -> nn.Mo
         UserError: A ``ValueError`` with the message of a backbone that refuses.
     """
     try:
-        with _Weightless():
-            net = MODELS.build(dict(config))
+        net: nn.Module = on_meta(lambda: MODELS.build(dict(config)))
     except (TypeError, ValueError, AssertionError) as error:
         reason = explain(error)
         if reason in ('', type(error).__name__):
             reason = f'{config["type"]} refuses its arguments without saying why'
         raise UserError(reason) from error
-    net.to('meta')
     if not as_built:
         # mmdet's own nets return None from eval().
         net.eval()
@@ -145,60 +174,3 @@ def idle_parameters(
     finally:
         net.eval()
     return [n for n, grad in zip(trained, grads, strict=True) if grad is None]
-
-
-# What initialisers do in place; without values there is nothing to do.
-_FILLING = {
-    getattr(Tensor, name)
-    for name in ('uniform_', 'normal_', 'erfinv_', 'mul_', 'add_', 'clamp_', 'fill_')
-}
-
-
-class without_initialisation(TorchFunctionMode):  # noqa: N801 - used as a context
-    """Build nets on the meta device without drawing weights that nobody sees.
-
-    On that device truncated normals take most of the time of building a transformer.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
-        """Leave out what fills a tensor of the meta device."""
-        if func in _FILLING and args[0].is_meta:
-            return args[0]
-        return func(*args, **(kwargs or {}))
-
-
-class NumbersOnCpu(TorchFunctionMode):
-    """Lets constructors read numbers while ``torch.device('meta')`` is in force.
-
-    mmpretrain's take their drop path rates from ``torch.linspace`` by ``item()``.
-    """
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        arguments = dict(kwargs or {})
-        if func in (torch.linspace, torch.arange) and arguments.get('device') is None:
-            arguments['device'] = 'cpu'
-        return func(*args, **arguments)
-
-
-class WeightsOnMeta(TorchFunctionMode):
-    """Puts new parameters on the meta device and leaves other tensors where they are.
-
-    Under ``torch.device('meta')`` a RegNet cannot be built: it computes its widths with
-    tensors.
-    """
-
-    def __torch_function__(
-        self, func: Callable, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in (torch.empty, torch.zeros, torch.ones):
-            kwargs['device'] = 'meta'
-        return func(*args, **kwargs)

@@ -9,6 +9,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from mmdet_backbones.adapters.torchvision.backbone import TorchvisionBackbone
 from mmdet_backbones.adapters.torchvision.nets import build
 from mmdet_backbones.adapters.torchvision.outline import outline
+from mmdet_backbones.shapes.build import on_meta
 
 # Small ones, each of another kind: residual, plain, NHWC, tokens, padded windows.
 FEW = (
@@ -76,7 +77,7 @@ def test_levels_need_no_weights():
     levels = outline('regnet_y_128gf').features
     assert [feature.map.channels for feature in levels] == [32, 528, 1056, 2904, 7392]
     assert torch.equal(torch.get_rng_state(), before)
-    net = build('regnet_y_128gf', meta=True)
+    net = on_meta(lambda: build('regnet_y_128gf'))
     assert {parameter.device.type for parameter in net.parameters()} == {'meta'}
 
 

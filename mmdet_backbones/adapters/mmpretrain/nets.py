@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ...arguments import arguments_of
-from ...shapes.build import NumbersOnCpu
+from ...shapes.build import on_default_device
 from ..inputs import set_in_channels
 from ..outline import RefusedError, last_line
 from .imports import import_zoo
@@ -155,8 +153,6 @@ def _arch_problems(net_class: type, arguments: Mapping[str, Any]) -> list[str]:
 def build(spec: Spec, indices: Sequence[int] | None) -> nn.Module:
     """Build a net with the levels of these numbers, or of its own choice.
 
-    Under ``torch.device('meta')`` it holds no weights.
-
     Raises:
         TypeError: If an argument is of a type that the class does not take.
         ValueError: If the class does not take the arguments.
@@ -170,11 +166,8 @@ def build(spec: Spec, indices: Sequence[int] | None) -> nn.Module:
     wide = next((n for n in ('in_channels', 'in_chans') if n in known), None)
     if wide is not None:
         arguments[wide] = spec.in_channels
-    on_meta = torch.get_default_device().type == 'meta'
-    mode: AbstractContextManager = NumbersOnCpu() if on_meta else nullcontext()
     try:
-        with mode:
-            net = net_class(**arguments)
+        net: nn.Module = on_default_device(lambda: net_class(**arguments))
     except Exception as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(
@@ -183,7 +176,7 @@ def build(spec: Spec, indices: Sequence[int] | None) -> nn.Module:
         ) from error
     if wide is None:
         set_in_channels(net, spec.in_channels, spec.owner)
-    return net.to('meta') if on_meta else net
+    return net
 
 
 def maps_of(spec: Spec, outputs: Any) -> list[Tensor]:

@@ -11,7 +11,7 @@ import timm
 from timm.layers import Format, freeze_batch_norm_2d
 from torch import Tensor, nn
 
-from ...shapes.build import without_initialisation
+from ...shapes.build import on_default_device
 from ..inputs import fit_map, pad_to_multiple
 
 FROZEN_BN = 'FrozenBN'
@@ -57,10 +57,11 @@ def build(model_name: str, options: Options, indices: Sequence[int]) -> nn.Modul
     frozen = arguments.get('norm_layer') == FROZEN_BN
     if frozen:
         del arguments['norm_layer']
-    with without_initialisation():
-        net = timm.create_model(
+    net: nn.Module = on_default_device(
+        lambda: timm.create_model(
             model_name, features_only=True, out_indices=tuple(indices), **arguments
         )
+    )
     return freeze_batch_norm_2d(net) if frozen else net
 
 

@@ -13,11 +13,10 @@ from functools import lru_cache
 from typing import Any
 
 import timm
-import torch
 from torch import nn
 
 from ...levels import PROBE_SIZE, Level
-from ...shapes.build import without_initialisation
+from ...shapes.build import on_meta
 from ...shapes.parts import Anatomy, dissect, part_of
 from .nets import FROZEN_BN, Options, SizeRule, features, remove, replace
 from .sizes import free, outlined, padded, probe, strides_of
@@ -143,8 +142,7 @@ def _level_numbers(model_name: str, options: Options) -> tuple[int, ...]:
     arguments = {k: v for k, v in options if (k, v) != ('norm_layer', FROZEN_BN)}
     given = ', '.join(f'{name}={value!r}' for name, value in arguments.items())
     try:
-        with torch.device('meta'), without_initialisation():
-            net = timm.create_model(model_name, **arguments)
+        net = on_meta(lambda: timm.create_model(model_name, **arguments))
     except TypeError as error:
         raise TypeError(
             f"timm's '{model_name}' does not take {given}: {_last_line(error)}"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...levels import PROBE_SIZE, measure
+from ...shapes.build import on_meta
 from ...shapes.repeated import repeated_shapes
 from .nets import Options, SizeRule, build, features
 
@@ -27,9 +28,8 @@ _MULTIPLES = (1, 2, 3, 7, 8)
 
 def outlined(model_name: str, options: Options, indices: Sequence[int]) -> nn.Module:
     """Build an extractor on the meta device, in eval mode."""
-    with torch.device('meta'):
-        # In eval mode batch normalisation costs half as much on this device.
-        return build(model_name, options, indices).eval()
+    # In eval mode batch normalisation costs half as much on this device.
+    return on_meta(lambda: build(model_name, options, indices)).eval()
 
 
 def free(

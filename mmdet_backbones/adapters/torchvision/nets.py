@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
-import torch
 import torchvision
 from torch import fx, nn
 from torchvision import models
@@ -15,7 +14,7 @@ from torchvision.ops import StochasticDepth
 from ...backbones.checkpointing import checkpoint_blocks
 from ...backbones.frozen_norm import FrozenBN
 from ...levels import Preprocess
-from ...shapes.build import WeightsOnMeta
+from ...shapes.build import on_default_device
 from ..inputs import set_in_channels
 from .graph import extract
 from .sizes import free_size
@@ -77,21 +76,18 @@ def check_name(model_name: str) -> None:
     )
 
 
-def build(model_name: str, meta: bool = False, **arguments: Any) -> nn.Module:
+def build(model_name: str, **arguments: Any) -> nn.Module:
     """Build a net with new weights that takes images of any size.
 
     Args:
         model_name: As in ``torchvision.models.get_model``.
-        meta: On the meta device. It is used too if it is the default device.
         **arguments: For the net's constructor.
     """
     if model_name in _INCEPTION:
         arguments = {**_INCEPTION_ARGUMENTS, **arguments}
-    if meta or torch.get_default_device().type == 'meta':
-        with torch.device('cpu'), WeightsOnMeta():
-            net = models.get_model(model_name, weights=None, **arguments).to('meta')
-    else:
-        net = models.get_model(model_name, weights=None, **arguments)
+    net: nn.Module = on_default_device(
+        lambda: models.get_model(model_name, weights=None, **arguments)
+    )
     free_size(net)
     return net
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
 from ...levels import Level, select_levels
+from ...shapes.build import on_meta
 from ...shapes.parts import dissect
 from ...shapes.repeated import repeated_shapes
 from ...weights.names.libraries import HEADS
@@ -70,7 +71,7 @@ def outline(model_name: str) -> Outline:
         model_name: As in ``torchvision.models.get_model``.
     """
     # In eval mode, which is faster on meta.
-    net = build(model_name, meta=True).eval()
+    net = on_meta(lambda: build(model_name)).eval()
     nodes = survey(net)
     features = [
         Feature(node, found)

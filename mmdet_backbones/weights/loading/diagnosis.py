@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...shapes.build import without_initialisation
+from ...shapes.build import weightless
 from ..names.dialect import is_computed
 from ..names.kinds import differ, kind_of
 from .matching import Match, all_prefixes, match
@@ -204,7 +204,7 @@ def _shapes(backbone: Target, arguments: Mapping[str, Any]) -> dict[str, Tensor]
     kind = type(backbone).__name__
     name = arguments.get('model_name')
     try:
-        with torch.device('meta'), without_initialisation():
+        with weightless():
             if kind not in _LIBRARIES or name is None:
                 return type(backbone)(**arguments).state_dict()
             net, root = _LIBRARIES[kind](name)
