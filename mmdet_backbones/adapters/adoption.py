@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..backbones.contract import Backbone
 from ..levels import Level, check_frozen_stages
-from ..shapes.parts import part_of
+from ..shapes.structure import part_of
 from .inputs import pad_to_multiple
 from .outline import SizeRule
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..shapes.build import on_meta
-from ..shapes.parts import blocks_of, dissect, part_of
+from ..shapes.structure import blocks_of, find_structure, part_of
 from ..weights.names.libraries import without_root
 from .contract import Backbone
 
@@ -132,7 +132,7 @@ def _stages(backbone: nn.Module) -> list[Sequence[nn.Module | nn.Parameter]]:
     copy = deepcopy(backbone).to('meta')
     copy.eval()
     copy.requires_grad_(True)
-    parts = dissect(copy, copy, skip_unaligned=True).stages
+    parts = find_structure(copy, copy, skip_unaligned=True).stages
     return [[part_of(backbone, name) for name in stage] for stage in parts]
 
 

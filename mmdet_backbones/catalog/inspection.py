@@ -14,9 +14,13 @@ from ..backbones.contract import Backbone
 from ..errors import UserError, explain
 from ..levels import PROBE_SIZE, Level
 from ..shapes.build import build_weightless, fixed_size, forward_weightless
-from ..shapes.parts import dissect, part_of
-from ..shapes.probe import count_parameters, levels_of_outputs
 from ..shapes.repeated import repeated_shapes
+from ..shapes.structure import (
+    count_parameters,
+    find_structure,
+    levels_of_outputs,
+    part_of,
+)
 from .entries import find
 
 
@@ -149,8 +153,8 @@ def stage_parameters(
     if isinstance(net, Backbone):
         stages = list(net.built_stages())
     else:
-        anatomy = dissect(net, net, in_channels=in_channels, size=size)
-        stages = [[part_of(net, name) for name in names] for names in anatomy.stages]
+        structure = find_structure(net, net, in_channels=in_channels, size=size)
+        stages = [[part_of(net, name) for name in names] for names in structure.stages]
     counts = [sum(map(count_parameters, parts)) for parts in stages]
     named = {f'stage {n}' if n else 'stem': c for n, c in enumerate(counts)}
     other = count_parameters(net) - sum(counts)

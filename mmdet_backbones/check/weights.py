@@ -15,7 +15,7 @@ from ..detector_config.tree import type_name
 from ..detector_config.weights import Pretrained, pretrained_of
 from ..errors import CheckpointError, PretrainedWeightsError
 from ..shapes.build import idle_parameters
-from ..shapes.parts import largest_parts
+from ..shapes.structure import largest_parts
 from ..weights.loading.loader import examine_checkpoint
 from ..weights.loading.matching import all_prefixes
 from ..weights.names.kinds import differ, kind_of, other_kind_by_file

@@ -15,8 +15,8 @@ from ..detector_config.detector import DetectorConfig
 from ..errors import explain
 from ..pictures.photograph import read_pipeline
 from ..shapes.build import build_weightless, fixed_size
-from ..shapes.probe import count_parameters
 from ..shapes.repeated import repeated_shapes
+from ..shapes.structure import count_parameters
 
 _DIVISOR = 32
 _USUAL = (640, 640)

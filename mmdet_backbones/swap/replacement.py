@@ -21,7 +21,7 @@ from ..errors import UserError, explain
 from ..levels import Level, Preprocess
 from ..registry import MODELS
 from ..shapes.build import build_weightless, fixed_size, idle_parameters
-from ..shapes.probe import probe_levels
+from ..shapes.structure import probe_levels
 
 # Weights that are checkpoints of whole classifiers, for mmengine's own loader.
 _PREFIXES = {'mmdet.CSPNeXt': 'backbone.'}

@@ -15,7 +15,7 @@ from mmdet_backbones.catalog.figures import read_figures
 from mmdet_backbones.catalog.inspection import inspect_backbone
 from mmdet_backbones.levels import Level
 from mmdet_backbones.shapes.build import build_weightless
-from mmdet_backbones.shapes.probe import probe_levels
+from mmdet_backbones.shapes.structure import probe_levels
 
 INSPECT = 'tools/inspect_backbone.py'
 

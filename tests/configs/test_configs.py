@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmdet_backbones.catalog.figures import read_figures
 from mmdet_backbones.levels import Level, select_levels
 from mmdet_backbones.shapes.build import build_weightless
-from mmdet_backbones.shapes.probe import count_parameters
+from mmdet_backbones.shapes.structure import count_parameters
 from mmdet_backbones.weights.reading.sources import locate_checkpoint
 
 # Of a backbone these change neither its levels nor its parameters.

@@ -328,9 +328,7 @@ def test_a_resumed_training_reads_no_weights_and_keeps_the_report(
     assert json.loads((work_dir / 'pretrained_report.json').read_text()) == report
 
 
-def test_resume_without_a_checkpoint_starts_with_the_weights(
-    save, tmp_path, weights
-):
+def test_resume_without_a_checkpoint_starts_with_the_weights(save, tmp_path, weights):
     work_dir = tmp_path / 'work'
     work_dir.mkdir()
     first = runner(work_dir, pretrained(save(weights)), resume=True)

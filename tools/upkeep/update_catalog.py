@@ -34,7 +34,7 @@ from mmdet_backbones.catalog.listing import matches
 from mmdet_backbones.errors import UserError, run
 from mmdet_backbones.levels import PROBE_SIZE, describe_levels
 from mmdet_backbones.shapes.build import build_weightless, fixed_size
-from mmdet_backbones.shapes.probe import count_parameters, probe_levels
+from mmdet_backbones.shapes.structure import count_parameters, probe_levels
 
 ROOT = Path(__file__).resolve().parents[2]
 TIME_LIMIT = 120.0

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ...levels import PROBE_SIZE, Level
-from ...shapes.parts import Anatomy, dissect
 from ...shapes.repeated import repeated_shapes
+from ...shapes.structure import Anatomy, find_structure
 from ..outline import RefusedError, SizeRule, last_line
 from .nets import Spec, build, maps_of
 from .trim import pass_on
@@ -35,7 +35,7 @@ class Survey:
     Attributes:
         levels: All of its levels of whole strides, shallow to deep.
         stages: Names of modules and bare parameters by stage, see
-            :func:`~mmdet_backbones.shapes.parts.dissect`.
+            :func:`~mmdet_backbones.shapes.structure.find_structure`.
         sizes: Which images it takes.
         count: Number of its levels, those of no whole stride included.
         unused: Names of parts that none of its levels depends on.
@@ -108,7 +108,7 @@ def examine(
         maps = maps_of(spec, net(x))
         return [maps[pick] for pick in picks]
 
-    return dissect(
+    return find_structure(
         net,
         forward,
         indices=indices,

@@ -11,7 +11,7 @@ from torch import nn
 
 from ...backbones.checkpointing import checkpoint_blocks
 from ...levels import Level, describe_levels, select_levels
-from ...shapes.parts import blocks_of
+from ...shapes.structure import blocks_of
 from ..adoption import Adoptee
 from ..outline import RefusedError
 from .nets import Spec, build, make_spec

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...shapes.parts import part_of
+from ...shapes.structure import part_of
 
 _LISTS = (nn.Sequential, nn.ModuleList)
 

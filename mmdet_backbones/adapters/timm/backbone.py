@@ -11,7 +11,7 @@ from ...backbones.checkpointing import checkpoint_blocks
 from ...backbones.contract import Backbone
 from ...levels import Preprocess, check_frozen_stages, select_levels
 from ...registry import MODELS
-from ...shapes.parts import blocks_of, part_of
+from ...shapes.structure import blocks_of, part_of
 from ...weights.names.libraries import INTO_TIMM
 
 if TYPE_CHECKING:

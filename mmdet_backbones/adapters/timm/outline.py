@@ -17,7 +17,7 @@ from torch import nn
 
 from ...levels import PROBE_SIZE, Level
 from ...shapes.build import on_meta
-from ...shapes.parts import Anatomy, dissect, part_of
+from ...shapes.structure import Anatomy, find_structure, part_of
 from .nets import FROZEN_BN, Options, SizeRule, features, remove, replace
 from .sizes import free, outlined, padded, probe, strides_of
 
@@ -182,7 +182,7 @@ def _dissect(
     net: nn.Module, indices: Sequence[int], in_channels: int, sizes: SizeRule
 ) -> Anatomy:
     size = sizes.fixed or padded(PROBE_SIZE, sizes.multiple)
-    return dissect(
+    return find_structure(
         net,
         lambda x: features(net, x),
         indices=indices,

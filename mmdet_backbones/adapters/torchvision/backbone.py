@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ...backbones.contract import Backbone
 from ...levels import Preprocess, check_frozen_stages
 from ...registry import MODELS
-from ...shapes.parts import part_of
+from ...shapes.structure import part_of
 from ...weights.names.libraries import INTO_TORCHVISION
 
 

@@ -14,7 +14,6 @@ from torchvision.models import VisionTransformer
 
 from ...levels import Level, select_levels
 from ...shapes.build import on_meta
-from ...shapes.parts import dissect
 from ...shapes.repeated import repeated_shapes
 from ...weights.names.libraries import HEADS
 from ..inputs import fit_map, pad_to_multiple
@@ -80,7 +79,7 @@ def outline(model_name: str) -> Outline:
     ]
     body = extract(net, [feature.node for feature in features])
     multiple = _multiple(body, features)
-    anatomy = dissect(body, lambda x: feature_maps(body, features, x, multiple))
+    anatomy = find_structure(body, lambda x: feature_maps(body, features, x, multiple))
     stages = tuple(stage for stage in anatomy.stages if stage)
     return Outline(tuple(features), stages, nodes, multiple)
 

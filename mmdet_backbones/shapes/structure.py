@@ -1,4 +1,7 @@
-"""What a net is made of, found by one pass over it on the meta device."""
+"""What a net is made of: levels, stages, blocks and parameters.
+
+Found by one pass over it on the meta device, without weights or statistics.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..levels import PROBE_SIZE, Level, measure
+from ..levels import PROBE_SIZE, Level, describe_levels, measure
+from .build import forward_weightless
 from .repeated import repeated_shapes
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class Structure:
     """Outputs of a net and the parts that each of them needs.
 
     Attributes:
         levels: One per output.
         stages: Names of modules and bare parameters by stage. A stage is what a
-            level needs and no level before it; 0 is the stem, see :func:`dissect`.
+            level needs and no level before it; 0 is the stem, see
+            :func:`find_structure`.
         unused: Names of parts that no output depends on.
     """
 
@@ -28,7 +33,7 @@ class Anatomy:
     unused: tuple[str, ...]
 
 
-def dissect(
+def find_structure(
     net: nn.Module,
     forward: Callable[[Tensor], Sequence[Tensor]],
     *,
@@ -36,7 +41,7 @@ def dissect(
     in_channels: int = 3,
     size: tuple[int, int] = PROBE_SIZE,
     skip_unaligned: bool = False,
-) -> Anatomy:
+) -> Structure:
     """Find the levels of a net and which parameters each of them depends on.
 
     The stem, stage 0, is what the shallowest level needs before its largest part
@@ -53,7 +58,7 @@ def dissect(
             (ceil(H / stride), ceil(W / stride)), instead of raising.
 
     Returns:
-        The anatomy; names are those of ``net``.
+        The structure; names are those of ``net``.
 
     Raises:
         ValueError: If an output is not a map of that size.
@@ -85,7 +90,7 @@ def dissect(
     with repeated:
         needed, unused = _needed_by(net, outputs)
     parts = [largest_parts(net, names) for names in needed]
-    return Anatomy(
+    return Structure(
         tuple(levels),
         tuple(map(tuple, _split_stem(net, parts, calls))),
         tuple(largest_parts(net, unused)),
@@ -138,6 +143,29 @@ def part_of(root: nn.Module, name: str) -> nn.Module | nn.Parameter:
     return getattr(root.get_submodule(parent), leaf)
 
 
+def has_part(root: nn.Module, name: str) -> bool:
+    """Tell whether there is a module or parameter of that name."""
+    try:
+        return part_of(root, name) is not None
+    except AttributeError:
+        return False
+
+
+def replace_part(root: nn.Module, name: str, part: nn.Module) -> None:
+    """Put another module in the place of one."""
+    parent, _, leaf = name.rpartition('.')
+    setattr(root.get_submodule(parent), leaf, part)
+
+
+def kept_stages(
+    root: nn.Module, stages: Sequence[Sequence[str]]
+) -> tuple[tuple[str, ...], ...]:
+    """Leave out what a net has not, of the stages of another with more levels."""
+    return tuple(
+        tuple(name for name in stage if has_part(root, name)) for stage in stages
+    )
+
+
 def blocks_of(part: nn.Module) -> list[nn.Module]:
     """Name the repeated blocks of a stage, the units of activation checkpointing.
 
@@ -150,11 +178,11 @@ def blocks_of(part: nn.Module) -> list[nn.Module]:
     """
     if isinstance(part, (nn.Sequential, nn.ModuleList)):
         # Not by iteration: HRNet's lists have None where a branch stays as it is.
-        members = [child for child in part.children() if _count(child)]
+        members = [child for child in part.children() if count_parameters(child)]
         return [block for member in members for block in _called(member)]
     for child in part.children():
         container = isinstance(child, (nn.Sequential, nn.ModuleList))
-        if container and 2 * _count(child) > _count(part):
+        if container and 2 * count_parameters(child) > count_parameters(part):
             return blocks_of(child)
     return [part]
 
@@ -164,7 +192,10 @@ def _called(member: nn.Module) -> list[nn.Module]:
     return blocks_of(member) if isinstance(member, nn.ModuleList) else [member]
 
 
-def _count(part: nn.Module) -> int:
+def count_parameters(part: nn.Module | nn.Parameter) -> int:
+    """Count the numbers that could be trained."""
+    if isinstance(part, nn.Parameter):
+        return part.numel()
     return sum(parameter.numel() for parameter in part.parameters())
 
 
@@ -179,7 +210,7 @@ def _split_stem(
     def size(name: str) -> int:
         part = part_of(net, name)
         # The position embedding of a small net outweighs its first block.
-        return 0 if isinstance(part, nn.Parameter) else _count(part)
+        return 0 if isinstance(part, nn.Parameter) else count_parameters(part)
 
     def order(name: str) -> int:
         # Bare parameters, such as a position embedding, and containers that are
@@ -192,3 +223,65 @@ def _split_stem(
     if not stem:
         return parts
     return [stem, [name for name in first if name not in stem], *rest]
+
+
+def probe_levels(
+    backbone: nn.Module, size: tuple[int, int] = PROBE_SIZE, in_channels: int = 3
+) -> list[Level]:
+    """Report channels and stride of every level a backbone returns.
+
+    Runs one forward pass on the meta device. The default size is not square, so
+    swapped height and width cannot hide.
+
+    Args:
+        backbone: Maps (N, C, H, W) to a sequence of NCHW tensors; on the meta device.
+        size: Height and width of the probe.
+        in_channels: Channels of the probe.
+
+    Returns:
+        One level per output, shallow to deep. Indices are those of the backbone's
+        ``out_indices``, or 0, 1, ... if it has none.
+
+    Raises:
+        ValueError: If an output is not NCHW, its size is not that of the image over a
+            whole stride, or strides decrease.
+    """
+    with repeated_shapes():
+        outputs = forward_weightless(backbone, size, in_channels)
+    return levels_of_outputs(backbone, outputs, size)
+
+
+def levels_of_outputs(
+    net: nn.Module, outputs: Sequence[Tensor], size: tuple[int, int]
+) -> list[Level]:
+    """Read the levels off outputs for an image of that size.
+
+    Raises:
+        ValueError: As :func:`probe_levels`.
+    """
+    declared = getattr(net, 'levels', ())
+    indices = getattr(net, 'out_indices', None)
+    if indices is None or len(indices) != len(outputs):
+        indices = range(len(outputs))
+    levels = []
+    for number, (index, output) in enumerate(zip(indices, outputs, strict=True)):
+        level = measure(int(index), output, size)
+        # Maps of a small image fit several strides, so the declared one comes first.
+        if len(declared) == len(outputs) and _fits(declared[number], output, size):
+            level = declared[number]
+        levels.append(level)
+    found = [level for level in levels if level is not None]
+    strides = [level.stride for level in found]
+    if len(found) < len(levels) or strides != sorted(strides):
+        shapes = ', '.join(str(tuple(output.shape)) for output in outputs)
+        raise ValueError(
+            'every output must be a map of shape (N, C, H, W) with the size of the '
+            f'image over a whole stride, strides ascending; got {shapes} for an image '
+            f'of {size}, which are the levels {describe_levels(found) or "none"}'
+        )
+    return found
+
+
+def _fits(level: Level, output: Tensor, size: tuple[int, int]) -> bool:
+    height, width = (-(-side // level.stride) for side in size)
+    return tuple(output.shape[1:]) == (level.channels, height, width)
