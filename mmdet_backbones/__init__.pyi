@@ -2,11 +2,11 @@
 # type checkers and by editors. A name must not be that of a module beside this file.
 
 from .adapters.mmpretrain.backbone import MMPretrainBackbone as MMPretrainBackbone
-from .adapters.mmpretrain.hierarchical import ConvNeXt as ConvNeXt
-from .adapters.mmpretrain.hierarchical import SwinTransformer as SwinTransformer
-from .adapters.mmpretrain.mobile import MobileNetV2 as MobileNetV2
-from .adapters.mmpretrain.mobile import MobileNetV3 as MobileNetV3
-from .adapters.mmpretrain.mobile import ShuffleNetV2 as ShuffleNetV2
+from .adapters.mmpretrain.named import ConvNeXt as ConvNeXt
+from .adapters.mmpretrain.named import MobileNetV2 as MobileNetV2
+from .adapters.mmpretrain.named import MobileNetV3 as MobileNetV3
+from .adapters.mmpretrain.named import ShuffleNetV2 as ShuffleNetV2
+from .adapters.mmpretrain.named import SwinTransformer as SwinTransformer
 from .adapters.timm.backbone import TIMMBackbone as TIMMBackbone
 from .adapters.torchvision.backbone import TorchvisionBackbone as TorchvisionBackbone
 from .backbones.contract import Backbone as Backbone

@@ -23,6 +23,10 @@ class Level:
     channels: int
     stride: int
 
+    def fits(self, output: Tensor, size: Sequence[int]) -> bool:
+        """Tell whether an output for an image of that size has this level's shape."""
+        return output.shape[1:] == (self.channels, *map_size(size, self.stride))
+
 
 class Preprocess(NamedTuple):
     """How the images were prepared that a family's usual weights were trained on.
@@ -128,6 +132,12 @@ def check_frozen_stages(frozen_stages: int, last_stage: int, owner: str) -> None
         )
 
 
+def map_size(size: Sequence[int], stride: int) -> tuple[int, int]:
+    """Height and width of a map for an image of that height and width."""
+    height, width = size
+    return -(-height // stride), -(-width // stride)
+
+
 # Not square, so that swapped height and width cannot hide.
 PROBE_SIZE = (96, 160)
 
@@ -150,7 +160,7 @@ def measure(index: int, output: Tensor, size: tuple[int, int]) -> Level | None:
     fitting = [
         stride
         for stride in range(1, max(size) + 1)
-        if output.shape[2:] == (-(-size[0] // stride), -(-size[1] // stride))
+        if output.shape[2:] == map_size(size, stride)
     ]
     stride = next((s for s in fitting if s & (s - 1) == 0), min(fitting, default=None))
     return Level(index, output.shape[1], stride) if stride is not None else None

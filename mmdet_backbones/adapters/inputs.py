@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..shapes.structure import replace_part
+
 
 def set_in_channels(net: nn.Module, in_channels: int, owner: str) -> None:
     """Give a net that was built for RGB images a first convolution of other width.
@@ -38,8 +40,7 @@ def set_in_channels(net: nn.Module, in_channels: int, owner: str) -> None:
             f'{owner} has no convolution of three channels at its start that could be '
             f'replaced: in_channels must be 3, got {in_channels}'
         )
-    parent, _, leaf = name.rpartition('.')
-    setattr(net.get_submodule(parent), leaf, _widened(first, in_channels))
+    replace_part(net, name, _widened(first, in_channels))
 
 
 def _widened(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:

@@ -267,7 +267,7 @@ def levels_of_outputs(
     for number, (index, output) in enumerate(zip(indices, outputs, strict=True)):
         level = measure(int(index), output, size)
         # Maps of a small image fit several strides, so the declared one comes first.
-        if len(declared) == len(outputs) and _fits(declared[number], output, size):
+        if len(declared) == len(outputs) and declared[number].fits(output, size):
             level = declared[number]
         levels.append(level)
     found = [level for level in levels if level is not None]
@@ -280,8 +280,3 @@ def levels_of_outputs(
             f'of {size}, which are the levels {describe_levels(found) or "none"}'
         )
     return found
-
-
-def _fits(level: Level, output: Tensor, size: tuple[int, int]) -> bool:
-    height, width = (-(-side // level.stride) for side in size)
-    return tuple(output.shape[1:]) == (level.channels, height, width)

@@ -1,4 +1,4 @@
-"""mmpretrain's nets under the contract: levels, numbers, names, adoption, arguments."""
+"""mmpretrain's nets under the contract: levels, numbers, names, tensors, arguments."""
 
 import copy
 import pickle
@@ -108,7 +108,7 @@ def test_images_of_any_size(name, size):
 
 
 @every
-def test_adopted_parameters_move_and_load_with_the_backbone(name):
+def test_shared_parameters_move_and_load_with_the_backbone(name):
     net = small(name).eval()
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():

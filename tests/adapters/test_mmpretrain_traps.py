@@ -104,7 +104,7 @@ from mmdet.registry import MODELS
 net = MODELS.build(dict(type='mmdet_backbones.ShuffleNetV2', out_indices=(0, 1, 2)))
 print(net.out_channels)
 import mmpretrain.models
-from mmdet_backbones.adapters.mmpretrain.imports import _explain
+from mmdet_backbones.adapters.mmpretrain.nets import _explain
 print(_explain(TypeError('NoneType takes no arguments')))
 """
 

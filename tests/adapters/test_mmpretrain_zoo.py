@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmdet_backbones.adapters.mmpretrain.backbone import MMPretrainBackbone
-from mmdet_backbones.adapters.mmpretrain.families import FAMILIES
 from mmdet_backbones.adapters.mmpretrain.nets import make_spec
-from mmdet_backbones.adapters.mmpretrain.outline import survey
+from mmdet_backbones.adapters.mmpretrain.prepare import FAMILIES
+from mmdet_backbones.adapters.mmpretrain.structure import structure_of
 
 FEATMAP = dict(out_type='featmap')
 NOT_POOLED = dict(gap_before_final_norm=False)
@@ -291,7 +291,7 @@ def test_with_cp_of_every_class(name):
 @pytest.mark.parametrize('name', FAMILIES)
 def test_what_families_know_is_what_a_run_finds(name):
     model = dict(type=name, **NETS[name][0])
-    found = survey(make_spec(name, model, 3))
+    found = structure_of(make_spec(name, model, 3))
     named = zoo_class(name)(**NETS[name][0])
     assert named.levels == found.levels
     assert named._sizes == found.sizes

@@ -8,7 +8,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from mmdet_backbones.adapters.torchvision.backbone import TorchvisionBackbone
 from mmdet_backbones.adapters.torchvision.nets import build
-from mmdet_backbones.adapters.torchvision.outline import outline
+from mmdet_backbones.adapters.torchvision.structure import structure_of
 from mmdet_backbones.shapes.build import on_meta
 
 # Small ones, each of another kind: residual, plain, NHWC, tokens, padded windows.
@@ -74,7 +74,7 @@ def test_levels_by_stride(name, channels, nodes):
 
 def test_levels_need_no_weights():
     before = torch.get_rng_state()
-    levels = outline('regnet_y_128gf').features
+    levels = structure_of('regnet_y_128gf').features
     assert [feature.map.channels for feature in levels] == [32, 528, 1056, 2904, 7392]
     assert torch.equal(torch.get_rng_state(), before)
     net = on_meta(lambda: build('regnet_y_128gf'))

@@ -104,7 +104,7 @@ def test_importing_the_adapter_does_not_import_the_models(run_python):
         'from mmdet_backbones.registry import MODELS\n'
         "assert MODELS.get('TorchvisionBackbone') is not None\n"
         'ours = [n for n in sys.modules if n.startswith("mmdet_backbones.adapters")]\n'
-        'print([n for n in ours if n.endswith(("_nets", "_graph", "_outline"))])\n'
+        'print([n for n in ours if n.endswith((".nets", ".graph", ".structure"))])\n'
     )
     result = run_python('-c', code)
     assert result.returncode == 0, result.stderr

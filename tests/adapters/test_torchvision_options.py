@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mmdet_backbones.adapters.torchvision.backbone import TorchvisionBackbone
-from mmdet_backbones.adapters.torchvision.outline import outline
+from mmdet_backbones.adapters.torchvision.structure import structure_of
 
 # Small ones, each of another kind: residual, plain, NHWC, tokens, padded windows.
 FEW = (
@@ -68,7 +68,7 @@ def test_stages_do_not_depend_on_the_levels():
     ],
 )
 def test_every_stage_holds_something_and_the_first_is_the_stem(name, stem):
-    stages = outline(name).stages
+    stages = structure_of(name).stages
     assert sorted(stages[0]) == sorted(stem)
     assert all(stages)
 

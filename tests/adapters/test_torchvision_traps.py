@@ -8,7 +8,7 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from mmdet_backbones.adapters.torchvision.backbone import TorchvisionBackbone
-from mmdet_backbones.adapters.torchvision.outline import outline
+from mmdet_backbones.adapters.torchvision.structure import structure_of
 
 PAFPN = dict(
     type='mmdet.YOLOXPAFPN',
@@ -120,7 +120,7 @@ def test_images_of_any_size(name, node, error):
     ],
 )
 def test_maps_of_unpadded_convolutions_fit_a_neck(name):
-    strides = [feature.map.stride for feature in outline(name).features[-3:]]
+    strides = [feature.map.stride for feature in structure_of(name).features[-3:]]
     ours = TorchvisionBackbone(name, out_strides=strides).eval()
     channels = list(ours.out_channels)
     neck = MODELS.build({**PAFPN, 'in_channels': channels}).eval()

@@ -189,7 +189,7 @@ def test_every_backbone_is_as_recorded(source):
 def test_convnext_large_needs_no_memory_of_its_size():
     code = (
         'import resource, time, timm\n'
-        'from mmdet_backbones.adapters import timm_outline\n'
+        'from mmdet_backbones.adapters.timm import structure\n'
         'from mmdet_backbones.catalog.inspection import inspect_backbone\n'
         'def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n'
         'before, start = peak(), time.process_time()\n'

@@ -1,3 +1,3 @@
 """mmpretrain's nets."""
 
-from . import backbone, hierarchical, mobile  # noqa: F401
+from . import backbone, named  # noqa: F401

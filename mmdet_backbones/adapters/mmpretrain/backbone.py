@@ -7,7 +7,7 @@ from typing import Any
 
 from ...registry import MODELS
 from ...weights.names.libraries import INTO_MMPRETRAIN
-from ..adoption import AdoptedBackbone
+from ..adapted import AdaptedBackbone
 
 _OUTSIDE = (
     'out_indices',
@@ -22,7 +22,7 @@ _OUTSIDE = (
 
 
 @MODELS.register_module()
-class MMPretrainBackbone(AdoptedBackbone):
+class MMPretrainBackbone(AdaptedBackbone):
     """A net of mmpretrain under the contract of this package.
 
     The parameters have the names that mmpretrain's class gives them, without a prefix,
@@ -79,7 +79,7 @@ class MMPretrainBackbone(AdoptedBackbone):
         from .nets import type_name
         from .prepare import prepare
 
-        adoptee = prepare(
+        adapted = prepare(
             f"MMPretrainBackbone('{type_name(model['type'])}')",
             model,
             out_indices,
@@ -87,7 +87,7 @@ class MMPretrainBackbone(AdoptedBackbone):
             in_channels,
             with_cp,
         )
-        super().__init__(adoptee, frozen_stages, norm_eval, init_cfg)
+        super().__init__(adapted, frozen_stages, norm_eval, init_cfg)
 
 
 def model_dict(net: str, **arguments: Any) -> dict[str, Any]:

@@ -1,20 +1,89 @@
-"""mmpretrain's nets, built from the dicts of its configs."""
+"""mmpretrain's nets, imported and built from the dicts of its configs."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import distributions
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
 
 from ...arguments import arguments_of
+from ...compat.doctor.rules import TESTED
+from ...compat.multimodal import TRANSFORMERS, installed, stumbles_over_transformers
 from ...shapes.build import on_default_device
 from ..inputs import set_in_channels
-from ..outline import RefusedError, last_line
-from .imports import import_zoo
+from ..structure import RefusedError, one_line
+
+
+def import_zoo() -> ModuleType:
+    """Import ``mmpretrain.models.backbones``.
+
+    Raises:
+        ImportError: With the cause and the line to write.
+    """
+    try:
+        return import_module('mmpretrain.models.backbones')
+    except Exception as error:  # whatever its import raises, TypeError among them
+        raise ImportError(_explain(error)) from error
+
+
+def _explain(error: Exception) -> str:
+    name = 'onedl-mmpretrain' if installed('onedl-mmengine') else 'mmpretrain'
+    tested = f'  pip install {name}=={TESTED[name]}'
+    if find_spec('mmpretrain') is None:
+        said = "mmpretrain's nets need mmpretrain, which is not installed"
+        return f'{said}: write\n{tested}'
+    said = f'{type(error).__name__}: {error}'
+    missing = _missing_module(error)
+    if missing is not None:
+        package = _distribution_of(missing)
+        cure = f'  pip install {package}' if package is not None else tested
+        return (
+            f'Importing mmpretrain failed ({said}). The module {missing} is needed by '
+            f'mmpretrain or by a package that it needs, and is not installed: write\n'
+            f'{cure}'
+        )
+    if stumbles_over_transformers():
+        return (
+            f'Importing mmpretrain failed ({said}). mmpretrain '
+            f'{installed("mmpretrain")} cannot be imported where pycocotools and '
+            f'transformers >= {TRANSFORMERS} are both installed (found '
+            f'{installed("transformers")}) and its multimodal nets are imported. '
+            'Import mmdet_backbones before it, or write one of\n'
+            f'  pip install "transformers<{TRANSFORMERS}"\n'
+            '  pip uninstall -y transformers'
+        )
+    return (
+        f'Importing mmpretrain failed ({said}). tools/doctor.py names combinations of '
+        f'packages that do not work; the tested one is\n{tested}'
+    )
+
+
+def _missing_module(error: Exception) -> str | None:
+    """Name the module that is not installed, if that is why an import failed."""
+    if not isinstance(error, ModuleNotFoundError) or error.name is None:
+        return None
+    top = error.name.partition('.')[0]
+    return top if find_spec(top) is None else None
+
+
+def _distribution_of(module: str) -> str | None:
+    """Name the distribution of a module, as some installed one asks for it."""
+    for distribution in distributions():
+        for requirement in distribution.requires or ():
+            name = re.split(r'[^\w.-]', requirement)[0]
+            if re.sub('[-_.]+', '_', name).lower() == module.lower():
+                return name
+    return None
+
 
 ZOO = import_zoo()
 
@@ -172,7 +241,7 @@ def build(spec: Spec, indices: Sequence[int] | None) -> nn.Module:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(
             f"{spec.owner}: mmpretrain's {spec.type} cannot be built from "
-            f'{dict(spec.arguments)}: {last_line(error)}'
+            f'{dict(spec.arguments)}: {one_line(error)}'
         ) from error
     if wide is None:
         set_in_channels(net, spec.in_channels, spec.owner)

@@ -1,9 +1,11 @@
-"""From the dict of an mmpretrain config to a net that can be adopted."""
+"""From the dict of an mmpretrain config to a net that is ready to be a backbone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -11,13 +13,14 @@ from torch import nn
 
 from ...backbones.checkpointing import checkpoint_blocks
 from ...levels import Level, describe_levels, select_levels
-from ...shapes.structure import blocks_of
-from ..adoption import Adoptee
-from ..outline import RefusedError
-from .nets import Spec, build, make_spec
-from .outline import examine, picks_of, survey, trainable
+from ...shapes.structure import blocks_of, kept_stages, part_of
+from ..adapted import AdaptedNet
+from ..structure import RefusedError, SizeRule
+from .nets import ZOO, Spec, build, make_spec
+from .structure import examine, picks_of, structure_of, trainable
 from .trim import STRATEGIES, shorten
 
+_Stages = Sequence[Sequence[str]]
 _Plan = tuple[Callable[..., None] | None, tuple[str, ...]]
 
 
@@ -28,7 +31,7 @@ def prepare(
     out_strides: Sequence[int] | None,
     in_channels: int,
     with_cp: bool,
-) -> Adoptee:
+) -> AdaptedNet:
     """Build a net with the chosen levels and nothing that they do not need.
 
     Args:
@@ -46,20 +49,20 @@ def prepare(
         ValueError: If the class or a level is not there, or the net is no backbone.
     """
     spec = make_spec(owner, model, in_channels)
-    found = survey(spec)
-    levels = choose(spec, found.levels, out_indices, out_strides)
+    found = structure_of(spec)
+    levels = _choose(spec, found.levels, out_indices, out_strides)
     indices = tuple(level.index for level in levels)
     strategy, unused = _plan(spec, indices)
     net = build(spec, indices)
     if strategy is not None:
         strategy(net, unused, indices[-1] + 1, found.count)
     if with_cp:
-        checkpoint_blocks(blocks(net, found.stages))
+        checkpoint_blocks(_blocks(net, found.stages))
     picks = picks_of(spec, indices)
-    return Adoptee(net, levels, picks, found.stages, found.sizes, owner)
+    return AdaptedNet(net, levels, picks, found.stages, found.sizes, owner)
 
 
-def choose(
+def _choose(
     spec: Spec,
     levels: Sequence[Level],
     out_indices: Sequence[int] | None,
@@ -71,15 +74,14 @@ def choose(
     return select_levels(levels, out_indices, out_strides, owner=spec.owner)
 
 
-def blocks(net: nn.Module, stages: Sequence[Sequence[str]]) -> list[nn.Module]:
+def _blocks(net: nn.Module, stages: Sequence[Sequence[str]]) -> list[nn.Module]:
     """List the blocks of all stages but the stem, for activation checkpointing."""
-    kept = {name for name, _ in net.named_modules()}
     return [
         block
-        for stage in stages[1:]
+        for stage in kept_stages(net, stages)[1:]
         for name in stage
-        if name in kept
-        for block in blocks_of(net.get_submodule(name))
+        if isinstance(part := part_of(net, name), nn.Module)
+        for block in blocks_of(part)
         # A single layer has nothing to recompute but itself.
         if any(True for _ in block.children())
     ]
@@ -88,7 +90,7 @@ def blocks(net: nn.Module, stages: Sequence[Sequence[str]]) -> list[nn.Module]:
 @lru_cache(maxsize=64)
 def _plan(spec: Spec, indices: tuple[int, ...]) -> _Plan:
     """Find on the meta device what can go, and how."""
-    found = survey(spec)
+    found = structure_of(spec)
     if len(indices) == found.count and not found.unused:
         return None, ()
     wanted = tuple(level for level in found.levels if level.index in indices)
@@ -121,12 +123,186 @@ def _leaves_nothing(
     wanted: tuple[Level, ...],
 ) -> bool:
     """Try a way to take parts out: the levels stay, nothing useless is left."""
-    found = survey(spec)
+    found = structure_of(spec)
     try:
         with torch.device('meta'):
             net = trainable(build(spec, indices))
             strategy(net, unused, indices[-1] + 1, found.count)
-        anatomy = examine(spec, net, indices, found.sizes)
+        left = examine(spec, net, indices, found.sizes)
     except Exception:  # whatever a net raises that needs the part after all
         return False
-    return anatomy.levels == wanted and not anatomy.unused
+    return left.levels == wanted and not left.unused
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is known about the nets of a class that has one of its own here.
+
+    It is read off the built net. The others have to be run to be known.
+
+    Attributes:
+        count: Maps the arguments of a net to the number of its levels.
+        channels: Maps a net to the channels of its levels.
+        strides: Maps a net to the stride that each level adds to the one before.
+        stages: Maps the number of levels to the names of parts by stage.
+        pads: Whether the class pads images of any size by itself.
+    """
+
+    count: Callable[[Mapping[str, Any]], int]
+    channels: Callable[[Any], Sequence[int]]
+    strides: Callable[[Any], Sequence[int]]
+    stages: Callable[[int], Sequence[Sequence[str]]]
+    pads: bool = True
+
+
+def _stem_and_layers(stem: str, layers: str, first: int, count: int) -> list[list[str]]:
+    return [[stem], *([f'{layers}{i}'] for i in range(first, first + count))]
+
+
+def _mobile_v2_layers(net: Any) -> list[Any]:
+    return [getattr(net, f'layer{i}') for i in range(1, 8)]
+
+
+def _mobile_v3_layers(net: Any) -> list[Any]:
+    # All blocks, without the stem and the convolution at the end.
+    return [getattr(net, name) for name in net.layers[1:-1]]
+
+
+def _depths(table: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], int]:
+    def count(arguments: Mapping[str, Any]) -> int:
+        arch = arguments['arch']
+        if isinstance(arch, str):
+            arch = table.get(arch, table.get(arch.lower()))
+        # Without depths the class says what a dict needs.
+        return len(arch.get('depths', ()))
+
+    return count
+
+
+def _swin_strides(net: Any) -> list[int]:
+    merges = [stage.downsample.sampler.stride[0] for stage in net.stages[:-1]]
+    return [net.patch_embed.projection.stride[0], *merges]
+
+
+def _convnext_stages(count: int) -> list[list[str]]:
+    stages = [
+        [f'downsample_layers.{i}', f'stages.{i}', f'norm{i}'] for i in range(count)
+    ]
+    return [stages[0][:1], stages[0][1:], *stages[1:]]
+
+
+FAMILIES = {
+    'ShuffleNetV2': Family(
+        count=lambda _: 4,
+        channels=lambda net: [
+            *(2 * s[-1].branch2[-1].conv.out_channels for s in net.layers[:-1]),
+            net.layers[-1].conv.out_channels,
+        ],
+        strides=lambda _: (8, 2, 2, 1),
+        stages=lambda count: _stem_and_layers('conv1', 'layers.', 0, count),
+    ),
+    'MobileNetV2': Family(
+        count=lambda _: 8,
+        channels=lambda net: [
+            *(s[-1].conv[-1].conv.out_channels for s in _mobile_v2_layers(net)),
+            net.conv2.conv.out_channels,
+        ],
+        strides=lambda net: [
+            2 * net.layer1[0].stride,
+            *(s[0].stride for s in _mobile_v2_layers(net)[1:]),
+            1,
+        ],
+        stages=lambda _: [*_stem_and_layers('conv1', 'layer', 1, 7), ['conv2']],
+    ),
+    'MobileNetV3': Family(
+        count=lambda arguments: (
+            len(ZOO.MobileNetV3.arch_settings[arguments['arch']]) + 2
+        ),
+        channels=lambda net: [
+            net.layer0.conv.out_channels,
+            *(b.linear_conv.conv.out_channels for b in _mobile_v3_layers(net)),
+            getattr(net, net.layers[-1]).conv.out_channels,
+        ],
+        strides=lambda net: [
+            2,
+            *(b.depthwise_conv.conv.stride[0] for b in _mobile_v3_layers(net)),
+            1,
+        ],
+        stages=lambda count: _stem_and_layers('layer0', 'layer', 1, count - 1),
+    ),
+    'SwinTransformer': Family(
+        count=_depths(ZOO.SwinTransformer.arch_zoo),
+        channels=lambda net: net.num_features,
+        strides=_swin_strides,
+        stages=lambda count: [
+            ['patch_embed', 'absolute_pos_embed'],
+            *([f'stages.{i}', f'norm{i}'] for i in range(count)),
+        ],
+    ),
+    'ConvNeXt': Family(
+        count=_depths(ZOO.ConvNeXt.arch_settings),
+        channels=lambda net: net.channels,
+        strides=lambda net: [
+            net.downsample_layers[0][0].stride[0],
+            *(layer[1].stride[0] for layer in net.downsample_layers[1:]),
+        ],
+        stages=_convnext_stages,
+        pads=False,
+    ),
+}
+
+
+def prepare_named(
+    model: Mapping[str, Any],
+    out_indices: Sequence[int] | None,
+    out_strides: Sequence[int] | None,
+    in_channels: int,
+    with_cp: bool,
+) -> AdaptedNet:
+    """Build a net of :data:`FAMILIES` with the chosen levels and what they need.
+
+    Args:
+        model: ``type`` and arguments.
+        out_indices: See :func:`prepare`, as for all that follow.
+        out_strides: Strides instead of ``out_indices``, or None.
+        in_channels: Channels of the image.
+        with_cp: Whether blocks recompute their activations in the backward pass.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If an argument has no such value, or a level is not there.
+    """
+    owner = str(model['type'])
+    family = FAMILIES[owner]
+    spec = make_spec(owner, model, in_channels)
+    count = family.count(spec.arguments)
+    net: Any = build(spec, range(count))
+    strides = accumulate(family.strides(net), int.__mul__)
+    available = [
+        Level(index, channels, stride)
+        for index, (channels, stride) in enumerate(
+            zip(family.channels(net), strides, strict=True)
+        )
+    ]
+    levels = _choose(spec, available, out_indices, out_strides)
+    indices = tuple(level.index for level in levels)
+    net.out_indices = indices
+    stages = tuple(tuple(stage) for stage in family.stages(count))
+    _leave(net, stages, indices, count)
+    if with_cp:
+        checkpoint_blocks(_blocks(net, stages))
+    sizes = SizeRule() if family.pads else SizeRule(available[-1].stride)
+    return AdaptedNet(net, levels, tuple(range(len(indices))), stages, sizes, owner)
+
+
+def _leave(net: nn.Module, stages: _Stages, indices: Sequence[int], count: int) -> None:
+    """Leave nothing in a net but what its levels need."""
+    for index in set(range(count)) - set(indices):
+        if hasattr(net, f'norm{index}'):
+            delattr(net, f'norm{index}')
+    kept = indices[-1] + 1
+    deeper = stages[len(stages) - (count - kept) :]
+    shorten(net, [name for stage in deeper for name in stage], kept, count)
+    last = getattr(net, 'stages', [None])[-1]
+    if getattr(last, 'downsample', None) is not None:
+        last.downsample = None

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...shapes.structure import part_of
+from ...shapes.structure import has_part, part_of, replace_part
 
 _LISTS = (nn.Sequential, nn.ModuleList)
 
@@ -43,7 +43,7 @@ def shorten(net: nn.Module, unused: Sequence[str], kept: int, total: int) -> Non
         kept: Number of levels up to the deepest one that is returned.
         total: Number of levels that there are.
     """
-    unused = [name for name in unused if is_there(net, name)]
+    unused = [name for name in unused if has_part(net, name)]
     for name in {name.rpartition('.')[0] for name in unused}:
         if isinstance(parent := net.get_submodule(name), _LISTS):
             _cut(parent, [u.rpartition('.')[2] for u in unused if _inside(u, name)])
@@ -67,26 +67,26 @@ def add_nothing(net: nn.Module, unused: Sequence[str], *_: int) -> None:
     _replace(net, unused, Nothing)
 
 
-# In the order in which they are tried, see :func:`mmpretrain_prepare.plan`.
+# In the order in which they are tried, see :mod:`.prepare`.
 STRATEGIES = (shorten, pass_on, add_nothing)
 
 
 def _replace(net: nn.Module, unused: Sequence[str], by: type[nn.Module]) -> None:
     for name in unused:
-        if not is_there(net, name):
+        if not has_part(net, name):
             continue
         part = part_of(net, name)
-        parent_name, _, leaf = name.rpartition('.')
-        parent = net.get_submodule(parent_name)
         if isinstance(part, nn.Parameter):
             # The class still reads it.
+            parent_name, _, leaf = name.rpartition('.')
+            parent = net.get_submodule(parent_name)
             delattr(parent, leaf)
             parent.register_buffer(leaf, part.detach(), persistent=False)
         elif isinstance(part, nn.ModuleList):
             for number in range(len(part)):
                 part[number] = by()
         else:
-            setattr(parent, leaf, by())
+            replace_part(net, name, by())
 
 
 def _cut(container: nn.Module, unused: Sequence[str]) -> None:
@@ -110,11 +110,3 @@ def _inside(name: str, parent: str) -> bool:
 
 def _is_bare(container: nn.Module, name: str) -> bool:
     return not any(True for _ in container.get_submodule(name).parameters())
-
-
-def is_there(net: nn.Module, name: str) -> bool:
-    """Tell whether a net has a part of that name."""
-    try:
-        return part_of(net, name) is not None
-    except AttributeError:
-        return False

@@ -11,7 +11,7 @@ from ...backbones.checkpointing import checkpoint_blocks
 from ...backbones.contract import Backbone
 from ...levels import Preprocess, check_frozen_stages, select_levels
 from ...registry import MODELS
-from ...shapes.structure import blocks_of, part_of
+from ...shapes.structure import blocks_of, kept_stages, part_of, replace_part
 from ...weights.names.libraries import INTO_TIMM
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class TIMMBackbone(Backbone):
     ) -> None:
         # timm is imported when one of its nets is built, not with the registry.
         from . import nets as timm_nets
-        from .outline import outline
+        from .structure import structure_of
 
         timm_nets.check_name(model_name)
         owner = f"TIMMBackbone('{model_name}')"
@@ -99,16 +99,17 @@ class TIMMBackbone(Backbone):
             output_stride=output_stride,
             img_size=_size(owner, img_size),
         )
-        net = outline(model_name, options, in_channels)
-        levels = select_levels(net.levels, out_indices, out_strides, owner=owner)
+        found = structure_of(model_name, options, in_channels)
+        levels = select_levels(found.levels, out_indices, out_strides, owner=owner)
         super().__init__(levels, frozen_stages, norm_eval, init_cfg)
         self.model_name = model_name
-        self._sizes = net.sizes
+        self._sizes = found.sizes
         self.timm_model = timm_nets.build(
             model_name, (*options, *self._sizes.arguments), self.out_indices
         )
         self._drop_tail(options, in_channels)
-        self._find_stages(net.stages)
+        # Of all levels, whichever are requested; a deep one may be missing here.
+        self._stages = kept_stages(self.timm_model, found.stages)
         if with_cp:
             self._recompute(owner)
         check_frozen_stages(frozen_stages, len(self._stages) - 1, owner)
@@ -129,14 +130,11 @@ class TIMMBackbone(Backbone):
         """
         from .nets import features
 
-        fixed = self._sizes.fixed
-        if fixed is not None and tuple(x.shape[-2:]) != fixed:
-            size = tuple(x.shape[-2:])
-            raise ValueError(
-                f"TIMMBackbone('{self.model_name}') takes images of {fixed} only, "
-                f'got {size}: resize and pad every image to {fixed}, or write '
-                f'img_size={size} if all images have that size'
-            )
+        self._sizes.check(
+            x,
+            f"TIMMBackbone('{self.model_name}')",
+            ', or write img_size={size} if all images have that size',
+        )
         return tuple(
             features(self.timm_model, x, self._sizes.multiple, self.out_strides)
         )
@@ -153,21 +151,13 @@ class TIMMBackbone(Backbone):
 
     def _drop_tail(self, options: Options, in_channels: int) -> None:
         """Remove what no requested level depends on; it would get no gradient."""
-        from .nets import remove
-        from .outline import useless_parts
+        from .structure import useless_parts
 
         removable, self._idle = useless_parts(
             self.model_name, options, in_channels, self.out_indices
         )
         for name in removable:
-            remove(self.timm_model, name)
-
-    def _find_stages(self, stages: Sequence[Sequence[str]]) -> None:
-        # Stages are those of all levels, whichever are requested; a deep one may be
-        # missing here.
-        kept = {name for name, _ in self.timm_model.named_modules()}
-        kept.update(name for name, _ in self.timm_model.named_parameters())
-        self._stages = [[name for name in stage if name in kept] for stage in stages]
+            replace_part(self.timm_model, name, nn.Identity())
 
     def _recompute(self, owner: str) -> None:
         blocks = [

@@ -1,36 +1,37 @@
-"""timm's nets as feature extractors: built, run, and cut where no output needs them."""
+"""timm's nets as feature extractors: built, run, and freed of their image size."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import timm
+import torch
 from timm.layers import Format, freeze_batch_norm_2d
 from torch import Tensor, nn
 
-from ...shapes.build import on_default_device
+from ...levels import map_size
+from ...shapes.build import on_default_device, on_meta
+from ...shapes.repeated import repeated_shapes
 from ..inputs import fit_map, pad_to_multiple
+from ..structure import SizeRule, fit_padding
 
 FROZEN_BN = 'FrozenBN'
 Options = tuple[tuple[str, Any], ...]
 
-
-@dataclass(frozen=True)
-class SizeRule:
-    """Which images a net takes.
-
-    Attributes:
-        arguments: For ``timm.create_model``.
-        multiple: Height and width are padded to multiples of it.
-        fixed: The one (height, width) the net takes, or None.
-    """
-
-    arguments: Options
-    multiple: int = 1
-    fixed: tuple[int, int] | None = None
+# Arguments that free a net of a fixed image size, by the names timm's classes use.
+_FREEING: tuple[dict[str, Any], ...] = (
+    {},
+    {'dynamic_img_size': True, 'dynamic_img_pad': True},
+    {'dynamic_img_size': True},
+    {'strict_img_size': False},
+)
+# Windows of 7 or 8 at the deepest level, and patches of patches.
+_MULTIPLES = (1, 2, 3, 7, 8)
 
 
 def check_name(model_name: str) -> None:
@@ -65,6 +66,14 @@ def build(model_name: str, options: Options, indices: Sequence[int]) -> nn.Modul
     return freeze_batch_norm_2d(net) if frozen else net
 
 
+def build_on_meta(
+    model_name: str, options: Options, indices: Sequence[int]
+) -> nn.Module:
+    """Build an extractor on the meta device, in eval mode."""
+    # In eval mode batch normalisation costs half as much on this device.
+    return on_meta(lambda: build(model_name, options, indices)).eval()
+
+
 def features(
     net: nn.Module, x: Tensor, multiple: int = 1, strides: Sequence[int] | None = None
 ) -> list[Tensor]:
@@ -81,24 +90,105 @@ def features(
     Returns:
         One (N, C, ceil(H / stride), ceil(W / stride)) tensor per level.
     """
-    height, width = x.shape[-2:]
     outputs = net(pad_to_multiple(x, multiple))
     if getattr(net, 'output_fmt', None) == Format.NHWC:
         outputs = [output.permute(0, 3, 1, 2) for output in outputs]
     if strides is None:
         return list(outputs)
     return [
-        fit_map(output, (-(-height // stride), -(-width // stride)))
+        fit_map(output, map_size(x.shape[-2:], stride))
         for output, stride in zip(outputs, strides, strict=True)
     ]
 
 
-def remove(net: nn.Module, name: str) -> None:
-    """Replace a module by ``nn.Identity``."""
-    replace(net, name, nn.Identity())
+def probe(net: nn.Module, in_channels: int, size: tuple[int, int]) -> list[Tensor]:
+    """Run an extractor that stands on the meta device."""
+    with repeated_shapes(), torch.no_grad(), torch.device('meta'):
+        return features(net, torch.zeros(2, in_channels, *size))
 
 
-def replace(net: nn.Module, name: str, module: nn.Module) -> None:
-    """Put another module in the place of one."""
-    parent, _, leaf = name.rpartition('.')
-    setattr(net.get_submodule(parent), leaf, module)
+def strides_of(net: nn.Module) -> list[int]:
+    """Strides that timm declares for the maps of an extractor."""
+    info: Any = net.feature_info
+    return info.reduction()
+
+
+def free(
+    model_name: str, options: Options, in_channels: int, indices: Sequence[int]
+) -> tuple[nn.Module, SizeRule]:
+    """Find the arguments and the padding under which a net takes any image.
+
+    Args:
+        model_name: As in ``timm.create_model``.
+        options: Its arguments.
+        in_channels: Channels of the image.
+        indices: Numbers of the maps of the net.
+
+    Returns:
+        The extractor of all maps on the meta device, and what it takes.
+    """
+    given = dict(options).get('img_size')
+    best: tuple[int, nn.Module, SizeRule] | None = None
+    for arguments in () if given else _FREEING:
+        freeing = tuple(arguments.items())
+        try:
+            net = build_on_meta(model_name, (*options, *freeing), indices)
+        except TypeError:
+            continue
+        if _is_fixed(net):
+            continue
+        multiple, aligned = _padding(net, in_channels)
+        if aligned and (best is None or aligned > best[0]):
+            best = aligned, net, SizeRule(multiple, arguments=freeing)
+        if aligned == len(indices):
+            break
+    if best is not None:
+        return best[1:]
+    net = build_on_meta(model_name, options, indices)
+    declared: Any = net.pretrained_cfg
+    height, width = given or declared['input_size'][-2:]
+    twice = (*options, ('img_size', (2 * height, 2 * width)))
+    if not given and _is_fixed(net) and _is_same(net, model_name, twice, indices):
+        multiple, aligned = _padding(net, in_channels)
+        if aligned:
+            return net, SizeRule(multiple)
+    return net, SizeRule(fixed=(height, width))
+
+
+def _is_fixed(net: nn.Module) -> bool:
+    traits: Any = getattr(net, '_traits', {})
+    return bool(traits.get('fixed_input_size', False))
+
+
+def _is_same(
+    net: nn.Module, model_name: str, options: Options, indices: Sequence[int]
+) -> bool:
+    """Tell whether a net is made of the same tensors for images of another size.
+
+    timm declares one size for nets, such as XCiT and Twins, that read it off the image.
+    Position tables and windows that follow the size would differ.
+    """
+    try:
+        other = build_on_meta(model_name, options, indices)
+    except Exception:  # whatever a class raises that does not take the argument
+        return False
+    return _shapes(other) == _shapes(net)
+
+
+def _shapes(net: nn.Module) -> dict[str, torch.Size]:
+    named = chain(net.named_parameters(), net.named_buffers())
+    return {name: tensor.shape for name, tensor in named}
+
+
+def _padding(net: nn.Module, in_channels: int) -> tuple[int, int]:
+    """Find the padding that gives the most levels of whole strides, and how many."""
+    strides = strides_of(net)
+    deepest = math.ceil(max(strides))
+    found = fit_padding(
+        partial(probe, net, in_channels),
+        (1, *(factor * deepest for factor in _MULTIPLES)),
+        strides,
+        # Padding mends windows and patches, never convolutions without padding.
+        patience=2,
+    )
+    return (found[0].multiple, len(found[1])) if found is not None else (1, 0)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ...backbones.contract import Backbone
 from ...levels import Preprocess, check_frozen_stages
 from ...registry import MODELS
-from ...shapes.structure import part_of
+from ...shapes.structure import kept_stages, part_of
 from ...weights.names.libraries import INTO_TORCHVISION
 
 
@@ -89,12 +89,11 @@ class TorchvisionBackbone(Backbone):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         # torchvision's models are imported when one is built, not with the registry.
-        from . import nets
-        from . import outline as outlines
+        from . import graph, nets, structure
 
         nets.check_name(model_name)
         owner = f"TorchvisionBackbone('{model_name}')"
-        levels, features = outlines.choose(
+        levels, features = structure.choose(
             model_name, return_nodes, out_indices, out_strides, owner=owner
         )
         super().__init__(levels, frozen_stages, norm_eval, init_cfg)
@@ -103,14 +102,18 @@ class TorchvisionBackbone(Backbone):
         self.return_nodes = {f.node: names.get(f.node, f.node) for f in features}
         self._features = features
         net = nets.build(
-            model_name, **outlines.size_arguments(model_name, image_size, owner)
+            model_name, **structure.size_arguments(model_name, image_size, owner)
         )
         nets.adapt(net, in_channels, drop_path_rate, norm_layer, owner)
         nodes = [feature.node for feature in features]
-        self.body = nets.extract_with_blocks(net, nodes, with_cp, owner)
-        outline = outlines.outline(model_name)
-        self._multiple = min(outline.multiple, max(self.out_strides))
-        self._stages = _existing(self.body, outline.stages)
+        self.body = graph.extract_with_blocks(net, nodes, with_cp, owner)
+        whole = structure.structure_of(model_name)
+        self._multiple = min(whole.multiple, max(self.out_strides))
+        stages = list(kept_stages(self.body, whole.stages))
+        # Without the stages that no requested level needs.
+        while len(stages) > 1 and not stages[-1]:
+            stages.pop()
+        self._stages = stages
         check_frozen_stages(frozen_stages, len(self._stages) - 1, owner)
         self.freeze()
 
@@ -126,20 +129,10 @@ class TorchvisionBackbone(Backbone):
 
         Sizes are rounded up.
         """
-        from .outline import feature_maps
+        from .structure import feature_maps
 
         return feature_maps(self.body, self._features, x, self._multiple)
 
     def stage_modules(self, stage: int) -> Sequence[nn.Module | nn.Parameter]:
         """Parts of one stage that some output needs; 0 is the stem."""
         return [part_of(self.body, name) for name in self._stages[stage]]
-
-
-def _existing(body: nn.Module, stages: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Leave out what no requested level needs, and the stages that are empty then."""
-    kept = {name for name, _ in body.named_modules()}
-    kept.update(name for name, _ in body.named_parameters())
-    found = [[name for name in stage if name in kept] for stage in stages]
-    while len(found) > 1 and not found[-1]:
-        found.pop()
-    return found

@@ -14,14 +14,16 @@ from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import NodePathTracer
 from torchvision.models.swin_transformer import ShiftedWindowAttention
 
+from ...backbones.checkpointing import checkpoint_blocks
 from ...backbones.frozen_norm import FrozenBN
+from ...levels import map_size
 from ...shapes.repeated import repeated_shapes
-from .sizes import AnySizePartitionAttention, tokens_to_map
+from .nets import AnySizePartitionAttention, tokens_to_map
 
 # Not square, so that swapped height and width cannot hide, and so large that what
 # convolutions without padding cut off does not change a rounded stride. Nothing of
 # this size is ever computed.
-SURVEY_SIZE = (12288, 20480)
+_SIZE = (12288, 20480)
 
 _OPERATIONS = tuple(
     value
@@ -32,6 +34,33 @@ _OPERATIONS = tuple(
 # gradient, which a graph would fix to what it was while tracing.
 _DYNAMIC = (ShiftedWindowAttention, AnySizePartitionAttention, FrozenBN)
 _IN_PLACE = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
+
+# Classes whose activations are recomputed as a whole, by the names torchvision gives
+# them. AlexNet and VGG have none.
+_BLOCKS = frozenset(
+    {
+        'BasicBlock',
+        'Bottleneck',
+        'CNBlock',
+        'EncoderBlock',
+        'Fire',
+        'FusedMBConv',
+        'Inception',
+        'InceptionA',
+        'InceptionB',
+        'InceptionC',
+        'InceptionD',
+        'InceptionE',
+        'InvertedResidual',
+        'MaxVitLayer',
+        'MBConv',
+        'ResBottleneckBlock',
+        'SwinTransformerBlock',
+        'SwinTransformerBlockV2',
+        '_DenseLayer',
+        '_InvertedResidual',
+    }
+)
 
 
 class FeatureMap(NamedTuple):
@@ -52,13 +81,12 @@ class FeatureMap(NamedTuple):
         if self.layout == 'nhwc':
             return x.permute(0, 3, 1, 2)
         if self.layout == 'tokens':
-            height, width = (-(-side // self.stride) for side in image.shape[2:])
-            return tokens_to_map(x, height, width)
+            return tokens_to_map(x, *map_size(image.shape[2:], self.stride))
         return x
 
 
 @dataclass(frozen=True)
-class Survey:
+class Nodes:
     """Nodes of a net.
 
     Attributes:
@@ -131,7 +159,7 @@ class _Shapes(fx.Interpreter):
         return result
 
 
-def survey(net: nn.Module) -> Survey:
+def find_nodes(net: nn.Module) -> Nodes:
     """List the nodes of a net and their feature maps.
 
     Args:
@@ -140,28 +168,27 @@ def survey(net: nn.Module) -> Survey:
     graph, nodes = trace(net)
     interpreter = _Shapes(fx.GraphModule(net, graph))
     with repeated_shapes(), torch.no_grad(), torch.device('meta'):
-        interpreter.run(torch.zeros(2, 3, *SURVEY_SIZE))
+        interpreter.run(torch.zeros(2, 3, *_SIZE))
     patch = getattr(net, 'patch_size', None)
     maps = {
         name: _read_map(interpreter.shapes.get(node, ()), patch)
         for name, node in nodes.items()
         if node.op != 'placeholder'
     }
-    return Survey(tuple(nodes), {name: m for name, m in maps.items() if m is not None})
+    return Nodes(tuple(nodes), {name: m for name, m in maps.items() if m is not None})
 
 
 def _read_map(shape: tuple[int, ...], patch: int | None) -> FeatureMap | None:
-    height, width = SURVEY_SIZE
+    height, width = _SIZE
     if len(shape) == 4:
         for layout, (c, h, w) in (('nchw', (1, 2, 3)), ('nhwc', (3, 1, 2))):
             stride = round(height / shape[h])
             if stride == round(width / shape[w]) > 0:
                 return FeatureMap(shape[c], stride, layout)
-    if len(shape) == 3 and patch is not None:
-        tokens = 1 + -(-height // patch) * -(-width // patch)
-        if shape[1] == tokens:
-            return FeatureMap(shape[2], patch, 'tokens')
-    return None
+    if len(shape) != 3 or patch is None:
+        return None
+    tokens = 1 + math.prod(map_size(_SIZE, patch))
+    return FeatureMap(shape[2], patch, 'tokens') if shape[1] == tokens else None
 
 
 def extract(
@@ -212,3 +239,38 @@ def _overwrites(net: nn.Module, user: fx.Node, node: fx.Node) -> bool:
     if user.op == 'call_module':
         return bool(getattr(net.get_submodule(str(user.target)), 'inplace', False))
     return bool(user.kwargs.get('inplace')) or user.target in _IN_PLACE
+
+
+def extract_with_blocks(
+    net: nn.Module, nodes: Sequence[str], with_cp: bool, owner: str
+) -> fx.GraphModule:
+    """Cut a net down to what some nodes need, and checkpoint its blocks if asked to.
+
+    Args:
+        net: A net of torchvision.
+        nodes: Names of nodes of the net.
+        with_cp: Whether blocks recompute their activations in backward.
+        owner: Name of the backbone, for messages.
+
+    Raises:
+        ValueError: If there are no blocks to checkpoint, or a node lies inside one.
+    """
+    if not with_cp:
+        return extract(net, nodes)
+    types = {type(module) for module in net.modules()}
+    kinds = tuple(t for t in types if t.__name__ in _BLOCKS)
+    try:
+        body = extract(net, nodes, kinds)
+    except KeyError as error:
+        raise ValueError(
+            f'{owner}: return_nodes: {error} lies inside a block, which with_cp=True '
+            'recomputes as a whole: write with_cp=False or the name of the block'
+        ) from error
+    called = [str(node.target) for node in body.graph.nodes if node.op == 'call_module']
+    blocks = [
+        block for name in called if isinstance(block := body.get_submodule(name), kinds)
+    ]
+    if not blocks:
+        raise ValueError(f'{owner} has no blocks to recompute: leave with_cp out')
+    checkpoint_blocks(blocks)
+    return body

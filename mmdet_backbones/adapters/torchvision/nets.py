@@ -1,23 +1,25 @@
-"""torchvision's classification nets: how to build one, its blocks and its weights."""
+"""torchvision's classification nets: built, changed, and freed of their image size."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from difflib import get_close_matches
 from typing import Any
 
+import torch
 import torchvision
-from torch import fx, nn
+from torch import Tensor, nn
+from torch.nn import functional
 from torchvision import models
+from torchvision.models.maxvit import PartitionAttentionLayer
+from torchvision.models.vision_transformer import VisionTransformer
 from torchvision.ops import StochasticDepth
 
-from ...backbones.checkpointing import checkpoint_blocks
 from ...backbones.frozen_norm import FrozenBN
 from ...levels import Preprocess
 from ...shapes.build import on_default_device
-from ..inputs import set_in_channels
-from .graph import extract
-from .sizes import free_size
+from ...shapes.structure import replace_part
+from ..inputs import pad_to_multiple, set_in_channels
 
 # Without the classifiers in the middle of these nets, which no feature map needs, and
 # without their change of the image's mean and standard deviation: `preprocess` says
@@ -25,33 +27,6 @@ from .sizes import free_size
 _INCEPTION = ('googlenet', 'inception_v3')
 _INCEPTION_ARGUMENTS = dict(aux_logits=False, transform_input=False, init_weights=False)
 _HALF = Preprocess((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
-
-# Classes whose activations are recomputed as a whole, by the names torchvision gives
-# them. AlexNet and VGG have none.
-_BLOCKS = frozenset(
-    {
-        'BasicBlock',
-        'Bottleneck',
-        'CNBlock',
-        'EncoderBlock',
-        'Fire',
-        'FusedMBConv',
-        'Inception',
-        'InceptionA',
-        'InceptionB',
-        'InceptionC',
-        'InceptionD',
-        'InceptionE',
-        'InvertedResidual',
-        'MaxVitLayer',
-        'MBConv',
-        'ResBottleneckBlock',
-        'SwinTransformerBlock',
-        'SwinTransformerBlockV2',
-        '_DenseLayer',
-        '_InvertedResidual',
-    }
-)
 
 
 def list_models() -> list[str]:
@@ -145,46 +120,10 @@ def _set_norm_layer(net: nn.Module, norm_layer: str, owner: str) -> None:
     if not layers:
         raise ValueError(f'{owner} has no batch normalisation: leave norm_layer out')
     for name, layer in layers:
-        parent, _, leaf = name.rpartition('.')
         # Under the same device as the layer, so that a net on meta stays there.
         with layer.running_mean.device:  # type: ignore[union-attr]
             frozen = FrozenBN(layer.num_features, layer.eps)
-        setattr(net.get_submodule(parent), leaf, frozen)
-
-
-def extract_with_blocks(
-    net: nn.Module, nodes: Sequence[str], with_cp: bool, owner: str
-) -> fx.GraphModule:
-    """Cut a net down to what some nodes need, and checkpoint its blocks if asked to.
-
-    Args:
-        net: From :func:`build`.
-        nodes: Names of nodes of the net.
-        with_cp: Whether blocks recompute their activations in backward.
-        owner: Name of the backbone, for messages.
-
-    Raises:
-        ValueError: If there are no blocks to checkpoint, or a node lies inside one.
-    """
-    if not with_cp:
-        return extract(net, nodes)
-    types = {type(module) for module in net.modules()}
-    kinds = tuple(t for t in types if t.__name__ in _BLOCKS)
-    try:
-        body = extract(net, nodes, kinds)
-    except KeyError as error:
-        raise ValueError(
-            f'{owner}: return_nodes: {error} lies inside a block, which with_cp=True '
-            'recomputes as a whole: write with_cp=False or the name of the block'
-        ) from error
-    called = [str(node.target) for node in body.graph.nodes if node.op == 'call_module']
-    blocks = [
-        block for name in called if isinstance(block := body.get_submodule(name), kinds)
-    ]
-    if not blocks:
-        raise ValueError(f'{owner} has no blocks to recompute: leave with_cp out')
-    checkpoint_blocks(blocks)
-    return body
+        replace_part(net, name, frozen)
 
 
 def preprocess(model_name: str) -> Preprocess:
@@ -202,3 +141,94 @@ def preprocess(model_name: str) -> Preprocess:
         for values in (transforms.mean, transforms.std)
     )
     return Preprocess(mean, std)
+
+
+def free_size(net: nn.Module) -> None:
+    """Make a net take images of any size.
+
+    Parameters and their names stay, and so do the numbers at the size the class was
+    built for.
+
+    Args:
+        net: A net of torchvision, changed in place if it is a ViT or a MaxViT.
+    """
+    for module in net.modules():
+        if type(module) in _FREED:
+            module.__class__ = _FREED[type(module)]
+
+
+class AnySizeVisionTransformer(VisionTransformer):
+    """torchvision's ViT for images of any size.
+
+    Images are padded with zeros at the right and the bottom to whole patches, and the
+    position embedding is interpolated to their grid (bicubic).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, classes), like the class it stands for."""
+        encoder: Any = self.encoder
+        grid = self.conv_proj(_whole_patches(x, self.patch_size))
+        tokens = _to_tokens(grid, self.class_token, encoder.pos_embedding)
+        tokens = encoder.ln(encoder.layers(encoder.dropout(tokens)))
+        return self.heads(tokens[:, 0])
+
+
+@torch.fx.wrap
+def _whole_patches(x: Tensor, patch_size: int) -> Tensor:
+    return pad_to_multiple(x, patch_size)
+
+
+@torch.fx.wrap
+def _to_tokens(grid: Tensor, class_token: Tensor, position: Tensor) -> Tensor:
+    """Turn (N, C, H, W) into (N, 1 + H * W, C), the class token first."""
+    patches = grid.flatten(2).permute(0, 2, 1)
+    tokens = torch.cat([class_token.expand(len(patches), -1, -1), patches], dim=1)
+    return tokens + _fit_position(position, grid.shape[2], grid.shape[3])
+
+
+def _fit_position(position: Tensor, height: int, width: int) -> Tensor:
+    side = math.isqrt(position.shape[1] - 1)
+    if (side, side) == (height, width):
+        return position
+    square = position[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    fitted = functional.interpolate(square, size=(height, width), mode='bicubic')
+    return torch.cat([position[:, :1], fitted.flatten(2).permute(0, 2, 1)], dim=1)
+
+
+def tokens_to_map(tokens: Tensor, height: int, width: int) -> Tensor:
+    """Drop the class token of (N, 1 + H * W, C), lay the rest out as (N, C, H, W)."""
+    return tokens[:, 1:].permute(0, 2, 1).unflatten(2, (height, width))
+
+
+class AnySizePartitionAttention(PartitionAttentionLayer):
+    """MaxViT's attention for maps of any size.
+
+    Maps are padded with zeros to whole windows and cut back afterwards, as Swin does.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape."""
+        side = self.p if self.partition_type == 'window' else self.g
+        padded = pad_to_multiple(x, side)
+        batch, channels, height, width = padded.shape
+        rows, columns = height // side, width // side
+        if self.partition_type == 'window':
+            split, order = (rows, side, columns, side), (0, 2, 4, 3, 5, 1)
+            back = (0, 5, 1, 3, 2, 4)
+        else:
+            # Tokens of one group lie a whole row or column of windows apart.
+            split, order = (side, rows, side, columns), (0, 3, 5, 2, 4, 1)
+            back = (0, 5, 3, 1, 4, 2)
+        groups = padded.reshape(batch, channels, *split).permute(order)
+        tokens = groups.reshape(batch, rows * columns, side * side, channels)
+        tokens = tokens + self.stochastic_dropout(self.attn_layer(tokens))
+        tokens = tokens + self.stochastic_dropout(self.mlp_layer(tokens))
+        tokens = tokens.reshape(groups.shape).permute(back)
+        whole = tokens.reshape(batch, channels, height, width)
+        return whole[..., : x.shape[2], : x.shape[3]]
+
+
+_FREED: dict[type[nn.Module], type[nn.Module]] = {
+    VisionTransformer: AnySizeVisionTransformer,
+    PartitionAttentionLayer: AnySizePartitionAttention,
+}

@@ -1,4 +1,4 @@
-"""A net of another library that becomes a backbone without a prefix in its names."""
+"""A net of another library as a backbone, without a prefix in its names."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ..backbones.contract import Backbone
 from ..levels import Level, check_frozen_stages
-from ..shapes.structure import part_of
+from ..shapes.structure import kept_stages, part_of
 from .inputs import pad_to_multiple
-from .outline import SizeRule
+from .structure import SizeRule
 
 # What a module holds and what is called when it is saved or loaded.
 _SHARED = (
@@ -29,8 +29,8 @@ _SHARED = (
 
 
 @dataclass(frozen=True)
-class Adoptee:
-    """A net that is ready to be adopted.
+class AdaptedNet:
+    """A net that is ready to be a backbone.
 
     Attributes:
         net: Its ``forward`` maps (N, C, H, W) to a sequence of maps.
@@ -50,7 +50,7 @@ class Adoptee:
     owner: str
 
 
-class AdoptedBackbone(Backbone):
+class AdaptedBackbone(Backbone):
     """Backbone whose parameters are those of a net of another library.
 
     The net is no submodule. Its parameters, buffers and children stand in this module
@@ -59,7 +59,7 @@ class AdoptedBackbone(Backbone):
     The net's ``forward`` is called, its ``train`` never is.
 
     Args:
-        adoptee: The net and what is known about it.
+        adapted: The net and what is known about it.
         frozen_stages: See :class:`Backbone`.
         norm_eval: See :class:`Backbone`.
         init_cfg: See :class:`Backbone`.
@@ -69,24 +69,21 @@ class AdoptedBackbone(Backbone):
 
     def __init__(
         self,
-        adoptee: Adoptee,
+        adapted: AdaptedNet,
         frozen_stages: int = -1,
         norm_eval: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        check_frozen_stages(frozen_stages, len(adoptee.stages) - 1, adoptee.owner)
-        super().__init__(adoptee.levels, frozen_stages, norm_eval, init_cfg)
-        self._adopt(adoptee.net)
-        self._picks = adoptee.picks
-        self._sizes = adoptee.sizes
-        self._owner = adoptee.owner
-        self._stages = tuple(
-            tuple(name for name in stage if _has(adoptee.net, name))
-            for stage in adoptee.stages
-        )
+        check_frozen_stages(frozen_stages, len(adapted.stages) - 1, adapted.owner)
+        super().__init__(adapted.levels, frozen_stages, norm_eval, init_cfg)
+        self._share(adapted.net)
+        self._picks = adapted.picks
+        self._sizes = adapted.sizes
+        self._owner = adapted.owner
+        self._stages = kept_stages(adapted.net, adapted.stages)
         self.freeze()
 
-    def _adopt(self, net: nn.Module) -> None:
+    def _share(self, net: nn.Module) -> None:
         for name in _SHARED:
             setattr(self, name, getattr(net, name))
         # Written into checkpoints, for the net's own conversion of old ones.
@@ -113,12 +110,7 @@ class AdoptedBackbone(Backbone):
             ValueError: If the net takes images of one size and ``x`` has another.
         """
         height, width = x.shape[-2:]
-        fixed = self._sizes.fixed
-        if fixed is not None and (height, width) != fixed:
-            raise ValueError(
-                f'{self._owner} takes images of {fixed} only, got {(height, width)}: '
-                f'resize and pad every image to {fixed}'
-            )
+        self._sizes.check(x, self._owner)
         outputs = self._net.forward(pad_to_multiple(x, self._sizes.multiple))
         return tuple(
             outputs[pick][
@@ -131,7 +123,7 @@ class AdoptedBackbone(Backbone):
         """Parts of one stage, 0 is the stem; none for a dropped stage."""
         return [part_of(self._net, name) for name in self._stages[stage]]
 
-    def train(self, mode: bool = True) -> AdoptedBackbone:
+    def train(self, mode: bool = True) -> AdaptedBackbone:
         """Switch the mode; frozen stages and ``norm_eval`` layers stay in eval."""
         super().train(mode)
         self._net.training = mode
@@ -167,10 +159,3 @@ class AdoptedBackbone(Backbone):
         net.init_weights()
         if record is not None:
             del net._params_init_info
-
-
-def _has(net: nn.Module, name: str) -> bool:
-    try:
-        return part_of(net, name) is not None
-    except AttributeError:
-        return False

@@ -5,19 +5,18 @@ Found by building the net on the meta device and running it there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache, partial
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ...levels import PROBE_SIZE, Level
+from ...levels import PROBE_SIZE
 from ...shapes.repeated import repeated_shapes
-from ...shapes.structure import Anatomy, find_structure
-from ..outline import RefusedError, SizeRule, last_line
+from ...shapes.structure import Structure, find_structure
+from ..structure import RefusedError, SizeRule, WholeStructure, fit_padding, one_line
 from .nets import Spec, build, maps_of
 from .trim import pass_on
 
@@ -25,31 +24,10 @@ from .trim import pass_on
 _MULTIPLES = (1, 16, 32, 7, 14, 64)
 _USUAL_SIZE = (224, 224)
 _MOST_LEVELS = 8
-_Result = TypeVar('_Result')
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What a net has to offer as a backbone.
-
-    Attributes:
-        levels: All of its levels of whole strides, shallow to deep.
-        stages: Names of modules and bare parameters by stage, see
-            :func:`~mmdet_backbones.shapes.structure.find_structure`.
-        sizes: Which images it takes.
-        count: Number of its levels, those of no whole stride included.
-        unused: Names of parts that none of its levels depends on.
-    """
-
-    levels: tuple[Level, ...]
-    stages: tuple[tuple[str, ...], ...]
-    sizes: SizeRule
-    count: int
-    unused: tuple[str, ...]
 
 
 @lru_cache(maxsize=64)
-def survey(spec: Spec) -> Survey:
+def structure_of(spec: Spec) -> WholeStructure:
     """Find levels, stages and image sizes of a net.
 
     Raises:
@@ -60,20 +38,18 @@ def survey(spec: Spec) -> Survey:
     with torch.device('meta'):
         net, count = _with_all_levels(spec)
         net = trainable(net)
-        sizes, anatomy = _fit(spec, net, count)
-        unused = anatomy.unused
-        if unused:
+        sizes, found = _fit(spec, net, count)
+        stages = found.stages
+        if found.unused:
             # Parts that no level at all depends on would blur the stages.
-            pass_on(net, unused)
+            pass_on(net, found.unused)
             stages = examine(spec, net, range(count), sizes).stages
-        else:
-            stages = anatomy.stages
-    if not anatomy.levels:
+    if not found.levels:
         raise RefusedError(
             f'{spec.owner} cannot be a backbone: none of its maps has the size of the '
             'image over a whole stride'
         )
-    return Survey(anatomy.levels, stages, sizes, count, unused)
+    return WholeStructure(found.levels, stages, found.unused, sizes, count)
 
 
 def picks_of(spec: Spec, indices: Sequence[int]) -> tuple[int, ...]:
@@ -90,8 +66,8 @@ def trainable(net: nn.Module) -> nn.Module:
 
 def examine(
     spec: Spec, net: nn.Module, indices: Sequence[int], sizes: SizeRule
-) -> Anatomy:
-    """Dissect a net on the meta device.
+) -> Structure:
+    """Find the structure of a net on the meta device.
 
     Args:
         spec: What ``net`` was built from.
@@ -100,7 +76,7 @@ def examine(
         sizes: Which images it takes.
 
     Returns:
-        The anatomy; of the levels those of whole strides.
+        Its structure; of the levels those of whole strides.
     """
     picks = picks_of(spec, indices)
 
@@ -113,7 +89,7 @@ def examine(
         forward,
         indices=indices,
         in_channels=spec.in_channels,
-        size=sizes.fixed or _padded(PROBE_SIZE, sizes.multiple),
+        size=sizes.padded(PROBE_SIZE),
         skip_unaligned=True,
     )
 
@@ -123,7 +99,7 @@ def _with_all_levels(spec: Spec) -> tuple[nn.Module, int]:
     if spec.index_argument is None:
         # All outputs are always there.
         net = build(spec, None)
-        return net, len(_probe_somehow(spec, net))
+        return net, len(_outputs(spec, net))
     try:
         count = max(_indices_by_default(spec)) + 1
         return build(spec, range(count)), count
@@ -150,17 +126,20 @@ def _search(spec: Spec) -> tuple[nn.Module, int] | None:
     for count in range(_MOST_LEVELS, 0, -1):
         with suppress(Exception):
             net = build(spec, range(count))
-            if len(_probe_somehow(spec, net)) == count:
+            if len(_outputs(spec, net)) == count:
                 return net, count
     return None
 
 
-def _probe_somehow(spec: Spec, net: nn.Module) -> list[Tensor]:
-    outputs = _attempt(partial(_probe, spec, net, PROBE_SIZE))
-    if outputs is not None:
-        return outputs
-    with _refusing(spec):
-        return _probe(spec, net, _own_size(spec))
+def _outputs(spec: Spec, net: nn.Module) -> list[Tensor]:
+    """Run a net on an image of a size that it takes."""
+    try:
+        return _probe(spec, net, PROBE_SIZE)
+    except RefusedError:
+        raise
+    except Exception:  # whatever a net raises for a size that it does not take
+        with _refusing(spec):
+            return _probe(spec, net, _own_size(spec))
 
 
 @contextmanager
@@ -173,7 +152,7 @@ def _refusing(spec: Spec) -> Iterator[None]:
     except Exception as error:
         raise RefusedError(
             f'{spec.owner} cannot be a backbone: it fails on images of {PROBE_SIZE} '
-            f'and of {_own_size(spec)}: {last_line(error)}'
+            f'and of {_own_size(spec)}: {one_line(error)}'
         ) from error
 
 
@@ -189,47 +168,12 @@ def _probe(spec: Spec, net: nn.Module, size: tuple[int, int]) -> list[Tensor]:
         return maps_of(spec, net(torch.zeros(2, spec.in_channels, *size)))
 
 
-def _padded(size: tuple[int, int], multiple: int) -> tuple[int, int]:
-    return size[0] + -size[0] % multiple, size[1] + -size[1] % multiple
-
-
-def _fit(spec: Spec, net: nn.Module, count: int) -> tuple[SizeRule, Anatomy]:
-    """Find the padding under which most maps have the size ceil(image / stride)."""
-    by_size: dict[tuple[int, int], Anatomy | None] = {}
-    best: tuple[SizeRule, Anatomy] | None = None
-    for multiple in _MULTIPLES:
-        rule, size = SizeRule(multiple), _padded(PROBE_SIZE, multiple)
-        if size not in by_size:
-            by_size[size] = _attempt(partial(examine, spec, net, range(count), rule))
-        anatomy = by_size[size]
-        # Odd if nothing is padded, and of several multiples along both sides.
-        odd = (size[0] + multiple, size[1] + 2 * multiple + (multiple == 1))
-        outputs = _attempt(partial(_probe, spec, net, odd))
-        if anatomy is None or outputs is None:
-            continue
-        aligned = tuple(
-            level
-            for level in anatomy.levels
-            if outputs[level.index].shape[2:]
-            == tuple(-(-side // level.stride) for side in odd)
-        )
-        if best is None or len(aligned) > len(best[1].levels):
-            best = rule, replace(anatomy, levels=aligned)
-        if len(aligned) == count:
-            break
-    return best if best is not None else _fit_one_size(spec, net, count)
-
-
-def _fit_one_size(spec: Spec, net: nn.Module, count: int) -> tuple[SizeRule, Anatomy]:
-    rule = SizeRule(fixed=_own_size(spec))
+def _fit(spec: Spec, net: nn.Module, count: int) -> tuple[SizeRule, Structure]:
+    """Find which images a net takes, and its structure for them."""
+    padding = fit_padding(partial(_probe, spec, net), _MULTIPLES)
+    if padding is not None:
+        sizes, levels = padding
+        return sizes, replace(examine(spec, net, range(count), sizes), levels=levels)
+    sizes = SizeRule(fixed=_own_size(spec))
     with _refusing(spec):
-        return rule, examine(spec, net, range(count), rule)
-
-
-def _attempt(run: Callable[[], _Result]) -> _Result | None:
-    try:
-        return run()
-    except RefusedError:
-        raise
-    except Exception:  # whatever a net raises for a size that it does not take
-        return None
+        return sizes, examine(spec, net, range(count), sizes)

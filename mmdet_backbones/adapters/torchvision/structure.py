@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
-from ...levels import Level, select_levels
+from ...levels import Level, map_size, select_levels
 from ...shapes.build import on_meta
 from ...shapes.repeated import repeated_shapes
+from ...shapes.structure import find_structure
 from ...weights.names.libraries import HEADS
 from ..inputs import fit_map, pad_to_multiple
-from .graph import FeatureMap, Survey, extract, survey
+from .graph import FeatureMap, Nodes, extract, find_nodes
 from .nets import build
 
 # No multiple of any stride, nor of twice the multiple it is padded to, so that it
@@ -33,21 +34,21 @@ class Feature(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Outline:
+class FeatureStructure:
     """What a net has to offer.
 
     Attributes:
         features: One per level, shallow to deep.
         stages: Names of modules and bare parameters by stage; 0 is the stem. A stage
             is what a level adds to those before it, if it adds any.
-        survey: All nodes.
+        nodes: All nodes.
         multiple: Images are padded to multiples of it; 1 if the net itself rounds the
             sizes of its maps up.
     """
 
     features: tuple[Feature, ...]
     stages: tuple[tuple[str, ...], ...]
-    survey: Survey
+    nodes: Nodes
     multiple: int
 
 
@@ -60,7 +61,7 @@ def levels_of(features: Iterable[Feature]) -> tuple[Level, ...]:
 
 
 @lru_cache(maxsize=16)
-def outline(model_name: str) -> Outline:
+def structure_of(model_name: str) -> FeatureStructure:
     """Find levels and stages of a net on the meta device.
 
     There is one level per stride: the deepest map that has it, of those that the
@@ -71,7 +72,7 @@ def outline(model_name: str) -> Outline:
     """
     # In eval mode, which is faster on meta.
     net = on_meta(lambda: build(model_name)).eval()
-    nodes = survey(net)
+    nodes = find_nodes(net)
     features = [
         Feature(node, found)
         for node in _level_nodes(net, nodes)
@@ -79,12 +80,12 @@ def outline(model_name: str) -> Outline:
     ]
     body = extract(net, [feature.node for feature in features])
     multiple = _multiple(body, features)
-    anatomy = find_structure(body, lambda x: feature_maps(body, features, x, multiple))
-    stages = tuple(stage for stage in anatomy.stages if stage)
-    return Outline(tuple(features), stages, nodes, multiple)
+    whole = find_structure(body, lambda x: feature_maps(body, features, x, multiple))
+    stages = tuple(stage for stage in whole.stages if stage)
+    return FeatureStructure(tuple(features), stages, nodes, multiple)
 
 
-def _level_nodes(net: nn.Module, nodes: Survey) -> list[str]:
+def _level_nodes(net: nn.Module, nodes: Nodes) -> list[str]:
     if isinstance(net, VisionTransformer):
         encoder: Any = net.encoder
         return [f'encoder.layers.{name}' for name, _ in encoder.layers.named_children()]
@@ -120,13 +121,9 @@ def _rounds_up(body: nn.Module, features: Sequence[Feature], multiple: int) -> b
         outputs = body(image)
     return all(
         feature.map.to_nchw(output, image).shape[2:]
-        == _size_at(image, feature.map.stride)
+        == map_size(image.shape[2:], feature.map.stride)
         for feature, output in zip(features, outputs, strict=True)
     )
-
-
-def _size_at(image: Tensor, stride: int) -> torch.Size:
-    return torch.Size(-(-side // stride) for side in image.shape[2:])
 
 
 def feature_maps(
@@ -146,7 +143,8 @@ def feature_maps(
     padded = pad_to_multiple(image, multiple)
     return tuple(
         fit_map(
-            feature.map.to_nchw(output, padded), _size_at(image, feature.map.stride)
+            feature.map.to_nchw(output, padded),
+            map_size(image.shape[2:], feature.map.stride),
         )
         for feature, output in zip(features, body(padded), strict=True)
     )
@@ -177,7 +175,7 @@ def choose(
         ValueError: If a choice cannot be served, or nodes come with another choice.
     """
     if return_nodes is None:
-        features = outline(model_name).features
+        features = structure_of(model_name).features
         available = levels_of(features)
         levels = select_levels(available, out_indices, out_strides, owner=owner)
         return levels, tuple(features[level.index] for level in levels)
@@ -199,7 +197,7 @@ def _choose_nodes(
             f'{owner}: return_nodes must be a list of node names or a dict with node '
             f'names as keys, got {return_nodes!r}'
         )
-    nodes = outline(model_name).survey
+    nodes = structure_of(model_name).nodes
     problems = [problem for name in return_nodes if (problem := _problem(nodes, name))]
     if not return_nodes:
         problems.append('at least one node is needed')
@@ -210,13 +208,13 @@ def _choose_nodes(
     return tuple(Feature(name, _map_of(nodes, name)) for name in return_nodes)
 
 
-def _map_of(nodes: Survey, name: str) -> FeatureMap:
+def _map_of(nodes: Nodes, name: str) -> FeatureMap:
     found = nodes.map_of(name)
     assert found is not None
     return found
 
 
-def _problem(nodes: Survey, name: str) -> str | None:
+def _problem(nodes: Nodes, name: str) -> str | None:
     """Tell why a node cannot be returned."""
     if nodes.map_of(name) is not None:
         return None
@@ -232,7 +230,7 @@ def _problem(nodes: Survey, name: str) -> str | None:
     return f"there is no node '{name}'{hint}"
 
 
-def _order_problems(nodes: Survey, names: list[str]) -> list[str]:
+def _order_problems(nodes: Nodes, names: list[str]) -> list[str]:
     right = sorted(set(names), key=nodes.position)
     if names == right:
         return []
@@ -249,7 +247,7 @@ def size_arguments(
     """
     if image_size is None:
         return {}
-    first = outline(model_name).features[0].map
+    first = structure_of(model_name).features[0].map
     if first.layout != 'tokens':
         raise ValueError(
             f'{owner} has no position embedding made for one image size: leave '
