@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 
 from ..detector_config.detector import DetectorConfig
 from ..detector_config.weights import pretrained_of
+from ..engine.launch import require_model
 from ..errors import UserError, explain
 from .arguments import check_arguments
 from .findings import Finding, describe, errors_of, in_order
@@ -137,6 +138,7 @@ def require_sound(config: Config, num_gpus: int = 1) -> None:
     Raises:
         UserError: Lists every finding, if one of them forbids training.
     """
+    require_model(config)
     findings = check_config(config, num_gpus=num_gpus)
     if errors_of(findings):
         raise UserError(
