@@ -172,6 +172,8 @@ class ResidualNet(Backbone):
     ) -> None:
         owner, count = type(self).__name__, len(stage_blocks)
         usual_strides = (1, *(2,) * (count - 1))
+        strides = usual_strides if strides is None else strides
+        dilations = (1,) * count if dilations is None else dilations
         stem_channels = base_channels if stem_channels is None else stem_channels
         norm_cfg = dict(type='BN') if norm_cfg is None else norm_cfg
         refuse(
@@ -196,8 +198,8 @@ class ResidualNet(Backbone):
                 blocks=blocks,
                 width=base_width * groups * 2**i,
                 channels=base_channels * expansion * 2**i,
-                stride=usual_strides[i] if strides is None else strides[i],
-                dilation=1 if dilations is None else dilations[i],
+                stride=strides[i],
+                dilation=dilations[i],
                 groups=groups,
                 avg_down=avg_down,
                 conv_cfg=conv_cfg,
