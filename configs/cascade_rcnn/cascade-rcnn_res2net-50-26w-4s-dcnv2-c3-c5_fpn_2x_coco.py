@@ -15,6 +15,5 @@ param_scheduler = [
         end=24,
         by_epoch=True,
         milestones=[16, 22],
-        gamma=0.1,
-    ),
+        gamma=0.1),
 ]

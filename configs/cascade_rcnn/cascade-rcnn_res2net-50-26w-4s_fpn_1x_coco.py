@@ -8,8 +8,9 @@ custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 
 model = dict(
     data_preprocessor=dict(
-        mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
-    ),
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True),
     backbone=dict(
         _delete_=True,
         type='mmdet_backbones.Res2Net',
@@ -18,9 +19,7 @@ model = dict(
         base_width=26,
         out_strides=(4, 8, 16, 32),
         frozen_stages=1,
-        init_cfg=dict(type='Pretrained', checkpoint='timm://res2net50_26w_4s'),
-    ),
-    neck=dict(in_channels=[256, 512, 1024, 2048]),
-)
+        init_cfg=dict(type='Pretrained', checkpoint='timm://res2net50_26w_4s')),
+    neck=dict(in_channels=[256, 512, 1024, 2048]))
 
 auto_scale_lr = dict(enable=True)

@@ -8,8 +8,9 @@ custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 
 model = dict(
     data_preprocessor=dict(
-        mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
-    ),
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True),
     backbone=dict(
         _delete_=True,
         type='mmdet_backbones.TIMMBackbone',
@@ -17,12 +18,10 @@ model = dict(
         out_strides=(4, 8, 16, 32),
         frozen_stages=1,
         norm_layer='FrozenBN',
-        init_cfg=dict(type='Pretrained', checkpoint='timm://resnet152d'),
-    ),
+        init_cfg=dict(type='Pretrained', checkpoint='timm://resnet152d')),
     neck=dict(in_channels=[256, 512, 1024, 2048], num_outs=5),
     num_feature_levels=5,
     encoder=dict(layer_cfg=dict(self_attn_cfg=dict(num_levels=5))),
-    decoder=dict(layer_cfg=dict(cross_attn_cfg=dict(num_levels=5))),
-)
+    decoder=dict(layer_cfg=dict(cross_attn_cfg=dict(num_levels=5))))
 
 auto_scale_lr = dict(enable=True, rule='sqrt')

@@ -8,8 +8,9 @@ custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 
 model = dict(
     data_preprocessor=dict(
-        mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
-    ),
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True),
     backbone=dict(
         _delete_=True,
         type='mmdet_backbones.TorchvisionBackbone',
@@ -17,17 +18,16 @@ model = dict(
         out_strides=(4, 8, 16, 32),
         frozen_stages=1,
         norm_eval=True,
-        init_cfg=dict(type='Pretrained', checkpoint='torchvision://mobilenet_v3_large'),
-    ),
-    neck=dict(in_channels=[24, 40, 112, 960]),
-)
+        init_cfg=dict(
+            type='Pretrained', checkpoint='torchvision://mobilenet_v3_large')),
+    neck=dict(in_channels=[24, 40, 112, 960]))
 
 # For the batch of 16 images that the base's 8 GPUs x 2 make.
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=2e-4, weight_decay=0.05),
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0),
-    clip_grad=dict(max_norm=10.0, norm_type=2),
-)
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0),
+    clip_grad=dict(max_norm=10.0, norm_type=2))
 auto_scale_lr = dict(enable=True, rule='sqrt')

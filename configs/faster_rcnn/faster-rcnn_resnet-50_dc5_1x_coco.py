@@ -8,8 +8,9 @@ custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 
 model = dict(
     data_preprocessor=dict(
-        mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
-    ),
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True),
     backbone=dict(
         _delete_=True,
         type='mmdet_backbones.ResNet',
@@ -19,10 +20,8 @@ model = dict(
         out_indices=(3,),
         frozen_stages=1,
         norm_cfg=dict(type='BN', requires_grad=False),
-        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
-    ),
+        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50')),
     # 2048 channels at stride 16, as in the base.
-    rpn_head=dict(in_channels=2048),
-)
+    rpn_head=dict(in_channels=2048))
 
 auto_scale_lr = dict(enable=True)

@@ -10,8 +10,9 @@ custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 
 model = dict(
     data_preprocessor=dict(
-        mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
-    ),
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True),
     backbone=dict(
         _delete_=True,
         type='mmdet_backbones.ResNet',
@@ -19,8 +20,7 @@ model = dict(
         out_strides=(4, 8, 16, 32),
         freeze_at=2,
         norm_cfg=dict(type='mmdet_backbones.FrozenBN'),
-        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
-    ),
+        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50')),
     neck=dict(type='mmdet_backbones.FPN', fuse_type='avg'),
     rpn_head=dict(
         anchor_generator=dict(
@@ -28,9 +28,6 @@ model = dict(
             type='mmdet_backbones.SizedAnchorGenerator',
             sizes=[[32], [64], [128], [256], [512]],
             aspect_ratios=[[0.5, 1.0, 2.0]],
-            strides=[4, 8, 16, 32, 64],
-        )
-    ),
-)
+            strides=[4, 8, 16, 32, 64])))
 
 auto_scale_lr = dict(enable=True)

@@ -8,8 +8,9 @@ custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 
 model = dict(
     data_preprocessor=dict(
-        mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
-    ),
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True),
     backbone=dict(
         _delete_=True,
         type='mmdet_backbones.TorchvisionBackbone',
@@ -18,12 +19,10 @@ model = dict(
         return_nodes=['features.42'],
         frozen_stages=2,
         norm_eval=True,
-        init_cfg=dict(type='Pretrained', checkpoint='torchvision://vgg16_bn'),
-    ),
+        init_cfg=dict(type='Pretrained', checkpoint='torchvision://vgg16_bn')),
     rpn_head=dict(in_channels=512, feat_channels=512),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=512), bbox_head=dict(in_channels=512)
-    ),
-)
+        bbox_roi_extractor=dict(out_channels=512),
+        bbox_head=dict(in_channels=512)))
 
 auto_scale_lr = dict(enable=True)

@@ -9,8 +9,9 @@ custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 
 model = dict(
     data_preprocessor=dict(
-        mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
-    ),
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True),
     backbone=dict(
         _delete_=True,
         type='mmdet_backbones.TIMMBackbone',
@@ -19,16 +20,13 @@ model = dict(
         drop_path_rate=0.1,
         # Attention over 4200 patches in each of 12 blocks.
         with_cp=True,
-        init_cfg=dict(type='Pretrained', checkpoint='timm://vit_base_patch16_224.mae'),
-    ),
+        init_cfg=dict(type='Pretrained', checkpoint='timm://vit_base_patch16_224.mae')),
     neck=dict(
         _delete_=True,
         type='mmdet_backbones.SimpleFeaturePyramid',
         in_channels=768,
         out_channels=256,
-        num_outs=5,
-    ),
-)
+        num_outs=5))
 
 # For the batch of 16 images that the base's 8 GPUs x 2 make.
 optim_wrapper = dict(
@@ -37,10 +35,11 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=5e-5, weight_decay=0.1),
     constructor='mmdet_backbones.LayerDecayConstructor',
     paramwise_cfg=dict(
-        decay_rate=0.7, norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0
-    ),
-    clip_grad=dict(max_norm=1.0, norm_type=2),
-)
+        decay_rate=0.7,
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        flat_decay_mult=0.0),
+    clip_grad=dict(max_norm=1.0, norm_type=2))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000),
     dict(
@@ -49,7 +48,6 @@ param_scheduler = [
         end=12,
         by_epoch=True,
         milestones=[8, 11],
-        gamma=0.1,
-    ),
+        gamma=0.1),
 ]
 auto_scale_lr = dict(enable=True, rule='sqrt')

@@ -8,8 +8,9 @@ custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 checkpoint = 'https://download.openmmlab.com/mmclassification/v0/shufflenet_v2/shufflenet_v2_batch1024_imagenet_20200812-5bf4721e.pth'
 model = dict(
     data_preprocessor=dict(
-        mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
-    ),
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True),
     backbone=dict(
         _delete_=True,
         type='mmdet_backbones.ShuffleNetV2',
@@ -17,10 +18,8 @@ model = dict(
         out_strides=(8, 16, 32),
         frozen_stages=0,
         norm_eval=True,
-        init_cfg=dict(type='Pretrained', checkpoint=checkpoint),
-    ),
+        init_cfg=dict(type='Pretrained', checkpoint=checkpoint)),
     # There is no level of stride 4 to leave out, as the base does.
-    neck=dict(in_channels=[116, 232, 464], start_level=0),
-)
+    neck=dict(in_channels=[116, 232, 464], start_level=0))
 
 auto_scale_lr = dict(enable=True)

@@ -16,9 +16,7 @@ model = dict(
         base_width=26,
         out_strides=(8, 16, 32),
         frozen_stages=1,
-        init_cfg=dict(type='Pretrained', checkpoint='timm://res2net50_26w_4s'),
-    ),
-    neck=dict(in_channels=[2048, 1024, 512]),
-)
+        init_cfg=dict(type='Pretrained', checkpoint='timm://res2net50_26w_4s')),
+    neck=dict(in_channels=[2048, 1024, 512]))
 
 auto_scale_lr = dict(enable=True)

@@ -13,10 +13,8 @@ model = dict(
         arch='tiny',
         out_strides=(8, 16, 32),
         drop_path_rate=0.2,
-        init_cfg=dict(type='Pretrained', checkpoint=checkpoint),
-    ),
-    neck=dict(in_channels=[768, 384, 192]),
-)
+        init_cfg=dict(type='Pretrained', checkpoint=checkpoint)),
+    neck=dict(in_channels=[768, 384, 192]))
 
 # For the batch of 64 images that the base's 8 GPUs x 8 make.
 optim_wrapper = dict(
@@ -25,8 +23,9 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-4, weight_decay=0.05),
     constructor='mmdet_backbones.LayerDecayConstructor',
     paramwise_cfg=dict(
-        decay_rate=0.95, norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0
-    ),
-    clip_grad=dict(max_norm=1.0, norm_type=2),
-)
+        decay_rate=0.95,
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        flat_decay_mult=0.0),
+    clip_grad=dict(max_norm=1.0, norm_type=2))
 auto_scale_lr = dict(enable=True, rule='sqrt')

@@ -1,6 +1,6 @@
 # YOLOX (arXiv 2107.08430) on EfficientNet-Lite0 with ImageNet weights, trained on tree
 # crowns in aerial photographs. `make demo` runs it; on two CPU cores it takes minutes.
-#   python tools/demo/prepare_demo.py
+#   python tools/prepare_demo.py
 #   python tools/train.py configs/yolox/yolox_efficientnet-lite0_trees.py
 _base_ = [
     'mmdet::_base_/default_runtime.py',
@@ -12,8 +12,9 @@ custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 model = dict(
     # What the ImageNet weights were trained with, in place of YOLOX's raw 0..255 BGR.
     data_preprocessor=dict(
-        mean=[127.0, 127.0, 127.0], std=[128.0, 128.0, 128.0], bgr_to_rgb=True
-    ),
+        mean=[127.0, 127.0, 127.0],
+        std=[128.0, 128.0, 128.0],
+        bgr_to_rgb=True),
     backbone=dict(
         type='mmdet_backbones.TIMMBackbone',
         model_name='tf_efficientnet_lite0',
@@ -22,16 +23,15 @@ model = dict(
         # True, as usual, left the deepest level the same everywhere at this rate.
         norm_eval=False,
         init_cfg=dict(
-            type='Pretrained', checkpoint='data/weights/efficientnet-lite0.pth'
-        ),
-    ),
+            type='Pretrained',
+            checkpoint='data/weights/efficientnet-lite0.pth')),
     neck=dict(in_channels=[40, 112, 320]),
     bbox_head=dict(num_classes=1),
-    test_cfg=dict(nms=dict(iou_threshold=0.5)),
-)
+    test_cfg=dict(nms=dict(iou_threshold=0.5)))
 
 max_epochs = 12
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=4)
+train_cfg = dict(
+    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=4)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
@@ -40,10 +40,8 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
-        custom_keys=dict(backbone=dict(lr_mult=0.5)),
-    ),
-    clip_grad=dict(max_norm=10.0),
-)
+        custom_keys=dict(backbone=dict(lr_mult=0.5))),
+    clip_grad=dict(max_norm=10.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=30),
     dict(
@@ -53,8 +51,7 @@ param_scheduler = [
         begin=0,
         end=max_epochs,
         T_max=max_epochs,
-        eta_min=1e-5,
-    ),
+        eta_min=1e-5),
 ]
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=5),
@@ -63,9 +60,7 @@ default_hooks = dict(
         interval=1,
         max_keep_ckpts=1,
         save_best='coco/bbox_mAP_50',
-        rule='greater',
-    ),
-)
+        rule='greater'))
 auto_scale_lr = dict(base_batch_size=4)
 custom_hooks = [
     dict(type='mmdet_backbones.ChannelsLastHook', measure=False),
@@ -75,7 +70,6 @@ custom_hooks = [
         ema_type='ExponentialMovingAverage',
         momentum=0.02,
         update_buffers=True,
-        priority=49,
-    ),
+        priority=49),
 ]
 randomness = dict(seed=0)

@@ -48,7 +48,7 @@ class _Weightless(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func in _FILLING and args[0].is_meta:
+        if func in _FILLING and args[0].is_meta and not _learns(args, kwargs):
             return args[0]
         if func in _FACTORIES and kwargs.get('device') is None:
             kwargs = {**kwargs, 'device': 'meta'}
@@ -59,6 +59,12 @@ class _Weightless(TorchFunctionMode):
             if not changed:
                 raise
             return func(*moved[0], **moved[1])
+
+
+def _learns(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether an operation is part of a graph, as those of a forward pass are."""
+    tensors = (a for a in (*args, *kwargs.values()) if isinstance(a, Tensor))
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def _all_on_meta(arguments: Any) -> tuple[Any, bool]:

@@ -13,8 +13,7 @@ model = dict(
         use_depthwise=False,
         upsample_cfg=dict(scale_factor=2, mode='nearest'),
         norm_cfg=norm_cfg,
-        act_cfg=act_cfg,
-    ),
+        act_cfg=act_cfg),
     bbox_head=dict(
         type='YOLOXHead',
         num_classes=80,
@@ -26,16 +25,21 @@ model = dict(
         norm_cfg=norm_cfg,
         act_cfg=act_cfg,
         loss_cls=dict(
-            type='CrossEntropyLoss', use_sigmoid=True, reduction='sum', loss_weight=1.0
-        ),
+            type='CrossEntropyLoss',
+            use_sigmoid=True,
+            reduction='sum',
+            loss_weight=1.0),
         loss_bbox=dict(
-            type='IoULoss', mode='square', eps=1e-16, reduction='sum', loss_weight=5.0
-        ),
+            type='IoULoss',
+            mode='square',
+            eps=1e-16,
+            reduction='sum',
+            loss_weight=5.0),
         loss_obj=dict(
-            type='CrossEntropyLoss', use_sigmoid=True, reduction='sum', loss_weight=1.0
-        ),
-        loss_l1=dict(type='L1Loss', reduction='sum', loss_weight=1.0),
-    ),
+            type='CrossEntropyLoss',
+            use_sigmoid=True,
+            reduction='sum',
+            loss_weight=1.0),
+        loss_l1=dict(type='L1Loss', reduction='sum', loss_weight=1.0)),
     train_cfg=dict(assigner=dict(type='SimOTAAssigner', center_radius=2.5)),
-    test_cfg=dict(score_thr=0.01, nms=dict(type='nms', iou_threshold=0.65)),
-)
+    test_cfg=dict(score_thr=0.01, nms=dict(type='nms', iou_threshold=0.65)))

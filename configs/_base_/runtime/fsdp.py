@@ -16,9 +16,6 @@ strategy = dict(
         # time, all other weights together.
         auto_wrap_policy=dict(
             type='mmdet_backbones.engine.sharding.wrap_classes',
-            names=('SwinBlock', 'Block', 'ConvNeXtBlock'),
-        ),
-    ),
+            names=('SwinBlock', 'Block', 'ConvNeXtBlock'))),
     # Whole checkpoints, which one process can read too.
-    state_dict_cfg='full',
-)
+    state_dict_cfg='full')

@@ -103,7 +103,9 @@ def features(
 
 def probe(net: nn.Module, in_channels: int, size: tuple[int, int]) -> list[Tensor]:
     """Run an extractor that stands on the meta device."""
-    with repeated_shapes(), torch.no_grad(), torch.device('meta'):
+    # With gradients, as some nets keep what they compute from a parameter in eval mode:
+    # without, EfficientFormer's tables would look as if nothing depended on them.
+    with repeated_shapes(), torch.device('meta'):
         return features(net, torch.zeros(2, in_channels, *size))
 
 
