@@ -1,5 +1,5 @@
 # Tree crowns in four aerial photographs (NEON sites, from the deepforest package, MIT),
-# cut into tiles of about 400 px by tools/prepare_demo.py and split by photograph.
+# cut into tiles of about 400 px by tools/demo/prepare_demo.py and split by photograph.
 # Crowns are 27 to 41 px wide, so the pictures are enlarged.
 dataset_type = 'CocoDataset'
 data_root = 'data/trees/'
