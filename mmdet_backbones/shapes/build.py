@@ -34,6 +34,10 @@ _FILLING = {
     getattr(Tensor, name)
     for name in ('uniform_', 'normal_', 'erfinv_', 'mul_', 'add_', 'clamp_', 'fill_')
 }
+# The same by torch's functions that modes see; inside them modes see nothing.
+_INITIALISERS = frozenset(
+    (nn.init.uniform_, nn.init.normal_, nn.init.constant_, nn.init.kaiming_uniform_)
+)
 _Net = TypeVar('_Net', bound=nn.Module)
 
 
@@ -48,6 +52,8 @@ class _Weightless(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if func in _INITIALISERS and kwargs['tensor'].is_meta:
+            return kwargs['tensor']
         if func in _FILLING and args[0].is_meta and not _learns(args, kwargs):
             return args[0]
         if func in _FACTORIES and kwargs.get('device') is None:
