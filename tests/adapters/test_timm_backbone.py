@@ -175,6 +175,15 @@ def test_what_no_level_needs_is_not_trained(name, indices):
     assert len(trained) < len(list(whole.parameters()))
 
 
+def test_tables_that_a_net_keeps_in_eval_mode_belong_to_their_stage():
+    # timm's class keeps what it reads from them, which hid them from the last stage.
+    with torch.device('meta'):
+        net = TIMMBackbone('efficientformer_l1')
+    named = [part for s in range(len(net._stages)) for part in net.stage_modules(s)]
+    held = {id(p) for part in named for p in part.parameters()}
+    assert held == {id(p) for p in net.parameters()}
+
+
 @pytest.mark.parametrize('name', ['mobilenetv3_small_050', 'test_vit', 'resnet18'])
 def test_fewer_levels_are_the_same_maps(name):
     whole = TIMMBackbone(name)
