@@ -25,11 +25,12 @@ else
 $(error STACK must be default, onedl or compiled, got '$(STACK)')
 endif
 
-.PHONY: help demo demo-scratch test test-slow test-exhaustive test-compiled lint docs clean
+.PHONY: help demo demo-scratch test test-fast test-slow test-exhaustive test-compiled lint docs clean
 help:
 	@echo "make demo          train YOLOX with a swapped backbone on real images"
 	@echo "make demo-scratch  the same without pretrained weights, to compare"
 	@echo "make test          the tests; STACK=onedl for the second family of packages"
+	@echo "make test-fast     those that need neither a process nor long, in a minute or two"
 	@echo "make test-slow     the long tests"
 	@echo "make test-exhaustive  every net where the long tests have one of each kind"
 	@echo "make test-compiled compile mmcv and compare its operators with ours"
@@ -60,6 +61,9 @@ demo-scratch: $(ready)
 
 test: $(ready)
 	$(pytest) -n 2
+
+test-fast: $(ready)
+	$(pytest) -n 2 --fast
 
 test-slow: $(ready)
 	$(pytest) -n 2 --dist worksteal -m slow

@@ -4,6 +4,7 @@ import os
 import runpy
 import subprocess
 import sys
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,51 @@ import torch
 from mmengine.registry import DefaultScope
 
 ROOT = Path(__file__).parents[1]
+
+
+# Their tests take seconds each; what starts a process leaves fast runs by itself.
+LONG = {
+    'adapters/test_timm_backbone.py',
+    'check/test_check.py',
+    'engine/test_detectors.py',
+    'engine/test_tools.py',
+    'own_data/test_prepare_data.py',
+    'runs/test_compare_runs.py',
+    'swap/test_swap.py',
+    'swap/test_swap_data.py',
+    'weights/test_weights_diagnosis.py',
+    'weights/test_weights_dialects.py',
+    'weights/test_weights_hostile.py',
+    'weights/test_weights_sources.py',
+    'weights/test_weights_traps.py',
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        '--fast', action='store_true', help='no test that starts a process or is long'
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    name = collection_path.relative_to(ROOT / 'tests').as_posix()
+    return True if config.getoption('--fast') and name in LONG else None
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _no_process_in_fast_runs(request):
+    """Leave a test where it would start a process; nobody has to mark it."""
+    if not request.config.getoption('--fast'):
+        yield
+        return
+
+    def leave(*_, **__) -> None:
+        pytest.skip('it starts a process')
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess.Popen, '__init__', leave)
+        patch.setattr(BaseProcess, 'start', leave)
+        yield
 
 
 @pytest.fixture(autouse=True)
