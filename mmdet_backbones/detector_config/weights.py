@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..weights.loading.init_cfg import split_entries
+from ..weights.loading.init_cfg import init_cfg_of, split_entries
 
 
 class Pretrained(NamedTuple):
@@ -39,7 +39,7 @@ def pretrained_of(backbone: Mapping[str, Any]) -> Pretrained | None:
     Raises:
         TypeError: If ``init_cfg`` is no dict with a ``type``, nor a list of such.
     """
-    entries, _ = split_entries(backbone.get('init_cfg'))
+    entries, _ = split_entries(init_cfg_of(backbone))
     for entry in entries[:1]:
         return Pretrained(
             str(entry.get('checkpoint')),

@@ -15,7 +15,7 @@ from mmengine.model import BaseModule, revert_sync_batchnorm
 
 from ..detector_config.tree import walk
 from ..errors import CheckpointError, UserError, explain
-from ..weights.loading.init_cfg import drop_pretrained, split_entries
+from ..weights.loading.init_cfg import drop_pretrained, init_cfg_of, split_entries
 from ..weights.reading.reader import read_checkpoint
 from ..weights.reading.sources import locate_checkpoint
 
@@ -160,7 +160,7 @@ def _describe(checkpoint: str | None, absent: list[str], model: Mapping) -> str:
     sources = [
         str(entry.get('checkpoint'))
         for _, part in walk(model)
-        for entry in split_entries(part.get('init_cfg'))[0]
+        for entry in split_entries(init_cfg_of(part))[0]
     ]
     return f'not trained, from {_first(sources)}' if sources else 'RANDOM weights'
 

@@ -273,6 +273,13 @@ def test_the_check_of_a_config_reports_such_an_init_cfg(tmp_path, init_cfg):
     assert "write init_cfg=dict(type='Pretrained'" in finding.problem
 
 
+def test_classes_of_mmdet_that_imply_the_type():
+    part = dict(type='SwinTransformer', init_cfg=dict(checkpoint='a.pth'))
+    assert pretrained_of(part).checkpoint == 'a.pth'
+    assert [entry['checkpoint'] for entry in drop_pretrained(part)] == ['a.pth']
+    assert part['init_cfg'] is None
+
+
 def test_pretrained_weights_are_taken_out_of_a_config():
     other = dict(type='Kaiming', layer='Conv2d')
     here, far = (dict(type='Pretrained', checkpoint=c) for c in ('a.pth', 'b.pth'))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _ARGUMENTS = (
@@ -12,6 +12,23 @@ _ARGUMENTS = (
     'map_location',
     'allow_random_frozen',
 )
+
+
+# Classes of mmdet that read the checkpoint themselves, whatever the type.
+_TYPE_IS_IMPLIED = (
+    'PyramidVisionTransformer',
+    'PyramidVisionTransformerV2',
+    'SwinTransformer',
+)
+
+
+def init_cfg_of(part: Mapping[str, Any]) -> Any:
+    """Return ``init_cfg`` of a part of a config, with a type that its class implies."""
+    given = part.get('init_cfg')
+    name = str(part.get('type', '')).removeprefix('mmdet.')
+    if name in _TYPE_IS_IMPLIED and isinstance(given, dict) and 'checkpoint' in given:
+        return {'type': 'Pretrained', **given}
+    return given
 
 
 def split_entries(init_cfg: Any) -> tuple[list[dict], list[dict]]:
@@ -84,7 +101,7 @@ def drop_pretrained(
     Raises:
         TypeError: As :func:`split_entries`.
     """
-    pretrained, others = split_entries(part.get('init_cfg'))
+    pretrained, others = split_entries(init_cfg_of(part))
     dropped = [entry for entry in pretrained if not unless(entry)]
     if dropped:
         kept = [entry for entry in pretrained if entry not in dropped]
