@@ -17,13 +17,17 @@ ROOT = Path(__file__).parents[1]
 # Their tests take seconds each; what starts a process leaves fast runs by itself.
 LONG = {
     'adapters/test_timm_backbone.py',
+    'backbones/test_contract.py',
     'check/test_check.py',
+    'docs/test_docs.py',
     'engine/test_detectors.py',
     'engine/test_tools.py',
     'own_data/test_prepare_data.py',
+    'pictures/test_visualize_levels.py',
     'runs/test_compare_runs.py',
     'swap/test_swap.py',
     'swap/test_swap_data.py',
+    'swap/test_swap_recipes.py',
     'weights/test_weights_diagnosis.py',
     'weights/test_weights_dialects.py',
     'weights/test_weights_hostile.py',
