@@ -50,6 +50,7 @@ def test(args: argparse.Namespace) -> None:
     testing.dump_predictions(runner, args.out)
     testing.fuse_before_test(runner, args.fuse, args.compile)
     runner.test()
+    launch.leave_processes()
 
 
 if __name__ == '__main__':

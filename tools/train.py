@@ -69,6 +69,7 @@ def train(args: argparse.Namespace) -> None:
         from mmdet_backbones.runs.comparing import summarise
 
         runner.logger.info(summarise(Path(runner.work_dir), args.config))
+    launch.leave_processes()
 
 
 if __name__ == '__main__':

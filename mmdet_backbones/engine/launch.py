@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config, DictAction
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
@@ -211,3 +212,13 @@ def set_resume(cfg: Config, resume: str | None) -> None:
         raise UserError(f"--resume: there is no checkpoint '{resume}'")
     cfg.resume = True
     cfg.load_from = None if resume == 'auto' else resume
+
+
+def leave_processes() -> None:
+    """Leave the other processes of a run that ended well.
+
+    Threads of the group that are still there when Python ends abort the process, and a
+    finished training would be reported as a failed one.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -15,6 +15,7 @@ from conftest import ROOT
 from mmengine.config import Config
 
 from mmdet_backbones.engine import launch
+from mmdet_backbones.engine.launch import leave_processes
 from mmdet_backbones.engine.lr_scaling import tabulate_rates
 from mmdet_backbones.engine.without_gpu import require_gpu
 from mmdet_backbones.errors import UserError
@@ -297,3 +298,12 @@ def test_the_guide_has_the_rates_of_the_configs():
     text = (ROOT / 'docs' / 'several_gpus.md').read_text()
     assert RATES['table'](rates) in text
     assert text == RATES['replace'](text, RATES['table'](rates))
+
+
+def test_a_finished_run_leaves_its_group(tmp_path):
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1
+    )
+    leave_processes()
+    assert not torch.distributed.is_initialized()
+    leave_processes()  # as in a run of one process
