@@ -38,13 +38,13 @@ def test_a_package_that_mmpretrain_lacks_is_named(run_python, tmp_path):
         'from mmdet_backbones.registry import MODELS\n'
         "MODELS.build(dict(type='mmdet_backbones.ShuffleNetV2'))"
     )
-    packages = packages_without('importlib_metadata', tmp_path)
+    packages = packages_without('einops', tmp_path)
     # -S: nothing is found but by these links.
     result = run_python('-S', '-c', code, PYTHONPATH=str(packages))
     assert result.returncode == 1
     *_, problem, cure = result.stderr.splitlines()
     assert problem.startswith(
         'ImportError: Importing mmpretrain failed (ModuleNotFoundError: No module '
-        "named 'importlib_metadata'). The module importlib_metadata is needed by"
+        "named 'einops'). The module einops is needed by"
     )
-    assert cure == '  pip install importlib-metadata'
+    assert cure == '  pip install einops'
