@@ -77,6 +77,17 @@ def _no_default_scope_of_another_test():
     DefaultScope._instance_dict.update(before)
 
 
+@pytest.fixture(autouse=True)
+def _no_visualizer_of_another_test():
+    """Runners of one second have one name, and would write to a folder that is gone."""
+    yield
+    if 'mmengine.visualization' in sys.modules:
+        classes = [sys.modules['mmengine.visualization'].Visualizer]
+        for cls in classes:
+            classes += cls.__subclasses__()
+            cls._instance_dict.clear()
+
+
 @pytest.fixture
 def run_python():
     """Run code or a tool in a fresh process, from the clone's root."""

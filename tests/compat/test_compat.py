@@ -4,6 +4,7 @@ import importlib.util
 import json
 import pickle
 
+import mmengine.runner.checkpoint  # noqa: F401  (its import allows what a Runner saves)
 import numpy as np
 import pytest
 import torch
