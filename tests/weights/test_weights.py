@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+from mmdet.models.backbones import PyramidVisionTransformerV2 as PVTv2
 from mmengine.logging import MMLogger
 from mmengine.model import PretrainedInit
 from planted import RETINANET, load
@@ -273,8 +274,11 @@ def test_the_check_of_a_config_reports_such_an_init_cfg(tmp_path, init_cfg):
     assert "write init_cfg=dict(type='Pretrained'" in finding.problem
 
 
-def test_classes_of_mmdet_that_imply_the_type():
-    part = dict(type='SwinTransformer', init_cfg=dict(checkpoint='a.pth'))
+@pytest.mark.parametrize(
+    'kind', ['SwinTransformer', 'mmdet.PyramidVisionTransformer', PVTv2]
+)
+def test_classes_of_mmdet_that_imply_the_type(kind):
+    part = dict(type=kind, init_cfg=dict(checkpoint='a.pth'))
     assert pretrained_of(part).checkpoint == 'a.pth'
     assert [entry['checkpoint'] for entry in drop_pretrained(part)] == ['a.pth']
     assert part['init_cfg'] is None

@@ -25,7 +25,10 @@ _TYPE_IS_IMPLIED = (
 def init_cfg_of(part: Mapping[str, Any]) -> Any:
     """Return ``init_cfg`` of a part of a config, with a type that its class implies."""
     given = part.get('init_cfg')
-    name = str(part.get('type', '')).removeprefix('mmdet.')
+    kind = part.get('type', '')
+    if isinstance(kind, type):
+        kind = f'{kind.__module__.partition(".")[0]}.{kind.__name__}'
+    name = str(kind).removeprefix('mmdet.')
     if name in _TYPE_IS_IMPLIED and isinstance(given, dict) and 'checkpoint' in given:
         return {'type': 'Pretrained', **given}
     return given
