@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -35,9 +36,10 @@ def mmengine_classes() -> list[Any]:
     from mmengine.logging.history_buffer import HistoryBuffer
 
     core = np._core if hasattr(np, '_core') else np.core
-    scalars = (np.float64, np.float32, np.int64, np.int32, np.bool_)
+    scalars = (np.float64, np.float32, np.int64, np.int32, np.uint32, np.bool_)
     return [
         HistoryBuffer,
+        slice,
         (_statistics_method, 'builtins.getattr'),
         np.ndarray,
         np.dtype,
@@ -47,7 +49,15 @@ def mmengine_classes() -> list[Any]:
     ]
 
 
-def allow_mmengine_classes() -> None:
-    """Let ``torch.load`` read :func:`mmengine_classes`; older torch needs nothing."""
+def allow_mmengine_classes(module: ModuleType) -> None:
+    """Let ``torch.load`` read :func:`mmengine_classes`; older torch needs nothing.
+
+    Args:
+        module: ``mmengine.runner.checkpoint``. In onedl-mmengine it allows nearly the
+            same classes while it reads, and on leaving torch forgets them also where
+            they were known before; with an empty list there is nothing to forget.
+    """
     if digit_version(torch.__version__) >= digit_version('2.6'):
         torch.serialization.add_safe_globals(mmengine_classes())
+        if hasattr(module, 'get_torch_safe_globals'):
+            module.get_torch_safe_globals = list  # type: ignore[attr-defined]

@@ -25,7 +25,8 @@ def _know_our_configs(module: ModuleType) -> None:
 
 
 def _load_own_checkpoints(module: ModuleType) -> None:
-    import_module('mmdet_backbones.compat.checkpoints').allow_mmengine_classes()
+    checkpoints = import_module('mmdet_backbones.compat.checkpoints')
+    checkpoints.allow_mmengine_classes(module)
 
 
 def _find_packages(module: ModuleType) -> None:

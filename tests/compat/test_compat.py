@@ -4,13 +4,13 @@ import importlib.util
 import json
 import pickle
 
-import mmengine.runner.checkpoint  # noqa: F401  (its import allows what a Runner saves)
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.logging.history_buffer import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader  # its import allows classes
 from mmengine.utils import package_utils
 from mmengine.utils.dl_utils import collect_env
 
@@ -140,6 +140,15 @@ def test_training_checkpoints_load_as_data(tmp_path):
     buffer = loaded['message_hub']['log_scalars']['train/loss']
     assert isinstance(buffer, HistoryBuffer)
     assert buffer.mean() == 0.5
+
+
+def test_training_checkpoints_load_as_data_after_mmengine_read_one(tmp_path):
+    path = tmp_path / 'epoch_1.pth'
+    torch.save({'message_hub': _message_hub(), 'rows': slice(1, 2)}, path)
+    read = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
+    assert read['rows'] == slice(1, 2)
+    loaded = torch.load(path, weights_only=True)
+    assert set(loaded) == {'message_hub', 'rows'}
 
 
 class _Intruder:
