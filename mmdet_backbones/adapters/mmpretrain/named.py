@@ -7,7 +7,7 @@ from typing import Any
 
 from ...levels import IMAGENET
 from ...registry import MODELS
-from ...weights.names import mobile, swin_convnext_vit
+from ...weights.names import mobile, swin_convnext
 from ..adapted import AdaptedBackbone
 from .backbone import model_dict
 
@@ -253,7 +253,7 @@ class SwinTransformer(AdaptedBackbone):
         (192, 384, 768)
     """
 
-    dialects = swin_convnext_vit.SWIN
+    dialects = swin_convnext.SWIN
     preprocess = IMAGENET
     variants = {
         f'swin-{arch}': dict(arch=arch) for arch in ('tiny', 'small', 'base', 'large')
@@ -334,7 +334,7 @@ class ConvNeXt(AdaptedBackbone):
         ValueError: If the arch or a level is not there; all are listed.
     """
 
-    dialects = swin_convnext_vit.CONVNEXT
+    dialects = swin_convnext.CONVNEXT
     preprocess = IMAGENET
     variants = {
         f'convnext-{arch}': dict(arch=arch)

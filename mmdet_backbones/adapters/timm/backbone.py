@@ -87,6 +87,7 @@ class TIMMBackbone(Backbone):
     ) -> None:
         # timm is imported when one of its nets is built, not with the registry.
         from . import nets as timm_nets
+        from .layouts import official_layouts
         from .structure import structure_of
 
         timm_nets.check_name(model_name)
@@ -104,6 +105,10 @@ class TIMMBackbone(Backbone):
         super().__init__(levels, frozen_stages, norm_eval, init_cfg)
         self.model_name = model_name
         self._sizes = found.sizes
+        self.dialects = (
+            *INTO_TIMM,
+            *official_layouts(model_name, (*options, *self._sizes.arguments)),
+        )
         self.timm_model = timm_nets.build(
             model_name, (*options, *self._sizes.arguments), self.out_indices
         )

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..names.dialect import AVERAGED, OWN, PREFIXES, Dialect, is_computed
+from ..names.dialect import AVERAGED, OWN, PREFIXES, Dialect, is_computed, is_resized
+from ..names.rewriting import Rewritten, rewritten
 
 
 @dataclass(frozen=True)
@@ -77,19 +78,24 @@ def match(
     """
     readings = _readings(state_dict, expected, dialects, prefixes)
     # The first of those that fit alike.
-    best = max(readings, key=lambda r: _score(r, expected, state_dict), default=None)
+    best = max(readings, key=lambda r: _score(r, expected), default=None)
     chosen = Match()
     if best is not None and best.names:
         found = {
             key: _found(
                 tuple(best.in_file[name] for name in names),
-                state_dict,
+                best.file,
                 best.dialect.reader(key, names[0]),
+                best.rewritten,
+                best.prefix,
             )
             for key, names in best.names.items()
         }
         chosen = Match(best.dialect, best.prefix, found)
-    return _with_rest(_averaged(state_dict, expected, chosen) or chosen, state_dict)
+    averaged = _averaged(state_dict, expected, chosen)
+    if averaged is not None:
+        return _with_rest(averaged, state_dict, None)
+    return _with_rest(chosen, state_dict, best.rewritten if best else None)
 
 
 class _Reading(NamedTuple):
@@ -100,12 +106,16 @@ class _Reading(NamedTuple):
         prefix: Under which they stand.
         names: In the dialect, of what the file has of each tensor of the backbone.
         in_file: What stands in the file, by name in the dialect.
+        file: Its tensors; of one that was rewritten, those without the prefix.
+        rewritten: What they were before, if a function had to rewrite the file.
     """
 
     dialect: Dialect
     prefix: str
     names: dict[str, tuple[str, ...]]
     in_file: dict[str, str]
+    file: Mapping[str, Tensor]
+    rewritten: Rewritten | None = None
 
 
 def _readings(
@@ -119,7 +129,14 @@ def _readings(
         cut = len(prefix)
         view = {key[cut:]: key for key in state_dict if key.startswith(prefix)}
         for dialect in (OWN, *(d for d in dialects if d.fits(view))) if view else ():
+            file, changed = state_dict, None
             in_file = {new: view[old] for new, old in dialect.renew(view).items()}
+            if dialect.rewrite is not None:
+                given = {short: state_dict[key] for short, key in view.items()}
+                changed = rewritten(dialect.rewrite, given)
+                if changed is None:
+                    continue
+                file, in_file = changed.shapes, {key: key for key in changed.shapes}
             # A table over two sources depends on the file, any other is spelled once.
             if dialect.through is not None or dialect.name not in spelled:
                 spelled[dialect.name] = dialect.names(expected, in_file)
@@ -128,16 +145,15 @@ def _readings(
                 for key, parts in spelled[dialect.name].items()
                 if all(part in in_file for part in parts)
             }
-            yield _Reading(dialect, prefix, names, in_file)
+            yield _Reading(dialect, prefix, names, in_file, file, changed)
 
 
-def _score(
-    reading: _Reading, expected: Mapping[str, Tensor], state_dict: Mapping[str, Tensor]
-) -> tuple[int, int]:
-    """Count the names that fit, then those that also have the right size."""
+def _score(reading: _Reading, expected: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Count the names that fit, then those whose size fits or can be made to fit."""
     sized = sum(
-        expected[key].numel()
-        == sum(state_dict[reading.in_file[name]].numel() for name in names)
+        is_resized(key)
+        or expected[key].numel()
+        == sum(reading.file[reading.in_file[name]].numel() for name in names)
         for key, names in reading.names.items()
     )
     return len(reading.names), sized
@@ -145,22 +161,29 @@ def _score(
 
 def _found(
     names: tuple[str, ...],
-    state_dict: Mapping[str, Tensor],
+    file: Mapping[str, Tensor],
     change: Callable[[Tensor], Tensor] | None = None,
+    changed: Rewritten | None = None,
+    prefix: str = '',
 ) -> Found:
-    tensors = [state_dict[name] for name in names]
-
-    def make() -> Tensor:
-        # Late, so that no more than one tensor is held twice.
+    def join(file: Mapping[str, Tensor]) -> Tensor:
+        tensors = [file[name] for name in names]
         tensor = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
         return tensor if change is None else change(tensor)
 
+    def make() -> Tensor:
+        # Late, so that no more than one tensor is held twice.
+        return join(file if changed is None else changed.tensors)
+
     if change is not None:
-        shape = tuple(make().shape)
-    elif len(tensors) > 1:
-        shape = (sum(t.shape[0] for t in tensors), *tensors[0].shape[1:])
+        shape = tuple(join(file).shape)
+    elif len(names) > 1:
+        shape = (sum(file[n].shape[0] for n in names), *file[names[0]].shape[1:])
     else:
-        shape = tuple(tensors[0].shape)
+        shape = tuple(file[names[0]].shape)
+    if changed is not None:
+        names_in_file = [old for name in names for old in changed.origins[name]]
+        return Found(tuple(prefix + name for name in names_in_file), shape, make)
     return Found(names, shape, make)
 
 
@@ -180,9 +203,13 @@ def _averaged(
     return None
 
 
-def _with_rest(chosen: Match, state_dict: Mapping[str, Tensor]) -> Match:
+def _with_rest(
+    chosen: Match, state_dict: Mapping[str, Tensor], changed: Rewritten | None
+) -> Match:
     """Say what becomes of the tensors that have no place."""
     used = {name for found in chosen.found.values() for name in found.names}
+    dropped = set(changed.dropped) if changed is not None else set()
+    became = changed.became if changed is not None else {}
     heads, outside, unexpected = 0, 0, []
     for key in state_dict:
         if key in used:
@@ -190,9 +217,9 @@ def _with_rest(chosen: Match, state_dict: Mapping[str, Tensor]) -> Match:
         short = key.removeprefix(chosen.prefix)
         if not key.startswith(chosen.prefix):
             outside += 1
-        elif chosen.dialect.is_head(short):
+        elif any(chosen.dialect.is_head(name) for name in became.get(short, (short,))):
             heads += 1
-        elif short.startswith(AVERAGED):
+        elif short.startswith(AVERAGED) or short in dropped:
             outside += 1
         elif not is_computed(short):
             unexpected.append(short)

@@ -8,7 +8,11 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from .rewriting import Rewrite
+
 Renumber = Callable[[Collection[str]], Mapping[str, str]]
+# A pattern and what re.sub puts in its place.
+Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 _HEADS = r'(?:fc|head|classifier)\.'
 
 # Under what the programs of self-supervised training, of detection and of the
@@ -19,7 +23,9 @@ PREFIXES = (
     'online_net.backbone.', 'target_net.0.', 'teacher.backbone.', 'teacher.',
     'student.backbone.', 'student.', 'momentum_encoder.', 'img_backbone.',
     'image_encoder.', 'visual.', 'trunk.', 'model.', 'resnet.', 'swin.', 'convnext.',
-    'dinov2.', 'basenet.',
+    'dinov2.', 'dinov2_with_registers.', 'dinov3_vit.', 'convnextv2.', 'swinv2.', 'vit.',
+    'deit.', 'beit.', 'vision_model.', 'vision_model.vision_model.',
+    'model.vision_model.', 'basenet.',
 )  # fmt: skip
 # mmcls and mmcv keep averaged weights as buffers, whose names must have no dots.
 AVERAGED = 'ema_'
@@ -27,13 +33,23 @@ AVERAGED = 'ema_'
 # missing in older files and has no influence with a fixed momentum.
 _COMPUTED = re.compile(
     r'(?:^|\.)(?:num_batches_tracked|relative_position_index|rel_position_index|'
-    r'relative_coords_table|attn_mask|position_ids)$'
+    r'relative_coords_table|attn_mask|position_ids|freqs_(?:cos|sin)|inv_freq)$'
+)
+# What belongs to the size of an image or of a window, and is interpolated to another.
+_RESIZED = re.compile(
+    r'(?:^|[._])(?:pos_embed(?:ding)?|position_embeddings|rel_pos_[hw]|'
+    r'relative_position_bias_table)$'
 )
 
 
 def is_computed(key: str) -> bool:
     """Tell whether a net computes this tensor by itself, so that nothing is missed."""
     return _COMPUTED.search(key) is not None
+
+
+def is_resized(key: str) -> bool:
+    """Tell whether a tensor is interpolated for images or windows of another size."""
+    return _RESIZED.search(key) is not None
 
 
 @dataclass(frozen=True)
@@ -79,6 +95,8 @@ class Dialect:
         through: Where the source and the backbone have no table between them, the one
             that leads from the names of the source to those that the rules lead to.
             Such a dialect can only be read.
+        rewrite: Brings a whole file into the layout whose names the rules lead to,
+            where these are made of several tensors. Such a dialect can only be read.
     """
 
     name: str
@@ -86,11 +104,12 @@ class Dialect:
     rules: tuple[tuple[str, str], ...] = ()
     heads: str = _HEADS
     renumber: Renumber | None = None
-    older: tuple[tuple[str, str], ...] = ()
+    older: tuple[Rule, ...] = ()
     split: tuple[tuple[str, tuple[str, ...]], ...] = ()
     forms: tuple[Form, ...] = ()
     base: Dialect | None = None
     through: Dialect | None = None
+    rewrite: Rewrite | None = None
 
     def fits(self, keys: Iterable[str]) -> bool:
         """Tell whether some key carries the marker of this dialect."""
@@ -174,7 +193,9 @@ class Dialect:
 
     def writes(self, keys: Collection[str]) -> bool:
         """Tell whether a net with these keys can be written in this dialect."""
-        return self.through is None and self.fits(self.spell(keys).values())
+        if self.through is not None or self.rewrite is not None:
+            return False
+        return self.fits(self.spell(keys).values())
 
     def write(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
         """Write the weights of a backbone as the source would.
@@ -189,7 +210,7 @@ class Dialect:
         Raises:
             ValueError: If the dialect can only be read, or gives two tensors one name.
         """
-        if self.through is not None:
+        if self.through is not None or self.rewrite is not None:
             raise ValueError(f'weights can be read from {self.name}, not written to it')
         written: dict[str, Tensor] = {}
         for key, names in self.names(state_dict, ()).items():
@@ -222,7 +243,7 @@ class Dialect:
         return replace(self, name=name, marker=marker, heads=heads, through=through)
 
 
-def _apply(rules: Sequence[tuple[str, str]], key: str) -> str:
+def _apply(rules: Sequence[Rule], key: str) -> str:
     for pattern, replacement in rules:
         key = re.sub(pattern, replacement, key)
     return key

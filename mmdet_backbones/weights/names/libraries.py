@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from types import ModuleType
 
-from . import mobile, resnet_vgg, swin_convnext_vit
+from . import mobile, resnet_vgg, swin_convnext, vit
 from .dialect import Dialect
+from .layouts import FIRST, in_turn
+from .rewriting import Rewrite
 
 # Under what our classes keep the net of a library. timm wraps some of its nets into its
 # extractors of feature maps.
@@ -25,7 +28,7 @@ _TIMM = Dialect(
         # `stem.conv1` becomes `stem_conv1`.
         (r'^(stem(?!_dct)|features|patch_embed|\w+?(?=_\d+\.))_(\w+)\.', r'\1.\2.'),
     ),
-    heads=r'(?:head|fc|classifier|conv_head|norm|bn2|fc_norm|head_drop)\.',
+    heads=r'(?:(?:head|fc|classifier|conv_head|norm|bn2|fc_norm|head_drop)\.|mask_token$)',
 )
 _TORCHVISION = Dialect(
     'torchvision',
@@ -47,9 +50,21 @@ def without_root(key: str) -> str:
     return re.sub(f'{_TIMM_ROOT}|{_TORCHVISION_ROOT}', '', key)
 
 
-_FAMILIES: tuple[ModuleType, ...] = (mobile, swin_convnext_vit, resnet_vgg)
+def through_timm(convert: Rewrite) -> Dialect:
+    """Return a dialect of all layouts that a function turns into timm's.
+
+    Args:
+        convert: Of timm: turns a file of the authors of a net into one of timm.
+    """
+    return replace(
+        _TIMM, name='as timm converts it', marker='', rewrite=in_turn(*FIRST, convert)
+    )
+
+
+_FAMILIES: tuple[ModuleType, ...] = (mobile, swin_convnext, vit, resnet_vgg)
 INTO_TIMM: tuple[Dialect, ...] = (
     _TIMM,
+    replace(_TIMM, name='timm, rearranged', rewrite=in_turn(*FIRST)),
     *(table.on(_TIMM) for family in _FAMILIES for table in family.INTO_TIMM),
 )
 INTO_TORCHVISION: tuple[Dialect, ...] = (

@@ -5,8 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import replace
+from functools import partial
 
 from .dialect import Dialect, backwards
+
+
+
+def _block_of_paddle(stage: int, found: re.Match[str]) -> str:
+    block = found[1]
+    number = int(block[1:]) if block[1:] else ord(block) - ord('a')
+    return f'res_layers.{stage - 2}.blocks.{number}.'
+
 
 _DEEP_STEM_OF_TIMM = Dialect(
     'deep stem of the Res2Net authors and of timm',
@@ -65,6 +74,45 @@ _TRANSFORMERS = Dialect(
     heads=r'(?:classifier|pooler)\.',
 )
 
+_SHORTCUTS = (
+    # Only a stride has something to average before the convolution.
+    (r'^(layer1\..*)\.downsample\.1\.', r'\1.short.conv.'),
+    (r'^(layer1\..*)\.downsample\.2\.', r'\1.short.norm.'),
+    (r'\.downsample\.1\.', '.short.conv.conv.'),
+    (r'\.downsample\.2\.', '.short.conv.norm.'),
+)
+_RTDETR = Dialect(
+    'ResNet-D of RT-DETR and PaddleDetection',
+    marker=r'conv1\.conv1_1\.(?:conv|norm)\.',
+    rules=(
+        *_SHORTCUTS,
+        *(
+            (rf'^(layer\d\..+)\.{part}{i}\.', rf'\1.branch2{"abc"[i - 1]}.{name}.')
+            for i in (1, 2, 3)
+            for part, name in (('conv', 'conv'), ('bn', 'norm'))
+        ),
+        *(
+            (rf'^layer{i}\.(\d+)\.', rf'res_layers.{i - 1}.blocks.\1.')
+            for i in (1, 2, 3, 4)
+        ),
+        (r'^bn1\.', 'conv1.conv1_3.norm.'),
+        *(
+            (rf'^conv1\.{3 * i + offset}\.', f'conv1.conv1_{i + 1}.{name}.')
+            for i in range(3)
+            for offset, name in enumerate(('conv', 'norm'))
+        ),
+    ),
+    older=(
+        # PaddleDetection counts `res4a`, `res4b`, or `res4a`, `res4b1` in deep nets.
+        *(
+            (rf'^res{i}\.res{i}(\w+)\.', partial(_block_of_paddle, i))
+            for i in (2, 3, 4, 5)
+        ),
+        (r'\._mean$', '.running_mean'),
+        (r'\._variance$', '.running_var'),
+    ),
+)
+
 _VGG_LAYER = re.compile(r'features\.(\d+)\.(conv|bn)\.(\w+)$')
 
 
@@ -103,10 +151,20 @@ _VGG_OF_MMPRETRAIN = backwards(
 )
 
 # Which checkpoints go into our own nets and into those of each library.
-RESNET = (_DEEP_STEM_OF_TIMM, _MMPRETRAIN, _DETECTRON2, _TRANSFORMERS)
+RESNET = (
+    _DEEP_STEM_OF_TIMM,
+    _MMPRETRAIN,
+    _DETECTRON2,
+    _TRANSFORMERS,
+    _RTDETR.on(_DEEP_STEM_OF_TIMM),
+)
 RES2NET = (_DEEP_STEM_OF_TIMM, _DEEP_STEM_OF_MMPRETRAIN)
-INTO_TIMM = (_TRANSFORMERS, _CRAFT, _VGG_OF_MMPRETRAIN)
-INTO_TORCHVISION = INTO_TIMM
+INTO_TORCHVISION = (_TRANSFORMERS, _DETECTRON2, _CRAFT, _VGG_OF_MMPRETRAIN)
+INTO_TIMM = (
+    *INTO_TORCHVISION,
+    _RTDETR,
+    backwards(_DEEP_STEM_OF_TIMM, 'deep stem of mmdet', r'stem\.[36]\.'),
+)
 INTO_MMPRETRAIN = (
     _VGG_MMPRETRAIN_TO_TORCHVISION,
     replace(_CRAFT, renumber=_count_layers),

@@ -1,4 +1,4 @@
-"""Key names of Swin, ConvNeXt and DINOv2 in all sources.
+"""Key names of Swin and ConvNeXt in all sources.
 
 Each table leads from the first source in its name to the second; read backwards it
 brings checkpoints of the first into nets of the second.
@@ -6,11 +6,14 @@ brings checkpoints of the first into nets of the second.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from .dialect import Dialect, Form, backwards
+from .layouts import renaming
 
-_SWIN_HEADS = r'(?:head|norm)\.'
+_SWIN_HEADS = r'(?:head|norms?)\.'
 _OF_TRANSFORMERS = r'(?:classifier|layernorm)\.'
 
 
@@ -54,6 +57,17 @@ _SWIN_MMPRETRAIN_TO_TIMM = Dialect(
     ),
     heads=_SWIN_HEADS,
 )
+# It normalises a merged patch after its reduction, in the order of the new channels.
+_SWIN_V2_MMPRETRAIN_TO_TIMM = replace(
+    _SWIN_MMPRETRAIN_TO_TIMM,
+    name='Swin V2 of timm',
+    marker=r'layers\.0\.blocks\.0\.attn\.logit_scale$',
+    forms=(
+        Form(
+            r'^stages\.\d\.downsample\.reduction\.', _to_unfolded, _from_unfolded
+        ),
+    ),
+)
 _SWIN_TIMM_TO_AUTHORS = Dialect(
     'Swin of its authors',
     marker=r'layers\.0\.downsample\.',
@@ -91,6 +105,9 @@ _SWIN_TIMM_TO_TRANSFORMERS = Dialect(
         (r'\.norm1\.', '.layernorm_before.'),
         (r'\.norm2\.', '.layernorm_after.'),
         (r'\.attn\.proj\.', '.attention.output.dense.'),
+        (r'\.attn\.q_bias$', '.attention.self.query.bias'),
+        (r'\.attn\.v_bias$', '.attention.self.value.bias'),
+        (r'\.attn\.cpb_mlp\.', '.attention.self.continuous_position_bias_mlp.'),
         (r'\.attn\.', '.attention.self.'),
         (r'\.mlp\.fc1\.', '.intermediate.dense.'),
         (r'\.mlp\.fc2\.', '.output.dense.'),
@@ -168,39 +185,44 @@ _CONVNEXT_TIMM_TO_TRANSFORMERS = Dialect(
         (r'\.conv_dw\.', '.dwconv.'),
         (r'(layers\.\d+)\.norm\.', r'\1.layernorm.'),
         (r'\.mlp\.fc([12])\.', r'.pwconv\1.'),
+        (r'\.mlp\.grn\.', '.grn.'),
         (r'\.gamma$', '.layer_scale_parameter'),
         (r'^head\.norm\.', 'layernorm.'),
     ),
+    forms=(
+        Form(r'\.grn\.', lambda x: x.flatten(), lambda x: x.reshape(1, 1, 1, -1)),
+    ),
     heads=_OF_TRANSFORMERS,
+)
+_DINOV3_CONVNEXT_TIMM_TO_TRANSFORMERS = Dialect(
+    'DINOv3 ConvNeXt of transformers',
+    marker=r'(?:model\.)?stages\.0\.layers\.0\.depthwise_conv\.',
+    rules=(
+        (r'^stem\.', 'stages.0.downsample_layers.'),
+        (r'^stages\.(\d)\.downsample\.', r'stages.\1.downsample_layers.'),
+        (r'^stages\.(\d)\.blocks\.(\d+)\.norm\.', r'stages.\1.layers.\2.layer_norm.'),
+        (r'^stages\.(\d)\.blocks\.', r'stages.\1.layers.'),
+        (r'\.conv_dw\.', '.depthwise_conv.'),
+        (r'\.mlp\.fc([12])\.', r'.pointwise_conv\1.'),
+        (r'^head\.norm\.', 'layer_norm.'),
+    ),
+    heads=r'layer_norm\.',
 )
 _CONVNEXT_MMPRETRAIN_TO_TORCHVISION = _CONVNEXT_TIMM_TO_TORCHVISION.on(
     _CONVNEXT_MMPRETRAIN_TO_TIMM
 )
 
-_DINOV2_TIMM_TO_TRANSFORMERS = Dialect(
-    'DINOv2 of transformers',
-    marker=r'(?:dinov2\w*\.)?encoder\.layer\.0\.norm1\.',
-    rules=(
-        (r'^cls_token$', 'embeddings.cls_token'),
-        (r'^reg_token$', 'embeddings.register_tokens'),
-        (r'^pos_embed$', 'embeddings.position_embeddings'),
-        (r'^patch_embed\.proj\.', 'embeddings.patch_embeddings.projection.'),
-        (r'^blocks\.', 'encoder.layer.'),
-        (r'\.attn\.proj\.', '.attention.output.dense.'),
-        (r'\.attn\.qkv\.', '.attention.attention.qkv.'),
-        (r'\.ls([12])\.gamma$', r'.layer_scale\1.lambda1'),
-        (r'^norm\.', 'layernorm.'),
-    ),
-    split=(
-        (
-            r'\.attention\.qkv\.',
-            ('.attention.query.', '.attention.key.', '.attention.value.'),
-        ),
-    ),
-    heads=r'(?:classifier|layernorm|embeddings\.mask_token)',
-)
-
 _SWIN_OF_MMPRETRAIN = ('Swin of mmpretrain', r'stages\.0\.blocks\.0\.attn\.w_msa\.')
+# The torchvision classes have a table to timm's names alone.
+_CONVNEXT_AUTHORS_TO_TIMM = (
+    (r'^downsample_layers\.0\.', 'stem.'),
+    (r'^downsample_layers\.(\d)\.', r'stages.\1.downsample.'),
+    (r'^stages\.(\d)\.(\d+)\.', r'stages.\1.blocks.\2.'),
+    (r'\.dwconv\.', '.conv_dw.'),
+    (r'\.pwconv([12])\.', r'.mlp.fc\1.'),
+    (r'^norm\.', 'head.norm.'),
+    (r'^head\.(weight|bias)$', r'head.fc.\1'),
+)
 _CONVNEXT_OF_MMPRETRAIN = ('ConvNeXt of mmpretrain', r'stages\.0\.0\.depthwise_conv\.')
 
 # Which checkpoints go into the nets of each library.
@@ -208,14 +230,28 @@ INTO_TIMM = (
     _SWIN_TIMM_TO_AUTHORS,
     _SWIN_TIMM_TO_TORCHVISION,
     _SWIN_TIMM_TO_TRANSFORMERS,
+    backwards(
+        _SWIN_V2_MMPRETRAIN_TO_TIMM,
+        'Swin V2 of mmpretrain',
+        r'stages\.0\.blocks\.0\.attn\.w_msa\.logit_scale$',
+    ),
     backwards(_SWIN_MMPRETRAIN_TO_TIMM, *_SWIN_OF_MMPRETRAIN),
     _CONVNEXT_TIMM_TO_AUTHORS,
     _CONVNEXT_TIMM_TO_TORCHVISION,
     _CONVNEXT_TIMM_TO_TRANSFORMERS,
     backwards(_CONVNEXT_MMPRETRAIN_TO_TIMM, *_CONVNEXT_OF_MMPRETRAIN),
-    _DINOV2_TIMM_TO_TRANSFORMERS,
+    _DINOV3_CONVNEXT_TIMM_TO_TRANSFORMERS,
 )
 INTO_TORCHVISION = (
+    replace(
+        backwards(
+            _CONVNEXT_TIMM_TO_TORCHVISION,
+            _CONVNEXT_TIMM_TO_AUTHORS.name,
+            _CONVNEXT_TIMM_TO_AUTHORS.marker,
+            r'(?:head|norms)\.',
+        ),
+        rewrite=renaming(_CONVNEXT_AUTHORS_TO_TIMM),
+    ),
     backwards(_SWIN_TIMM_TO_TORCHVISION, 'Swin of timm', r'layers\.3\.downsample\.'),
     backwards(_SWIN_MMPRETRAIN_TO_TORCHVISION, *_SWIN_OF_MMPRETRAIN),
     backwards(
@@ -237,4 +273,18 @@ CONVNEXT = (
     _CONVNEXT_MMPRETRAIN_TO_TORCHVISION,
     _CONVNEXT_TIMM_TO_TRANSFORMERS.on(_CONVNEXT_MMPRETRAIN_TO_TIMM),
 )
-INTO_MMPRETRAIN = (*SWIN, *CONVNEXT)
+# Before those of the first version, whose markers are also in files of the second.
+_SWIN_V2 = (
+    _SWIN_V2_MMPRETRAIN_TO_TIMM,
+    replace(
+        _SWIN_TIMM_TO_AUTHORS.on(_SWIN_V2_MMPRETRAIN_TO_TIMM),
+        name='Swin V2 of its authors',
+        marker=_SWIN_V2_MMPRETRAIN_TO_TIMM.marker,
+    ),
+    replace(
+        _SWIN_TIMM_TO_TRANSFORMERS.on(_SWIN_V2_MMPRETRAIN_TO_TIMM),
+        name='Swin V2 of transformers',
+        marker=r'encoder\.layers\.0\.blocks\.0\.attention\.self\.logit_scale$',
+    ),
+)
+INTO_MMPRETRAIN = (*_SWIN_V2, *SWIN, *CONVNEXT)
