@@ -10,6 +10,7 @@ from torchvision import models
 
 from mmdet_backbones.registry import MODELS
 from mmdet_backbones.weights import load_pretrained
+from mmdet_backbones.weights.names.dialect import is_computed
 
 
 def build(kind: str, **arguments) -> nn.Module:
@@ -34,7 +35,7 @@ def scramble(net: nn.Module) -> nn.Module:
         for key, value in net.state_dict().items():
             if key.endswith('running_var') or value.dim() == 1:
                 value.copy_(0.5 + torch.rand_like(value.float()))
-            elif value.is_floating_point():
+            elif value.is_floating_point() and not is_computed(key):
                 # Of the size at which features neither vanish nor grow.
                 value.mul_(1 + torch.rand_like(value))
     return net
@@ -195,17 +196,24 @@ def test_weights_of_one_source_give_the_same_features_in_a_net_of_another(
         torch.testing.assert_close(here, theirs, rtol=1e-3, atol=1e-4)
 
 
+_TINY_VIT = dict(embed_dims=48, num_layers=2, num_heads=3, feedforward_channels=192)
+
+
 def nets_with_dialects():
     return {
         'ResNet': lambda: build('ResNet', depth=18),
         'ResNet-D': lambda: build('ResNet', depth=50, deep_stem=True, avg_down=True),
         'Res2Net': lambda: build('Res2Net', depth=50, deep_stem=True, avg_down=True),
         'timm resnet18': lambda: timm_net('resnet18'),
+        'timm resnet18d': lambda: timm_net('resnet18d'),
         'timm mobilenetv3_small_050': lambda: timm_net('mobilenetv3_small_050'),
         'timm mobilenetv2_035': lambda: timm_net('mobilenetv2_035'),
         'timm tf_efficientnet_lite0': lambda: timm_net('tf_efficientnet_lite0'),
         'timm swin': lambda: timm_net(SWIN_OF_TIMM),
         'timm convnext_atto': lambda: timm_net('convnext_atto'),
+        'timm convnextv2_atto': lambda: timm_net('convnextv2_atto', out_indices=(0, 1)),
+        'timm beit': lambda: timm_net('beit_base_patch16_224', out_indices=(0,)),
+        'timm swinv2': lambda: timm_net('swinv2_tiny_window8_256', out_indices=(0, 1)),
         'timm densenet121': lambda: timm_net('densenet121', out_indices=(0, 1)),
         'timm test_vit': lambda: timm_net('test_vit'),
         'timm vit_tiny_patch16_224': lambda: timm_net(
@@ -220,6 +228,18 @@ def nets_with_dialects():
         'mmpretrain SwinTransformer': lambda: build('SwinTransformer', arch='tiny'),
         'mmpretrain ConvNeXt': lambda: build('ConvNeXt', arch='atto'),
         'mmpretrain VGG': vgg,
+        'mmpretrain ViT': lambda: mmpretrain_net(
+            type='VisionTransformer', arch=_TINY_VIT, layer_scale_init_value=1e-5
+        ),
+        'mmpretrain SwinTransformerV2': lambda: mmpretrain_net(
+            type='SwinTransformerV2',
+            arch=dict(
+                embed_dims=24,
+                depths=[1, 1, 1, 1],
+                num_heads=[1, 1, 1, 1],
+                extra_norm_every_n_blocks=0,
+            ),
+        ),
     }
 
 
@@ -227,10 +247,12 @@ def nets_with_dialects():
 ROUND_TRIPS = {
     'ResNet': ('ResNet of transformers', 'detectron2'),
     'ResNet-D': (
-        'deep stem of the Res2Net authors and of timm', 'ResNet-D of mmpretrain'),
+        'deep stem of the Res2Net authors and of timm', 'ResNet-D of mmpretrain',
+        'ResNet-D of RT-DETR and PaddleDetection'),
     'Res2Net': (
         'deep stem of the Res2Net authors and of timm', 'deep stem of mmpretrain'),
-    'timm resnet18': ('timm', 'ResNet of transformers'),
+    'timm resnet18': ('timm', 'ResNet of transformers', 'detectron2'),
+    'timm resnet18d': ('timm', 'ResNet-D of RT-DETR and PaddleDetection'),
     'timm mobilenetv3_small_050': (
         'MobileNetV3 of torchvision', 'MobileNetV3 of mmpretrain'),
     'timm mobilenetv2_035': (
@@ -242,9 +264,15 @@ ROUND_TRIPS = {
         'Swin of its authors', 'Swin of torchvision', 'Swin of transformers'),
     'timm convnext_atto': (
         'ConvNeXt of its authors', 'ConvNeXt of torchvision',
-        'ConvNeXt of transformers'),
+        'ConvNeXt of transformers', 'DINOv3 ConvNeXt of transformers'),
+    'timm convnextv2_atto': (
+        'ConvNeXt of its authors', 'ConvNeXt of transformers'),
     'timm densenet121': ('timm',),
-    'timm test_vit': ('timm', 'DINOv2 of transformers'),
+    'timm test_vit': (
+        'timm', 'ViT of transformers', 'DINOv2 of transformers',
+        'DINOv3 of transformers', 'CLIP or SigLIP of transformers'),
+    'timm beit': ('ViT of transformers',),
+    'timm swinv2': ('Swin of its authors', 'Swin of transformers'),
     'timm vit_tiny_patch16_224': ('DINOv2 of transformers',),
     'torchvision resnet18': ('torchvision', 'ResNet of transformers'),
     'torchvision mobilenet_v2': ('torchvision', 'MobileNetV2 of tonylins'),
@@ -260,6 +288,10 @@ ROUND_TRIPS = {
         'ConvNeXt of its authors', 'ConvNeXt of timm', 'ConvNeXt of torchvision',
         'ConvNeXt of transformers'),
     'mmpretrain VGG': ('VGG of torchvision and timm',),
+    'mmpretrain ViT': (
+        'ViT of timm', 'DeiT-III of its authors', 'DINOv2 of transformers'),
+    'mmpretrain SwinTransformerV2': (
+        'Swin V2 of timm', 'Swin V2 of its authors', 'Swin V2 of transformers'),
 }  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isqrt
 
 import torch
@@ -13,6 +13,7 @@ from .target import Target
 Shape = tuple[int, ...]
 _POSITIONS = ('pos_embed', 'absolute_pos_embed', 'pos_embedding', 'position_embeddings')
 _BIAS_TABLE = 'relative_position_bias_table'
+_BIAS_LINES = ('rel_pos_h', 'rel_pos_w')
 # More than the class token, a distillation token and four registers nobody has.
 _MOST_TOKENS = 16
 
@@ -40,6 +41,8 @@ def adapt(
         rules.append(lambda: _positions(_owner(net, key), tensor, target))
     if leaf == _BIAS_TABLE:
         rules.append(lambda: _bias_table(_owner(net, key), tensor, target))
+    if leaf in _BIAS_LINES:
+        rules.append(lambda: _bias_line(tensor, target))
     for rule in rules:
         fitted = rule()
         if fitted is not None and tuple(fitted[0].shape) == target:
@@ -126,9 +129,22 @@ def _grid(owner: nn.Module, tokens: int) -> tuple[tuple[int, int] | None, int]:
 def _bias_table(
     owner: nn.Module, tensor: Tensor, target: Shape
 ) -> tuple[Tensor, str] | None:
-    """Interpolate Swin's relative position bias ((2h - 1)(2w - 1), heads)."""
+    """Interpolate Swin's relative position bias ((2h - 1)(2w - 1), heads).
+
+    That of MaxViT from TensorFlow is (heads, 2h - 1, 2w - 1).
+    """
     from timm.layers import resize_rel_pos_bias_table
 
+    if tensor.dim() == len(target) == 3 and tensor.shape[0] == target[0]:
+        here, there = (
+            ((rows + 1) // 2, (columns + 1) // 2)
+            for rows, columns in (target[1:], tensor.shape[1:])
+        )
+        fitted = resize_rel_pos_bias_table(tensor, here, target)
+        return (
+            fitted,
+            f'bias of windows interpolated from {_text(there)} to {_text(here)}',
+        )
     if tensor.dim() != 2 or len(target) != 2 or tensor.shape[1] != target[1]:
         return None
     window = getattr(owner, 'window_size', None)
@@ -147,5 +163,15 @@ def _bias_table(
     )
 
 
-def _text(size: torch.Size | tuple[int, ...]) -> str:
+def _bias_line(tensor: Tensor, target: Shape) -> tuple[Tensor, str] | None:
+    """Interpolate the positions along one side (2s - 1, C) of SAM, ViTDet and MViT."""
+    if tensor.dim() != 2 or len(target) != 2 or tensor.shape[1] != target[1]:
+        return None
+    line = tensor.float().T[None]
+    fitted = nn.functional.interpolate(line, size=target[0], mode='linear')[0].T
+    old, new = ((n + 1) // 2 for n in (tensor.shape[0], target[0]))
+    return fitted, f'positions along a side interpolated from {old} to {new}'
+
+
+def _text(size: Sequence[int]) -> str:
     return ' x '.join(str(int(s)) for s in size)

@@ -23,8 +23,8 @@ PREFIXES = (
     'online_net.backbone.', 'target_net.0.', 'teacher.backbone.', 'teacher.',
     'student.backbone.', 'student.', 'momentum_encoder.', 'img_backbone.',
     'image_encoder.', 'visual.', 'trunk.', 'model.', 'resnet.', 'swin.', 'convnext.',
-    'dinov2.', 'dinov2_with_registers.', 'dinov3_vit.', 'convnextv2.', 'swinv2.', 'vit.',
-    'deit.', 'beit.', 'vision_model.', 'vision_model.vision_model.',
+    'dinov2.', 'dinov2_with_registers.', 'dinov3_vit.', 'convnextv2.', 'swinv2.',
+    'vit.', 'deit.', 'beit.', 'vision_model.', 'vision_model.vision_model.',
     'model.vision_model.', 'basenet.',
 )  # fmt: skip
 # mmcls and mmcv keep averaged weights as buffers, whose names must have no dots.

@@ -35,10 +35,11 @@ def own_tables(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     BEiT trains itself with one table for the net and is fine-tuned with one per block.
     """
     result = dict(state_dict)
-    table = result.pop(_SHARED_TABLE, None)
-    blocks = {m[0] for key in result if (m := re.match(r'blocks\.\d+\.', key))}
-    for block in blocks if table is not None else ():
-        result[f'{block}attn.relative_position_bias_table'] = table
+    if _SHARED_TABLE in result:
+        table = result.pop(_SHARED_TABLE)
+        blocks = {m[0] for key in result if (m := re.match(r'blocks\.\d+\.', key))}
+        for block in blocks:
+            result[f'{block}attn.relative_position_bias_table'] = table
     return result
 
 

@@ -10,7 +10,6 @@ from functools import partial
 from .dialect import Dialect, backwards
 
 
-
 def _block_of_paddle(stage: int, found: re.Match[str]) -> str:
     block = found[1]
     number = int(block[1:]) if block[1:] else ord(block) - ord('a')

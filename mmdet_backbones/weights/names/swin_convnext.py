@@ -57,15 +57,19 @@ _SWIN_MMPRETRAIN_TO_TIMM = Dialect(
     ),
     heads=_SWIN_HEADS,
 )
-# It normalises a merged patch after its reduction, in the order of the new channels.
+# It merges patches at the start of a stage, as timm does, and normalises them after the
+# reduction, in the order of the new channels.
 _SWIN_V2_MMPRETRAIN_TO_TIMM = replace(
     _SWIN_MMPRETRAIN_TO_TIMM,
     name='Swin V2 of timm',
     marker=r'layers\.0\.blocks\.0\.attn\.logit_scale$',
+    rules=(
+        (r'^(stages\.\d)\.downsample\.', r'\1.merge.'),
+        *_SWIN_MMPRETRAIN_TO_TIMM.rules,
+        (r'^(layers\.\d)\.merge\.', r'\1.downsample.'),
+    ),
     forms=(
-        Form(
-            r'^stages\.\d\.downsample\.reduction\.', _to_unfolded, _from_unfolded
-        ),
+        Form(r'^stages\.\d\.downsample\.reduction\.', _to_unfolded, _from_unfolded),
     ),
 )
 _SWIN_TIMM_TO_AUTHORS = Dialect(
@@ -189,9 +193,7 @@ _CONVNEXT_TIMM_TO_TRANSFORMERS = Dialect(
         (r'\.gamma$', '.layer_scale_parameter'),
         (r'^head\.norm\.', 'layernorm.'),
     ),
-    forms=(
-        Form(r'\.grn\.', lambda x: x.flatten(), lambda x: x.reshape(1, 1, 1, -1)),
-    ),
+    forms=(Form(r'\.grn\.', lambda x: x.flatten(), lambda x: x.reshape(1, 1, 1, -1)),),
     heads=_OF_TRANSFORMERS,
 )
 _DINOV3_CONVNEXT_TIMM_TO_TRANSFORMERS = Dialect(
