@@ -9,10 +9,9 @@ from functools import lru_cache, partial
 from typing import Any
 
 import timm
-import torch
 from torch import Tensor, nn
 
-from ...shapes.build import without_initialisation
+from ...shapes.build import on_meta
 from ...weights.names.dialect import Dialect
 from ...weights.names.libraries import through_timm
 from .nets import FROZEN_BN, Options
@@ -65,5 +64,4 @@ def _convert(
 @lru_cache(maxsize=4)
 def _plain(name: str, options: Options) -> nn.Module:
     arguments = {k: v for k, v in options if (k, v) != ('norm_layer', FROZEN_BN)}
-    with torch.device('meta'), without_initialisation():
-        return timm.create_model(name, **arguments)
+    return on_meta(lambda: timm.create_model(name, **arguments))
