@@ -22,7 +22,11 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('-o', '--output', help='.pth or .safetensors file to write')
     parser.add_argument('--licence', help='licence of the weights, stored with them')
-    parser.add_argument('--min-coverage', type=float, default=0.95)
+    parser.add_argument('--min-coverage', type=float, help='0 to 1')
+    for option in ('--allow-missing', '--allow-unexpected'):
+        parser.add_argument(
+            option, nargs='+', default=(), metavar='ROLE', help='as in init_cfg'
+        )
     parser.add_argument('--force', action='store_true', help='replace the output')
     parser.add_argument(
         '--list-keys', action='store_true', help='only show what is in the source'
@@ -46,6 +50,7 @@ def main(args: argparse.Namespace) -> None:
     done = conversion.convert(
         args.source, args.to, args.output,
         licence=args.licence, min_coverage=args.min_coverage, force=args.force,
+        allow_missing=args.allow_missing, allow_unexpected=args.allow_unexpected,
     )  # fmt: skip
     if args.json:
         print(json.dumps(done.to_dict(), indent=1))

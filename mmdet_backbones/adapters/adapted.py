@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,7 @@ class AdaptedNet:
             Names of parts that the net does not have are left out.
         sizes: Which images it takes.
         owner: What messages call the backbone.
+        uncut: Gives the tensors of the net before anything was dropped of it.
     """
 
     net: nn.Module
@@ -48,6 +49,7 @@ class AdaptedNet:
     stages: tuple[tuple[str, ...], ...]
     sizes: SizeRule
     owner: str
+    uncut: Callable[[], Mapping[str, Tensor]]
 
 
 class AdaptedBackbone(Backbone):
@@ -65,6 +67,8 @@ class AdaptedBackbone(Backbone):
         init_cfg: See :class:`Backbone`.
     """
 
+    # Of outputs; a classifier has one, after its last stage.
+    additions = ('norm[0-9]*.*', 'norm_after_stage[0-9]*.*')
     _net: nn.Module
 
     def __init__(
@@ -80,6 +84,7 @@ class AdaptedBackbone(Backbone):
         self._picks = adapted.picks
         self._sizes = adapted.sizes
         self._owner = adapted.owner
+        self._uncut = adapted.uncut
         self._stages = kept_stages(adapted.net, adapted.stages)
         self.freeze()
 
@@ -118,6 +123,10 @@ class AdaptedBackbone(Backbone):
             ]
             for pick, level in zip(self._picks, self.levels, strict=True)
         )
+
+    def uncut(self) -> Mapping[str, Tensor]:
+        """Return the tensors, without values, of the net of all levels."""
+        return self._uncut()
 
     def stage_modules(self, stage: int) -> Sequence[nn.Module | nn.Parameter]:
         """Parts of one stage, 0 is the stem; none for a dropped stage."""

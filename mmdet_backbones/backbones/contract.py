@@ -17,6 +17,7 @@ from ..levels import (
     describe_levels,
     select_levels,
 )
+from ..shapes.build import on_meta
 from ..weights.loading.init_cfg import split_init_cfg
 from ..weights.loading.loader import load_pretrained
 from ..weights.loading.report import LoadReport
@@ -47,7 +48,7 @@ class Backbone(BaseModule):
             and the first n stages.
         norm_eval: Whether batch normalisation stays in eval mode in training.
         init_cfg: As in mmengine. ``dict(type='Pretrained')`` also takes
-            ``min_coverage`` and ``allow_random_frozen``, see
+            ``min_coverage``, ``allow_missing`` and others, see
             :func:`~mmdet_backbones.weights.load_pretrained`.
 
     Attributes:
@@ -58,9 +59,12 @@ class Backbone(BaseModule):
             :class:`~mmdet_backbones.engine.hooks.PretrainedReportHook`.
         preprocess: What the family's usual weights expect of an image, or None.
         variants: Constructor arguments of the family's published nets, by name.
+        additions: Patterns (``fnmatch``) of modules that no file of the plain net has,
+            see :class:`~mmdet_backbones.weights.loading.target.Target`.
     """
 
     variants: Mapping[str, dict[str, Any]] = {}
+    additions: tuple[str, ...] = ()
     dialects: tuple[Dialect, ...] = ()
     preprocess: Preprocess | None = None
 
@@ -102,6 +106,15 @@ class Backbone(BaseModule):
         """Modules and bare parameters of one stage; stage 0 is the stem."""
         raise NotImplementedError
 
+    @classmethod
+    def whole(cls, **arguments: Any) -> Mapping[str, Tensor]:
+        """Return the tensors, without values, of a net with all that its files have."""
+        return on_meta(lambda: cls(**arguments)).state_dict()
+
+    def uncut(self) -> Mapping[str, Tensor]:
+        """Return the same of this net, before what no output needs was dropped."""
+        return {}
+
     def built_stages(self) -> list[Sequence[nn.Module | nn.Parameter]]:
         """Parts of every stage that is built, the stem first."""
         stages: list[Sequence[nn.Module | nn.Parameter]] = []
@@ -142,8 +155,8 @@ class Backbone(BaseModule):
 
         Raises:
             CheckpointError: If pretrained weights cannot be read.
-            PretrainedWeightsError: If pretrained weights cover less of the
-                backbone than ``min_coverage``, or something frozen would stay random.
+            PretrainedWeightsError: If pretrained weights are not those of the
+                backbone.
         """
         if self.is_init:
             return

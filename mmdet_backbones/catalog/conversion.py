@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError, UserError
 from ..files import target_problem, whole_file
+from ..weights.loading.init_cfg import Terms
 from ..weights.loading.loader import load_checkpoint
 from ..weights.loading.report import LoadReport
 from ..weights.names.dialect import OWN, Dialect
@@ -47,7 +48,9 @@ def convert(
     target: str,
     *,
     licence: str | None = None,
-    min_coverage: float = 0.95,
+    min_coverage: float | None = None,
+    allow_missing: Sequence[str] = (),
+    allow_unexpected: Sequence[str] = (),
     force: bool = False,
 ) -> Conversion:
     """Load a checkpoint into a net and write the net's weights.
@@ -59,7 +62,10 @@ def convert(
             ``'timm/resnet50@timm'``.
         target: Path of a ``.pth`` or a ``.safetensors`` file.
         licence: Of the weights, to be stored with them.
-        min_coverage: See :func:`~mmdet_backbones.weights.load_pretrained`.
+        min_coverage: See :func:`~mmdet_backbones.weights.load_pretrained`, as for the
+            next two.
+        allow_missing: Names or roles that the checkpoint may lack.
+        allow_unexpected: The same of what the net's blocks do not take of it.
         force: Replace a file that is there.
 
     Returns:
@@ -87,9 +93,9 @@ def convert(
         )
     dialect = _dialect(net, dialect_name, net_name)
     checkpoint = read_checkpoint(source)
-    report = load_checkpoint(
-        net, checkpoint, min_coverage=min_coverage, allow_random_frozen=True
-    )
+    # Nothing is trained here, so that nothing is frozen.
+    terms = Terms(min_coverage, tuple(allow_missing), tuple(allow_unexpected), True)
+    report = load_checkpoint(net, checkpoint, terms=terms)
     meta = _meta(net, name, report, licence or _licence(checkpoint.metadata))
     _write(path, dialect.write(net.state_dict()), meta)
     return Conversion(report, path, meta)

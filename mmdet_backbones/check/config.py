@@ -61,7 +61,7 @@ def check_config(
         return [Finding('model', 'model', text, (), 'warning')]
     try:
         pretrained_of(detector.backbone)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         return [Finding('weights', f'{detector.key}.backbone.init_cfg', str(error))]
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -18,8 +17,9 @@ from ..shapes.build import idle_parameters
 from ..shapes.structure import largest_parts
 from ..weights.loading.loader import examine_checkpoint
 from ..weights.loading.matching import all_prefixes
+from ..weights.loading.report import percent
 from ..weights.names.kinds import differ, kind_of, other_kind_by_file
-from ..weights.reading.reader import Checkpoint, read_shapes
+from ..weights.reading.reader import read_checkpoint, read_shapes
 from ..weights.reading.sources import locate_checkpoint
 from .findings import Finding, line
 
@@ -52,18 +52,15 @@ def check_weights(detector: DetectorConfig, ask: bool = False) -> Iterator[Findi
 def _fit(
     detector: DetectorConfig, net: nn.Module, weights: Pretrained, key: str
 ) -> Iterator[Finding]:
-    """Lay the names and shapes of the file over the net."""
-    shapes = read_shapes(weights.checkpoint)
-    state = {name: torch.empty(shape, device='meta') for name, shape in shapes.items()}
+    """Lay the file over the net as a training would."""
     if isinstance(net, Backbone):
-        source = Checkpoint(state, weights.checkpoint)
-        prefix, least = weights.prefix, weights.min_coverage
+        source = read_checkpoint(weights.checkpoint, finite=False)
         try:
-            examine_checkpoint(net, source, prefix, least, weights.allow_random_frozen)
+            examine_checkpoint(net, source, weights.prefix, weights.terms)
         except PretrainedWeightsError as error:
             yield Finding('weights', key, str(error))
         return
-    yield from _of_host(detector, net, weights, key, shapes)
+    yield from _of_host(detector, net, weights, key, read_shapes(weights.checkpoint))
 
 
 def _of_host(
@@ -94,7 +91,7 @@ def _of_host(
     yield Finding(
         'weights',
         key,
-        f'{fitting / max(total, 1):.1%} of the parameters of '
+        f'{percent(fitting / max(total, 1))} of the parameters of '
         f'{type_name(detector.backbone)} would be loaded from {weights.checkpoint}, '
         'without an error. ' + (cause if differ(here, there) else ''),
         _fitting_prefix(net, weights, key, shapes),

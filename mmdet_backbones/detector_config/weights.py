@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..weights.loading.init_cfg import init_cfg_of, split_entries
+from ..weights.loading.init_cfg import Terms, init_cfg_of, split_entries
 
 
 class Pretrained(NamedTuple):
@@ -15,15 +15,13 @@ class Pretrained(NamedTuple):
         checkpoint: Path, address or name.
         prefix: Of the keys to take, or None.
         key: Below ``backbone``, where it stands.
-        min_coverage: Smallest accepted share of the backbone, 0 to 1.
-        allow_random_frozen: Whether frozen parts may stay random.
+        terms: What may be missing or left over.
     """
 
     checkpoint: str
     prefix: str | None
     key: str
-    min_coverage: float = 0.95
-    allow_random_frozen: bool = False
+    terms: Terms = Terms()
 
 
 def pretrained_of(backbone: Mapping[str, Any]) -> Pretrained | None:
@@ -45,8 +43,7 @@ def pretrained_of(backbone: Mapping[str, Any]) -> Pretrained | None:
             str(entry.get('checkpoint')),
             entry.get('prefix'),
             'init_cfg',
-            entry.get('min_coverage', 0.95),
-            entry.get('allow_random_frozen', False),
+            Terms.of(entry),
         )
     pretrained = backbone.get('pretrained')
     if pretrained is True and 'model_name' in backbone:

@@ -17,6 +17,7 @@ from ..detector_config.tree import dataset_of, type_name
 from ..detector_config.weights import pretrained_of
 from ..engine.hooks import PretrainedReportHook
 from ..errors import UserError
+from ..weights.loading.report import percent
 from .costs import Costs, measure_costs
 from .logs import Log, read_log
 
@@ -200,7 +201,7 @@ def _loaded(work_dir: Path) -> str:
     try:
         text = (work_dir / PretrainedReportHook.file_name).read_text(encoding='utf-8')
         reports = list(json.loads(text).values())
-        return ', '.join(f'{r["source"]} ({r["coverage"]:.0%})' for r in reports)
+        return ', '.join(f'{r["source"]} ({percent(r["coverage"])})' for r in reports)
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return ''
 

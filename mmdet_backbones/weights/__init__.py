@@ -6,7 +6,7 @@ from .loading.report import LoadReport
 from .names.dialect import Dialect
 from .reading.reader import Checkpoint, CheckpointError, read_checkpoint, read_shapes
 from .reading.sources import locate_checkpoint
-from .reading.unwrap import check_finite
+from .reading.values import check_finite
 
 __all__ = [
     'Checkpoint',

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ...arguments import arguments_of
 from ...compat.doctor.rules import TESTED
 from ...compat.multimodal import TRANSFORMERS, installed, stumbles_over_transformers
-from ...shapes.build import on_default_device
+from ...shapes.build import on_default_device, on_meta
 from ..inputs import set_in_channels
 from ..structure import RefusedError, one_line
 
@@ -217,6 +217,11 @@ def _arch_problems(net_class: type, arguments: Mapping[str, Any]) -> list[str]:
                 return []
             return [f'arch must be one of {", ".join(map(str, table))}, got {given!r}']
     return []
+
+
+def whole(spec: Spec, indices: tuple[int, ...]) -> Mapping[str, Tensor]:
+    """Tensors of a net with these levels before anything is dropped, without values."""
+    return on_meta(lambda: build(spec, indices)).state_dict()
 
 
 def build(spec: Spec, indices: Sequence[int] | None) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate
 from typing import Any
 
@@ -16,7 +16,7 @@ from ...levels import Level, describe_levels, select_levels
 from ...shapes.structure import blocks_of, kept_stages, part_of
 from ..adapted import AdaptedNet
 from ..structure import RefusedError, SizeRule
-from .nets import ZOO, Spec, build, make_spec
+from .nets import ZOO, Spec, build, make_spec, whole
 from .structure import examine, picks_of, structure_of, trainable
 from .trim import STRATEGIES, shorten
 
@@ -59,7 +59,9 @@ def prepare(
     if with_cp:
         checkpoint_blocks(_blocks(net, found.stages))
     picks = picks_of(spec, indices)
-    return AdaptedNet(net, levels, picks, found.stages, found.sizes, owner)
+    every = tuple(level.index for level in found.levels)
+    uncut = partial(whole, spec, every)
+    return AdaptedNet(net, levels, picks, found.stages, found.sizes, owner, uncut)
 
 
 def _choose(
@@ -292,7 +294,8 @@ def prepare_named(
     if with_cp:
         checkpoint_blocks(_blocks(net, stages))
     sizes = SizeRule() if family.pads else SizeRule(available[-1].stride)
-    return AdaptedNet(net, levels, tuple(range(len(indices))), stages, sizes, owner)
+    picks, uncut = tuple(range(len(indices))), partial(whole, spec, tuple(range(count)))
+    return AdaptedNet(net, levels, picks, stages, sizes, owner, uncut)
 
 
 def _leave(net: nn.Module, stages: _Stages, indices: Sequence[int], count: int) -> None:

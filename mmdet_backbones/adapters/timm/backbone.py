@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
@@ -144,6 +144,18 @@ class TIMMBackbone(Backbone):
             features(self.timm_model, x, self._sizes.multiple, self.out_strides)
         )
 
+    @classmethod
+    def whole(cls, **arguments: Any) -> Mapping[str, Tensor]:
+        """Return the tensors of a model as timm itself builds it, without values."""
+        from .nets import whole
+
+        net = whole(arguments['model_name'])
+        return {f'timm_model.{name}': tensor for name, tensor in net.items()}
+
+    def uncut(self) -> Mapping[str, Tensor]:
+        """Return the same of this model, classifier and all."""
+        return self.whole(model_name=self.model_name)
+
     def stage_modules(self, stage: int) -> Sequence[nn.Module | nn.Parameter]:
         """Parts that level ``stage - 1`` adds to the one before; 0 is the stem."""
         return [part_of(self.timm_model, name) for name in self._stages[stage]]
@@ -203,6 +215,12 @@ def _weights(
     init_cfg: dict | list[dict] | None,
 ) -> dict | list[dict] | None:
     """Turn the short forms into an ``init_cfg``."""
+    if not isinstance(pretrained, bool):
+        path = pretrained if isinstance(pretrained, str) else '<path or address>'
+        raise TypeError(
+            f"{owner}: pretrained must be True for timm's own weights or False, got "
+            f'{pretrained!r}: write checkpoint_path={path!r}'
+        )
     given = [
         f'{name}={value!r}'
         for name, value in (

@@ -74,6 +74,11 @@ def build_on_meta(
     return on_meta(lambda: build(model_name, options, indices)).eval()
 
 
+def whole(model_name: str) -> dict[str, Tensor]:
+    """Tensors of a model as timm itself builds it, without values."""
+    return on_meta(lambda: timm.create_model(model_name)).state_dict()
+
+
 def features(
     net: nn.Module, x: Tensor, multiple: int = 1, strides: Sequence[int] | None = None
 ) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -132,6 +133,18 @@ class TorchvisionBackbone(Backbone):
         from .structure import feature_maps
 
         return feature_maps(self.body, self._features, x, self._multiple)
+
+    @classmethod
+    def whole(cls, **arguments: Any) -> Mapping[str, Tensor]:
+        """Return the tensors of a model of torchvision, without values."""
+        from .nets import build
+
+        net = build(arguments['model_name'], meta=True)
+        return {f'body.{name}': tensor for name, tensor in net.state_dict().items()}
+
+    def uncut(self) -> Mapping[str, Tensor]:
+        """Return the same of this model, classifier and all."""
+        return self.whole(model_name=self.model_name)
 
     def stage_modules(self, stage: int) -> Sequence[nn.Module | nn.Parameter]:
         """Parts of one stage that some output needs; 0 is the stem."""

@@ -245,19 +245,27 @@ def _layer_class(kind: str | type) -> type | None:
         return registry.get(kind)
 
 
+def plugin_patterns(plugins: Sequence[dict[str, Any]] | None) -> tuple[str, ...]:
+    """Patterns of the names of extra layers inside of blocks."""
+    return tuple(f'*.{_name_of(plugin["cfg"])}*' for plugin in plugins or ())
+
+
+def _name_of(cfg: dict[str, Any]) -> str:
+    return f'{infer_abbr(_layer_class(cfg["type"]))}{cfg.get("postfix", "")}'
+
+
 def _double_names(plugins: Sequence[dict[str, Any]], stages: int) -> list[str]:
     """Name the layers of which a block would have two under one name."""
     problems = []
     for stage in range(stages):
         names: set[str] = set()
         for plugin in plugins_of_stage(plugins, stage):
-            cfg = plugin['cfg']
-            name = f'{infer_abbr(_layer_class(cfg["type"]))}{cfg.get("postfix", "")}'
+            name = _name_of(plugin['cfg'])
             if name in names:
                 problems.append(
                     f'plugins: two layers of a block would be called {name!r}: write '
                     'another postfix into one of them, as in '
-                    f"cfg=dict(type={cfg['type']!r}, postfix='2')"
+                    f"cfg=dict(type={plugin['cfg']['type']!r}, postfix='2')"
                 )
             names.add(name)
     return list(dict.fromkeys(problems))

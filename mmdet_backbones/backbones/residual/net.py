@@ -19,6 +19,7 @@ from .arguments import (
     dcn_problems,
     frozen_problems,
     layer_problems,
+    plugin_patterns,
     plugin_problems,
     plugins_of_stage,
     refuse,
@@ -213,6 +214,7 @@ class ResidualNet(Backbone):
             stage_levels(plans), out_indices, out_strides, owner=owner
         )
         super().__init__(levels, frozen_stages, norm_eval, init_cfg)
+        self.additions = ('*.conv_offset.*', *plugin_patterns(plugins))
         self.deep_stem = deep_stem
         # A scale that never trains could not leave zero.
         self.zero_init_residual = zero_init_residual and norm_trains(norm_cfg)

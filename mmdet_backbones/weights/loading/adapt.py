@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from math import isqrt
 
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 from .target import Target
 
 Shape = tuple[int, ...]
-_POSITIONS = ('pos_embed', 'absolute_pos_embed', 'pos_embedding', 'position_embeddings')
+_POSITIONS = re.compile(
+    r'(?:absolute_)?pos_embed(?:_?\d+)?|pos_embedding|position_embeddings|patch_pos'
+)
 _BIAS_TABLE = 'relative_position_bias_table'
 _BIAS_LINES = ('rel_pos_h', 'rel_pos_w')
 # More than the class token, a distillation token and four registers nobody has.
@@ -19,7 +22,11 @@ _MOST_TOKENS = 16
 
 
 def adapt(
-    net: Target, key: str, tensor: Tensor, target: Shape
+    net: Target,
+    key: str,
+    tensor: Tensor,
+    target: Shape,
+    image: tuple[int, int] | None = None,
 ) -> tuple[Tensor, str] | None:
     """Bring a tensor into another shape.
 
@@ -28,6 +35,7 @@ def adapt(
         key: Name of the tensor in it.
         tensor: From the file, as the net would take it.
         target: Shape in the net.
+        image: Height and width that the tensor was made for; square if not known.
 
     Returns:
         The tensor and what was done, in words, or None if there is no right way.
@@ -37,8 +45,8 @@ def adapt(
         lambda: _reshaped(tensor, target),
         lambda: _stem(net, key, tensor, target),
     ]
-    if leaf in _POSITIONS:
-        rules.append(lambda: _positions(_owner(net, key), tensor, target))
+    if _POSITIONS.fullmatch(leaf):
+        rules.append(lambda: _positions(_owner(net, key), tensor, target, image))
     if leaf == _BIAS_TABLE:
         rules.append(lambda: _bias_table(_owner(net, key), tensor, target))
     if leaf in _BIAS_LINES:
@@ -48,6 +56,39 @@ def adapt(
         if fitted is not None and tuple(fitted[0].shape) == target:
             return fitted
     return None
+
+
+def is_table(key: str) -> bool:
+    """Tell whether a tensor has one entry for each place of a grid."""
+    leaf = key.rpartition('.')[2]
+    return leaf == _BIAS_TABLE or _POSITIONS.fullmatch(leaf) is not None
+
+
+def regrid(
+    net: Target, key: str, table: Tensor, image: tuple[int, int] | None = None
+) -> tuple[Tensor, str] | None:
+    """Arrange a table of as many places as a net's by the grid of the net.
+
+    196 positions are 14 x 14 in a published file, and 7 x 28 in a net of wide images.
+
+    Args:
+        net: Takes the weights.
+        key: Name of the table in it, see :func:`is_table`.
+        table: From the file, of the shape that the net has.
+        image: Height and width that it was made for; square if not known.
+
+    Returns:
+        As :func:`adapt`; None if the table is as the net would have it.
+    """
+    target, owner = tuple(table.shape), _owner(net, key)
+    if not key.endswith(_BIAS_TABLE):
+        # Four dimensions say themselves which grid it is.
+        fitted = _positions(owner, table, target, image) if len(target) == 3 else None
+    elif image is None or image[0] == image[1]:
+        fitted = _bias_table(owner, table, target)
+    else:
+        fitted = None
+    return None if fitted is None or fitted[0] is table else fitted
 
 
 def _owner(net: Target, key: str) -> nn.Module:
@@ -93,7 +134,7 @@ def _first_kernel(net: Target) -> str | None:
 
 
 def _positions(
-    owner: nn.Module, tensor: Tensor, target: Shape
+    owner: nn.Module, tensor: Tensor, target: Shape, image: tuple[int, int] | None
 ) -> tuple[Tensor, str] | None:
     """Interpolate a position embedding (1, tokens, C) or (1, H, W, C)."""
     from timm.layers import resample_abs_pos_embed, resample_abs_pos_embed_nhwc
@@ -107,11 +148,20 @@ def _positions(
     if len(target) != 3:
         return None
     new, extra = _grid(owner, target[1])
-    old = isqrt(max(tensor.shape[1] - extra, 0))
-    if not new or old * old + extra != tensor.shape[1]:
+    old = _arranged(tensor.shape[1] - extra, image)
+    if new is None or old is None:
         return None
-    fitted = resample_abs_pos_embed(tensor, list(new), [old, old], extra)
-    return fitted, f'positions interpolated from {old} x {old} to {_text(new)}'
+    fitted = resample_abs_pos_embed(tensor, list(new), list(old), extra)
+    return fitted, f'positions interpolated from {_text(old)} to {_text(new)}'
+
+
+def _arranged(places: int, image: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Rows and columns of so many places on an image, which is square if not known."""
+    height, width = image or (1, 1)
+    rows = isqrt(max(places, 0) * height // width)
+    if not rows or places % rows or rows * width != places // rows * height:
+        return None
+    return rows, places // rows
 
 
 def _grid(owner: nn.Module, tokens: int) -> tuple[tuple[int, int] | None, int]:

@@ -2,62 +2,258 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
-from ...shapes.build import weightless
 from ..names.dialect import is_computed
 from ..names.kinds import differ, kind_of
+from .frozen import frozen_problem
+from .init_cfg import Terms
 from .matching import Match, all_prefixes, match
-from .report import LoadReport
+from .report import LoadReport, percent, some
+from .roles import Role, permitted, role_of, unfilled, useless
+from .surplus import surplus
+from .variants import fitting_variant, namesake, variant_of
 
 if TYPE_CHECKING:
+    from ..reading.reader import Checkpoint
     from .target import Target
 
-_FIXED_NORMS = ('FrozenBN', 'FrozenBatchNorm2d', 'FrozenBatchNormAct2d')
-_NAMED = 5
-# Variants that are tried; each takes some milliseconds to build without weights.
-_MOST = 20
-_ENOUGH = 0.95
+_LEAST = 0.95
+_SHOWN_ROLES = 10
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A file laid over a net, and what of it is not in order."""
+
+    backbone: Target
+    report: LoadReport
+    found: Match
+    state_dict: Mapping[str, Tensor]
+    prefix: str | None
+    terms: Terms
+    roles: list[Role]
+    extras: list[str]
+    deeper: list[str]
+    frozen: str
+    cure: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return type(self.backbone).__name__
 
 
 def refusal(
     backbone: Target,
     report: LoadReport,
-    state_dict: Mapping[str, Tensor],
-    min_coverage: float,
+    found: Match,
+    fitting: Collection[str],
+    source: Checkpoint,
+    prefix: str | None,
+    terms: Terms,
 ) -> str:
-    """Say why weights that cover too little of a backbone do not fit.
+    """Say why weights are not those of a backbone.
 
     Args:
         backbone: That the weights are for.
         report: Of what would be loaded.
-        state_dict: Of the file.
-        min_coverage: What was asked for.
+        found: What of the file was found.
+        fitting: Keys of the backbone that would be loaded.
+        source: The file.
+        prefix: That was asked for.
+        terms: What is accepted.
 
     Returns:
-        The message: what would be loaded, the cause, and what to write.
+        The message: what would be loaded, the cause, and what to write; empty if the
+        weights are to be loaded.
     """
-    name = type(backbone).__name__
+    state_dict = source.state_dict
+    extras = surplus(backbone, found, state_dict)
+    deeper = [name for name in _between(found, state_dict) if name not in extras]
+    spared = permitted(found.unexpected, terms.allow_unexpected)
+    problem, cure = frozen_problem(backbone, fitting)
+    case = _Case(
+        backbone,
+        report,
+        found,
+        state_dict,
+        prefix,
+        terms,
+        _refused_roles(backbone, fitting, terms),
+        [name for name in extras if name not in spared],
+        [name for name in deeper if name not in spared],
+        '' if terms.allow_random_frozen else problem,
+        cure,
+    )
+    missing = [*report.missing, *(entry.name for entry in report.mismatched)]
+    bound = _bounded(backbone, fitting, permitted(missing, terms.allow_missing))
+    least = _LEAST if terms.min_coverage is None else terms.min_coverage
+    if bound < least:
+        return _too_little(case, bound, least)
+    problems = _problems(case)
+    if problems:
+        return '\n'.join([str(report), *problems, *_acceptance(case)])
+    return _needless(terms, missing, found.unexpected)
+
+
+def _refused_roles(
+    backbone: Target, fitting: Collection[str], terms: Terms
+) -> list[Role]:
+    roles = []
+    for role in unfilled(backbone, fitting):
+        keys = set(role.keys) - permitted(role.keys, terms.allow_missing)
+        if keys and (role.is_empty or terms.min_coverage is None):
+            roles.append(role)
+    return roles
+
+
+def _bounded(
+    backbone: Target, fitting: Collection[str], spared: Collection[str]
+) -> float:
+    """Share that is loaded of what is not permitted by name to be missing."""
+    sizes = {
+        key: value.numel()
+        for key, value in backbone.state_dict().items()
+        if not is_computed(key) and key not in spared
+    }
+    loaded = sum(size for key, size in sizes.items() if key in fitting)
+    return loaded / sum(sizes.values()) if loaded != sum(sizes.values()) else 1.0
+
+
+def _too_little(case: _Case, bound: float, least: float) -> str:
+    backbone, report, state_dict = case.backbone, case.report, case.state_dict
     cause = (
         _prefix(backbone, report, state_dict)
         or _other_kind(backbone, state_dict)
+        or _other_size(backbone, state_dict, exactly=True)
+        or _namesake(case)
         or _other_size(backbone, state_dict)
-        or _unknown(report, state_dict)
     )
-    share = int(report.coverage * 100) / 100
+    text = (
+        f'{percent(bound)} of the parameters of {case.name} would be loaded, at least '
+        f'{least:.0%} are needed.\n{report}\n{cause or _unknown(report, state_dict)}'
+    )
+    # The file of another net has no place here, whatever happens to fit.
+    return '\n'.join([text, *([] if cause else _acceptance(case, bound))])
+
+
+def _problems(case: _Case) -> list[str]:
+    problems = []
+    if case.deeper:
+        size = _other_size(case.backbone, case.state_dict)
+        if size is not None:
+            problems.append(
+                f'The file has blocks that {case.name} lacks, between those it has: '
+                f'{some(case.deeper)}. {size}'
+            )
+    if case.extras:
+        counts = _counted(case.extras)
+        problems.append(
+            f'The file has more for the blocks of {case.name} than it takes: {counts}. '
+            f'{_whose(case)}'
+        )
+    if case.roles:
+        more = len(case.roles) - _SHOWN_ROLES
+        shown = ', '.join(map(str, case.roles[:_SHOWN_ROLES]))
+        problems.append(
+            f'The file lacks what {case.name} needs, which would keep random values: '
+            f'{shown}{f", ... and {more} more" if more > 0 else ""}'
+            + ('' if case.extras else f'. {_whose(case)}')
+        )
+    if case.frozen:
+        problems.append(
+            f'{case.frozen}. Write a checkpoint that has them, or '
+            f'{", ".join(case.cure)} in the backbone'
+        )
+    return problems
+
+
+def _counted(names: Sequence[str]) -> str:
+    """List roles of names of a file, with how many tensors each has."""
+    roles: dict[str, int] = {}
+    for name in names:
+        roles[role_of(name)] = roles.get(role_of(name), 0) + 1
+    return some([f'{r} ({n} tensor{"s" * (n > 1)})' for r, n in roles.items()], 'roles')
+
+
+def _whose(case: _Case) -> str:
+    """Say of which net a file is, as far as it tells."""
+    if not case.found.unexpected and not case.report.mismatched:
+        return 'It has only a part of this net: write a checkpoint of all of it'
+    mine = variant_of(case.backbone)
     return (
-        f'{report.coverage:.1%} of the parameters of {name} would be loaded, at least '
-        f'{min_coverage:.0%} are needed.\n{report}\n{cause}\n'
-        "To accept the file as it is write init_cfg=dict(type='Pretrained', "
-        f"checkpoint='{report.source}', min_coverage={share})"
+        _namesake(case)
+        or _other_kind(case.backbone, case.state_dict)
+        or _other_size(case.backbone, case.state_dict, exactly=True)
+        or 'The file is of another net, or has other names: write a checkpoint of '
+        + (f'a {mine}' if mine else 'this net')
     )
+
+
+def _namesake(case: _Case) -> str | None:
+    mine = variant_of(case.backbone) if case.report.coverage else None
+    theirs = namesake(mine, case.found.prefix, case.state_dict) if mine else None
+    if theirs is None or theirs == mine:
+        return None
+    here = type(case.backbone).__name__ == 'TIMMBackbone'
+    kind = '' if here else "type='mmdet_backbones.TIMMBackbone', "
+    return (
+        f'The file is of a {theirs}, the net is a {mine}: write {kind}'
+        f"model_name='{theirs}' in the backbone, or a checkpoint of a {mine}"
+    )
+
+
+def _acceptance(case: _Case, bound: float = 1.0) -> list[str]:
+    """The line that accepts a file as it is; none if nothing of it is loaded."""
+    report, terms = case.report, case.terms
+    if report.coverage == 0:
+        return []
+    arguments = []
+    if case.prefix is not None:
+        arguments.append(f'prefix={case.prefix!r}')
+    least = terms.min_coverage
+    if bound < (_LEAST if least is None else least) or any(
+        not role.is_empty for role in case.roles
+    ):
+        least = int(min(bound, report.coverage) * 100) / 100
+    if least is not None:
+        arguments.append(f'min_coverage={least}')
+    missing = [*terms.allow_missing, *(r.name for r in case.roles if r.is_empty)]
+    extras = sorted({role_of(name) for name in (*case.extras, *case.deeper)})
+    unexpected = [*terms.allow_unexpected, *extras]
+    for name, patterns in (
+        ('allow_missing', missing),
+        ('allow_unexpected', unexpected),
+    ):
+        if patterns:
+            arguments.append(f'{name}={patterns}')
+    if case.frozen or terms.allow_random_frozen:
+        arguments.append('allow_random_frozen=True')
+    return [
+        "To accept the file as it is write init_cfg=dict(type='Pretrained', "
+        f"checkpoint='{report.source}', {', '.join(arguments)})"
+    ]
+
+
+def _needless(terms: Terms, missing: Sequence[str], unexpected: Sequence[str]) -> str:
+    """Refuse permissions that nothing needs: they would hide the next mistake."""
+    for name, patterns, names, what in (
+        ('allow_missing', terms.allow_missing, missing, 'that is missing in the file'),
+        ('allow_unexpected', terms.allow_unexpected, unexpected, 'that is left over'),
+    ):
+        idle = useless(names, patterns)
+        if idle:
+            kept = [pattern for pattern in patterns if pattern not in idle]
+            return (
+                f'{name} permits nothing by {", ".join(map(repr, idle))}: no tensor '
+                f'{what} has such a name. Write '
+                + (f'{name}={kept}' if kept else f'no {name}')
+            )
+    return ''
 
 
 def _prefix(
@@ -75,9 +271,9 @@ def _prefix(
     if coverage < 0.5 or coverage <= report.coverage:
         return None
     return (
-        f"Cause: the prefix. Under '{found.prefix}' the file covers {coverage:.1%}: "
-        f"write init_cfg=dict(type='Pretrained', checkpoint='{report.source}', "
-        f"prefix='{found.prefix}')"
+        f"Cause: the prefix. Under '{found.prefix}' the file covers "
+        f"{percent(coverage)}: write init_cfg=dict(type='Pretrained', "
+        f"checkpoint='{report.source}', prefix='{found.prefix}')"
     )
 
 
@@ -105,15 +301,17 @@ def _names(backbone: Target) -> list[str]:
     return names
 
 
-def _other_size(backbone: Target, state_dict: Mapping[str, Tensor]) -> str | None:
+def _other_size(
+    backbone: Target, state_dict: Mapping[str, Tensor], exactly: bool = False
+) -> str | None:
     if kind_of(state_dict) is None:
         return None
-    found = _fitting_variant(backbone, state_dict)
+    found = fitting_variant(backbone, state_dict, exactly)
     if found is None:
         return None
     name, arguments = found
-    mine = getattr(backbone, 'model_name', None) or _own_variant(backbone)
-    if mine is not None and mine.partition('.')[0] == name:
+    mine = variant_of(backbone)
+    if mine == name:
         return None
     return (
         f'Cause: another width or depth. The file is a {name}, the net '
@@ -122,40 +320,20 @@ def _other_size(backbone: Target, state_dict: Mapping[str, Tensor]) -> str | Non
     )
 
 
-def deeper_refusal(
-    backbone: Target, found: Match, state_dict: Mapping[str, Tensor]
-) -> str:
-    """Refuse the file of a deeper net, in which a shallow one finds all it needs.
-
-    Args:
-        backbone: That the weights are for.
-        found: What would be loaded.
-        state_dict: Of the file.
-
-    Returns:
-        The message, empty if the file has no blocks between those that are used.
-    """
+def _between(found: Match, state_dict: Mapping[str, Tensor]) -> list[str]:
+    """Blocks of a deeper net, in whose file a shallow one finds all it needs."""
     used = {name for entry in found.found.values() for name in entry.names}
     blocks = {block for name in used for block in _blocks(name)}
     containers = {container for container, _ in blocks}
     order = list(state_dict)
     last = max((i for i, name in enumerate(order) if name in used), default=-1)
     rest = {found.prefix + name for name in found.unexpected}
-    between = [
-        name
+    return [
+        name.removeprefix(found.prefix)
         for name in order[:last]
         if name in rest
         and any(b not in blocks and b[0] in containers for b in _blocks(name))
     ]
-    if not between:
-        return ''
-    cause = _other_size(backbone, state_dict)
-    if cause is None:
-        return ''
-    return (
-        f'The file has blocks that {type(backbone).__name__} lacks, between those it '
-        f'has: {_some(between)}. {cause}'
-    )
 
 
 def _blocks(name: str) -> list[tuple[str, str]]:
@@ -168,101 +346,6 @@ def _blocks(name: str) -> list[tuple[str, str]]:
     ]
 
 
-def _own_variant(backbone: Target) -> str | None:
-    found = _fitting_variant(backbone, backbone.state_dict())
-    return found[0] if found is not None else None
-
-
-def _fitting_variant(
-    backbone: Target, state_dict: Mapping[str, Tensor]
-) -> tuple[str, str] | None:
-    """Find the net of the same class that a checkpoint was made for.
-
-    Returns:
-        The name of the net and the arguments to write, or None.
-    """
-    best: tuple[int, str, str] | None = None
-    for name, arguments in islice(_variants(backbone), _MOST):
-        expected = _shapes(backbone, arguments)
-        if not expected:
-            continue
-        found = match(state_dict, expected, backbone.dialects)
-        if found.coverage(expected) < _ENOUGH:
-            continue
-        # A shallow net finds all it needs in the file of a deep one.
-        left = len(found.unexpected)
-        if best is None or left < best[0]:
-            text = ', '.join(f'{k}={v!r}' for k, v in arguments.items())
-            best = (left, name, text)
-        if left == 0:
-            break
-    return best[1:] if best is not None else None
-
-
-def _shapes(backbone: Target, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Names and shapes of the parameters of a net; none if it cannot be built."""
-    kind = type(backbone).__name__
-    name = arguments.get('model_name')
-    try:
-        with weightless():
-            if kind not in _LIBRARIES or name is None:
-                return type(backbone)(**arguments).state_dict()
-            net, root = _LIBRARIES[kind](name)
-    except (ValueError, TypeError, RuntimeError, NotImplementedError):
-        return {}
-    # Whole nets, as finding the levels of each would take a second.
-    return {
-        f'{root}{key}': value
-        for key, value in net.state_dict().items()
-        if not any(d.is_head(key) for d in backbone.dialects[:1])
-    }
-
-
-def _timm(name: str) -> tuple[nn.Module, str]:
-    import timm
-
-    return timm.create_model(name), 'timm_model.'
-
-
-def _torchvision(name: str) -> tuple[nn.Module, str]:
-    from torchvision import models
-
-    return models.get_model(name, weights=None), 'body.'
-
-
-_LIBRARIES = {'TIMMBackbone': _timm, 'TorchvisionBackbone': _torchvision}
-
-
-def _variants(backbone: Target) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, arguments in type(backbone).variants.items():
-        yield name, dict(arguments)
-    model = getattr(backbone, 'model_name', None)
-    kind = type(backbone).__name__
-    names = _siblings(kind, model) if isinstance(model, str) else []
-    for name in names:
-        yield name, dict(model_name=name)
-
-
-def _siblings(kind: str, model: str) -> list[str]:
-    """Names of the models that differ from one in numbers and sizes only."""
-    if kind == 'TIMMBackbone':
-        import timm
-
-        names = timm.list_models()
-    else:
-        from torchvision import models
-
-        names = models.list_models(module=models)
-    stem = _stem(model)
-    return sorted((n for n in names if _stem(n) == stem), key=lambda n: (len(n), n))
-
-
-def _stem(name: str) -> str:
-    """Letters at the start: `resnet` of `resnet50`, `convnext` of `convnext_tiny`."""
-    found = re.match(r'[a-z]+(?:v\d)?', name)
-    return found[0] if found else name
-
-
 def _unknown(report: LoadReport, state_dict: Mapping[str, Tensor]) -> str:
     loaded = any(stage.tensors for stage in report.stages.values())
     if report.mismatched and 2 * len(report.mismatched) > len(report.missing):
@@ -271,108 +354,3 @@ def _unknown(report: LoadReport, state_dict: Mapping[str, Tensor]) -> str:
     if not loaded:
         return f'Cause: no name fits. The file has {keys}, ...: another net'
     return 'Cause: the file has only a part of this net'
-
-
-def frozen_refusal(
-    backbone: Target, report: LoadReport, loaded: Collection[str]
-) -> str:
-    """Name what would stay as it was drawn and never train.
-
-    A fresh layer or group normalisation is left out: it normalises by the numbers it
-    sees and changes nothing else.
-
-    Args:
-        backbone: That the weights are for.
-        report: Of what would be loaded.
-        loaded: Keys that would be.
-
-    Returns:
-        The message, empty if there is nothing.
-    """
-    missing = {
-        key
-        for key in backbone.state_dict()
-        if key not in loaded and not is_computed(key) and not _is_neutral(backbone, key)
-    }
-    problems, lines = [], []
-    frozen = _frozen_keys(backbone)
-    by_stage = {stage: sorted(keys & missing) for stage, keys in frozen.items()}
-    stages = [stage for stage, keys in by_stage.items() if keys]
-    if stages:
-        keys = [key for stage in stages for key in by_stage[stage]]
-        problems.append(
-            f'frozen_stages={backbone.frozen_stages} freezes random values in stage '
-            f'{", ".join(map(str, stages))}: {_some(keys)}'
-        )
-        lines.append(f'frozen_stages={stages[0] - 1}')
-    fixed = sorted(missing & _fixed_statistics(backbone))
-    if fixed:
-        problems.append(
-            'batch normalisation that never trains '
-            f'({"norm_eval=True" if backbone.norm_eval else "a frozen kind"}) has no '
-            f'values in the file, so that nothing is normalised: {_some(fixed)}'
-        )
-        lines.append('norm_eval=False' if backbone.norm_eval else 'ordinary BN')
-    if not problems:
-        return ''
-    return (
-        f'{report}\n{"; ".join(problems)}. Write a checkpoint that has them, or '
-        f'{", ".join(lines)} in the backbone; to keep it so write '
-        f"init_cfg=dict(type='Pretrained', checkpoint='{report.source}', "
-        'allow_random_frozen=True)'
-    )
-
-
-def _some(keys: Collection[str]) -> str:
-    shown = list(keys)[:_NAMED]
-    more = f', ... ({len(keys)} tensors)' if len(keys) > _NAMED else ''
-    return f'{", ".join(shown)}{more}'
-
-
-def _frozen_keys(backbone: Target) -> dict[int, set[str]]:
-    """Keys of the frozen stages."""
-    names: dict[int, list[str]] = {}
-    for name, tensor in _tensors(backbone):
-        names.setdefault(id(tensor), []).append(name)
-    return {
-        stage: {
-            name
-            for part in backbone.stage_modules(stage)
-            for tensor in _tensors_of(part)
-            for name in names.get(id(tensor), ())
-        }
-        for stage in range(backbone.frozen_stages + 1)
-    }
-
-
-def _tensors(module: nn.Module | Target) -> Iterable[tuple[str, Tensor]]:
-    yield from module.named_parameters(remove_duplicate=False)
-    yield from module.named_buffers(remove_duplicate=False)
-
-
-def _tensors_of(part: nn.Module | nn.Parameter) -> Iterable[Tensor]:
-    if isinstance(part, nn.Module):
-        yield from (tensor for _, tensor in _tensors(part))
-    else:
-        yield part
-
-
-def _fixed_statistics(backbone: Target) -> set[str]:
-    """Keys of the batch normalisations that use their statistics in training."""
-    return {
-        f'{name}.{leaf}'
-        for name, module in backbone.named_modules(remove_duplicate=False)
-        if (backbone.norm_eval and isinstance(module, _BatchNorm))
-        or type(module).__name__ in _FIXED_NORMS
-        for leaf in ('weight', 'bias', 'running_mean', 'running_var')
-    }
-
-
-def _is_neutral(backbone: Target, key: str) -> bool:
-    owner, _, leaf = key.rpartition('.')
-    module = backbone.get_submodule(owner)
-    if not isinstance(module, (nn.LayerNorm, nn.GroupNorm)):
-        return False
-    value = getattr(module, leaf)
-    neutral = torch.ones_like(value) if leaf == 'weight' else torch.zeros_like(value)
-    return torch.equal(value, neutral)

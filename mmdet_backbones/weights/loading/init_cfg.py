@@ -3,15 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-_ARGUMENTS = (
-    'checkpoint',
-    'prefix',
-    'min_coverage',
-    'map_location',
-    'allow_random_frozen',
-)
+
+@dataclass(frozen=True)
+class Terms:
+    """What of a net may stay without weights, and what of a file may be left over.
+
+    Attributes:
+        min_coverage: Smallest accepted share of the parameters, 0 to 1. None stands
+            for 0.95 and for a file that lacks no tensor; with a number a part of the
+            tensors of a role may be missing.
+        allow_missing: Roles or names of tensors, as ``fnmatch`` takes them, that the
+            file may lack.
+        allow_unexpected: The same of tensors of the file that find no place.
+        allow_random_frozen: Accept that frozen stages, or statistics that
+            ``norm_eval`` keeps fixed, are not in the file.
+
+    Raises:
+        TypeError: If a list of patterns is none.
+        ValueError: If ``min_coverage`` is not in [0, 1].
+    """
+
+    min_coverage: float | None = None
+    allow_missing: tuple[str, ...] = ()
+    allow_unexpected: tuple[str, ...] = ()
+    allow_random_frozen: bool = False
+
+    def __post_init__(self) -> None:
+        if self.min_coverage is not None and not 0 <= self.min_coverage <= 1:
+            raise ValueError(
+                f'min_coverage must be from 0 to 1, got {self.min_coverage}'
+            )
+        for name in ('allow_missing', 'allow_unexpected'):
+            given = getattr(self, name)
+            listed = isinstance(given, (list, tuple))
+            if not listed or not all(isinstance(entry, str) for entry in given):
+                raise TypeError(
+                    f'{name} must be a list of names or patterns, got {given!r}: write '
+                    f"{name}=['blocks.*.gamma']"
+                )
+            object.__setattr__(self, name, tuple(given))
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Terms:
+        """Read them from an entry of ``init_cfg``, which may say more."""
+        return cls(**{key: entry[key] for key in _TERMS if key in entry})
+
+
+_TERMS = tuple(Terms.__dataclass_fields__)
+_ARGUMENTS = ('checkpoint', 'prefix', 'map_location', *_TERMS)
 
 
 # Classes of mmdet that read the checkpoint themselves, whatever the type.
@@ -51,10 +93,11 @@ def split_entries(init_cfg: Any) -> tuple[list[dict], list[dict]]:
     others: list[dict] = []
     for entry in entries if init_cfg else ():
         if not isinstance(entry, dict) or 'type' not in entry:
+            source = entry if isinstance(entry, str) else '<path or http address>'
             raise TypeError(
                 'init_cfg must be a dict with a type or a list of such, got '
                 f"{entry!r}: write init_cfg=dict(type='Pretrained', "
-                "checkpoint='<path or http address>')"
+                f"checkpoint='{source}')"
             )
         name = getattr(entry['type'], '__name__', entry['type'])
         is_pretrained = name in ('Pretrained', 'PretrainedInit')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,23 +18,28 @@ from ...errors import PretrainedWeightsError
 from ..names.dialect import PREFIXES, is_computed
 from ..names.libraries import without_root
 from ..reading.reader import Checkpoint, read_checkpoint
-from ..reading.unwrap import check_finite
-from .adapt import adapt
-from .diagnosis import deeper_refusal, frozen_refusal, refusal
-from .matching import Match, match
+from ..reading.values import check_values
+from .adapt import adapt, is_table, regrid
+from .diagnosis import refusal
+from .init_cfg import Terms
+from .matching import Found, Match, match
 from .report import Adapted, LoadReport, Mismatch, StageCount
 
 if TYPE_CHECKING:
     from .target import Target
+
+_USUAL = Terms()
 
 
 def load_pretrained(
     backbone: Target,
     checkpoint: str,
     prefix: str | None = None,
-    min_coverage: float = 0.95,
+    min_coverage: float | None = None,
     map_location: str = 'cpu',
     allow_random_frozen: bool = False,
+    allow_missing: Sequence[str] = (),
+    allow_unexpected: Sequence[str] = (),
 ) -> LoadReport:
     """Load pretrained weights and log what was loaded.
 
@@ -43,38 +49,45 @@ def load_pretrained(
         prefix: Only keys that start with it are used, without it. Left out, the usual
             ones (``backbone.`` of a detector among them) are found by themselves.
         min_coverage: Smallest accepted share of the backbone's parameters, 0 to 1.
+            Left out, 0.95 of them and every tensor of every role are needed; with a
+            number, some tensor of every role is.
         map_location: Device the file is read to.
         allow_random_frozen: Accept that frozen stages, or statistics that
             ``norm_eval`` keeps fixed, are not in the file.
+        allow_missing: Names or roles (``'blocks.*.gamma'``) that the file may lack.
+        allow_unexpected: The same of what the file has for the backbone's blocks and
+            they do not take.
 
     Returns:
         What was loaded, missing, unexpected and of another shape.
 
     Raises:
-        CheckpointError: If the file cannot be read.
-        PretrainedWeightsError: If the coverage is below ``min_coverage``, or something
-            frozen would keep random values; the backbone is left as it was.
+        CheckpointError: If the file cannot be read, or has values that no net takes.
+        PretrainedWeightsError: If a role of the backbone is not filled, the coverage
+            is below ``min_coverage``, the file has more for a block than that takes,
+            or something frozen would keep random values; the backbone is left as it
+            was.
+        TypeError: If a list of names is none.
         ValueError: If ``min_coverage`` is not in [0, 1].
     """
-    if not 0 <= min_coverage <= 1:
-        raise ValueError(f'min_coverage must be from 0 to 1, got {min_coverage}')
+    terms = Terms(
+        min_coverage,
+        allow_missing,  # type: ignore[arg-type]
+        allow_unexpected,  # type: ignore[arg-type]
+        allow_random_frozen,
+    )
     source = read_checkpoint(checkpoint, map_location, finite=False)
-    return load_checkpoint(backbone, source, prefix, min_coverage, allow_random_frozen)
+    return load_checkpoint(backbone, source, prefix, terms)
 
 
 def load_checkpoint(
     backbone: Target,
     source: Checkpoint,
     prefix: str | None = None,
-    min_coverage: float = 0.95,
-    allow_random_frozen: bool = False,
+    terms: Terms = _USUAL,
 ) -> LoadReport:
     """Load weights that were read already; see :func:`load_pretrained`."""
-    report, found, fitting = examine_checkpoint(
-        backbone, source, prefix, min_coverage, allow_random_frozen
-    )
-    used = [name for key in fitting for name in found.found[key].names]
-    check_finite({name: source.state_dict[name] for name in used}, source.source)
+    report, found, fitting = examine_checkpoint(backbone, source, prefix, terms)
     _copy(backbone.state_dict(), found, fitting)
     # Known by now: the file was hashed meanwhile.
     report = replace(report, sha256=source.sha256)
@@ -87,30 +100,31 @@ def examine_checkpoint(
     backbone: Target,
     source: Checkpoint,
     prefix: str | None = None,
-    min_coverage: float = 0.95,
-    allow_random_frozen: bool = False,
+    terms: Terms = _USUAL,
 ) -> tuple[LoadReport, Match, dict[str, Tensor | None]]:
     """Find out what loading would do; nothing is loaded.
 
+    Whatever says something about weights asks here: a training, a check, a conversion.
+
     Args:
         backbone: That the weights are for; it may be on the meta device.
-        source: The weights; their tensors may be on the meta device.
+        source: The weights.
         prefix: As :func:`load_pretrained` takes it.
-        min_coverage: The same.
-        allow_random_frozen: The same.
+        terms: What may be missing or left over.
 
     Returns:
         The report, without a sha256; what was found; and by key what fits, with the
         tensor that was made to fit or None for one that fits as it is.
 
     Raises:
-        PretrainedWeightsError: As :func:`load_pretrained`.
+        CheckpointError: As :func:`load_pretrained`.
+        PretrainedWeightsError: The same.
     """
     expected = backbone.state_dict()
     found = match(
         source.state_dict, expected, backbone.dialects, _prefixes(source, prefix)
     )
-    fitting, adapted, mismatched = _fit(backbone, expected, found)
+    fitting, adapted, mismatched = _fit(backbone, expected, found, source)
     report = LoadReport(
         source=source.source,
         sha256='',
@@ -126,16 +140,17 @@ def examine_checkpoint(
         heads=found.heads,
         outside=found.outside,
     )
-    if report.coverage < min_coverage:
-        raise PretrainedWeightsError(
-            refusal(backbone, report, source.state_dict, min_coverage)
-        )
-    deeper = deeper_refusal(backbone, found, source.state_dict)
-    if deeper:
-        raise PretrainedWeightsError(deeper)
-    random = frozen_refusal(backbone, report, fitting)
-    if random and not allow_random_frozen:
-        raise PretrainedWeightsError(random)
+    problem = refusal(backbone, report, found, fitting, source, prefix, terms)
+    if problem:
+        raise PretrainedWeightsError(problem)
+    check_values(
+        {
+            name: (source.state_dict[name], expected[key].dtype)
+            for key in fitting
+            for name in found.found[key].names
+        },
+        source.source,
+    )
     return report, found, fitting
 
 
@@ -154,7 +169,7 @@ def _prefixes(source: Checkpoint, prefix: str | None) -> Sequence[str]:
 
 
 def _fit(
-    backbone: Target, expected: Mapping[str, Tensor], found: Match
+    backbone: Target, expected: Mapping[str, Tensor], found: Match, source: Checkpoint
 ) -> tuple[dict[str, Tensor | None], tuple[Adapted, ...], tuple[Mismatch, ...]]:
     """Sort what was found into what fits, what was made to fit and what does not.
 
@@ -165,18 +180,29 @@ def _fit(
     adapted, mismatched = [], []
     for key, tensor in found.found.items():
         target = tuple(expected[key].shape)
-        if tensor.shape == target:
-            fitting[key] = None
-            continue
+        fits = tensor.shape == target
         if is_computed(key):
-            continue
-        fitted = adapt(backbone, key, tensor.make(), target)
-        if fitted is None:
-            mismatched.append(Mismatch(key, target, tensor.shape))
+            fitted = None
+        elif not fits:
+            fitted = adapt(backbone, key, tensor.make(), target, source.image_size)
+        elif is_table(key) and _as_saved(tensor, source):
+            fitted = regrid(backbone, key, tensor.make(), source.image_size)
         else:
+            fitted = None
+        if fitted is not None:
             fitting[key] = fitted[0]
             adapted.append(Adapted(key, tensor.shape, target, fitted[1]))
+        elif fits:
+            fitting[key] = None
+        elif not is_computed(key):
+            mismatched.append(Mismatch(key, target, tensor.shape))
     return fitting, tuple(adapted), tuple(mismatched)
+
+
+def _as_saved(tensor: Found, source: Checkpoint) -> bool:
+    # Otherwise it was brought to the size of the net already.
+    saved = sum(source.state_dict[name].numel() for name in tensor.names)
+    return saved == math.prod(tensor.shape)
 
 
 def _copy(

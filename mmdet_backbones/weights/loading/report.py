@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 _SHOWN = 10
+_NAMED = 5
+
+
+def percent(share: float) -> str:
+    """Write a share with one digit; 100 % only of the whole."""
+    text = f'{share:.1%}'
+    return '99.9%' if share < 1 and text == '100.0%' else text
+
+
+def some(names: Collection[str], what: str = 'tensors') -> str:
+    """List the first few names, and how many there are."""
+    shown = list(names)[:_NAMED]
+    more = f', ... ({len(names)} {what})' if len(names) > _NAMED else ''
+    return f'{", ".join(shown)}{more}'
 
 
 class Mismatch(NamedTuple):
@@ -99,7 +113,7 @@ class LoadReport:
         """Render an aligned table and the first ten names of each list."""
         under = f", under '{self.prefix}'" if self.prefix else ''
         lines = [
-            f'Pretrained weights: {self.coverage:.1%} of the backbone from '
+            f'Pretrained weights: {percent(self.coverage)} of the backbone from '
             f'{self.source} (sha256 {self.sha256[:12]}, {self.dialect}{under})',
             *self._table(),
         ]

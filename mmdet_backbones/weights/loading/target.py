@@ -18,12 +18,23 @@ class Target(Protocol):
         frozen_stages: Stages without training, -1 for none.
         norm_eval: Whether batch normalisation stays in eval mode in training.
         variants: Constructor arguments of the family's published nets, by name.
+        additions: Patterns (``fnmatch``) of modules that its arguments add to the net
+            that files are of, such as the normalisation of an output. A file has all
+            of them or none.
     """
 
     dialects: tuple[Dialect, ...]
     frozen_stages: int
     norm_eval: bool
     variants: Mapping[str, dict[str, Any]]
+    additions: tuple[str, ...]
+
+    @classmethod
+    def whole(cls, **arguments: Any) -> Mapping[str, Tensor]:
+        """Tensors without values of a net that nothing was dropped of."""
+
+    def uncut(self) -> Mapping[str, Tensor]:
+        """The same of this net; none if nothing was dropped of it."""
 
     def stage_modules(self, stage: int) -> Sequence[nn.Module | nn.Parameter]:
         """Modules and bare parameters of one stage; stage 0 is the stem."""

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlparse
 from urllib.request import Request, urlopen
@@ -98,11 +98,16 @@ def fetch(url: str) -> Path:
     return path
 
 
+def state_of(file: BinaryIO) -> tuple[int, int, int, int]:
+    """Tell an open file from all others, and from itself after a change."""
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def sha256_of(path: Path) -> str:
     """Hash a file, or repeat what it was if the file has not changed since."""
     with path.open('rb') as file:
-        status = os.fstat(file.fileno())
-        state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        state = state_of(file)
         if state not in _known:
             digest = hashlib.sha256()
             block = memoryview(bytearray(_HASH_BLOCK))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -13,9 +14,10 @@ from torch import Tensor
 
 from ...errors import CheckpointError
 from .download import check_digest, hash_beside, sha256_of
-from .file_formats import recognise
+from .file_formats import check_sums, recognise
 from .sources import bring
-from .unwrap import check_finite, check_size, unwrap, without_prefixes
+from .unwrap import check_size, unwrap, without_prefixes
+from .values import check_finite
 
 __all__ = ['Checkpoint', 'CheckpointError', 'read_checkpoint', 'read_shapes']
 
@@ -54,6 +56,35 @@ class Checkpoint:
         with _readable(self.source):
             return self.hashed.result() if self.hashed is not None else ''
 
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width of the images, if the file tells the config of its net."""
+        try:
+            config = ast.parse(str(self.metadata.get('cfg', '')))
+        except (SyntaxError, ValueError, RecursionError):
+            return None
+        found = (
+            value
+            for backbone in _values(config, 'backbone')
+            for value in _values(backbone, 'img_size', 'image_size')
+        )
+        try:
+            size = ast.literal_eval(next(found, ast.Constant(None)))
+        except ValueError:
+            return None
+        sides = (size, size) if isinstance(size, int) else size
+        whole = isinstance(sides, (tuple, list)) and len(sides) == 2
+        if not whole or not all(type(side) is int and side > 0 for side in sides):
+            return None
+        return sides[0], sides[1]
+
+
+def _values(tree: ast.AST, *names: str) -> Iterator[ast.expr]:
+    """Values of the keyword arguments of some names, in a config as text."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg in names:
+            yield node.value
+
 
 def read_checkpoint(
     source: str, map_location: str = 'cpu', finite: bool = True
@@ -72,7 +103,7 @@ def read_checkpoint(
             ``open-mmlab://`` and a name of mmengine's table.
         map_location: Device the tensors are put on, as in ``torch.load``.
         finite: Refuse NaN and infinity in any tensor. A caller that uses only some
-            of them checks these with :func:`check_finite` instead.
+            of them checks these with :func:`~.values.check_values`.
 
     Returns:
         The tensors with the usual wrappers taken off.
@@ -86,6 +117,7 @@ def read_checkpoint(
         try:
             form = recognise(path, source)
             hashed = hash_beside(path)
+            check_sums(path, source)
             content = form.read(path, source, map_location)
             state_dict, wrapper = unwrap(content.data, source)
             check_size(state_dict, path.stat().st_size, source)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -95,40 +94,6 @@ def check_size(state_dict: Mapping[str, Tensor], size: int, source: str) -> None
             f"'{source}' is not used: its {size} bytes claim tensors of {claimed} "
             'bytes, which no weights do'
         )
-
-
-def check_finite(state_dict: Mapping[str, Tensor], source: str) -> None:
-    """Refuse weights that hold NaN or infinity.
-
-    Reads every value once: about 20 ms for 45 million parameters.
-
-    Args:
-        state_dict: Tensors by name, best only those that will be used.
-        source: Of the file, for the message.
-
-    Raises:
-        CheckpointError: If there are any; it names how many and the first of them.
-    """
-    bad = [name for name, tensor in state_dict.items() if not _is_finite(tensor)]
-    if bad:
-        more = ', ...' if len(bad) > _NAMED else ''
-        raise CheckpointError(
-            f"{len(bad)} of {len(state_dict)} tensors of '{source}' hold NaN or "
-            f'infinity: {", ".join(bad[:_NAMED])}{more}. The training that wrote it '
-            'had diverged, or the file is damaged: take an earlier checkpoint'
-        )
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    if tensor.is_complex():
-        tensor = torch.view_as_real(tensor)
-    if not tensor.is_floating_point() or not tensor.numel():
-        return True
-    if tensor.element_size() == 1:
-        tensor = tensor.float()
-    # Ten times as fast as isfinite: both ends are NaN if there is one.
-    low, high = torch.aminmax(tensor)
-    return math.isfinite(low.item()) and math.isfinite(high.item())
 
 
 def _wrapper(content: Any) -> str | None:

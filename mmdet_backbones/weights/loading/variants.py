@@ -1,0 +1,146 @@
+"""Of which net a file is, among those that are like the one that takes it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from functools import lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ...shapes.build import on_meta
+from ..names.dialect import is_computed
+from ..names.libraries import INTO_TIMM, without_root
+from .matching import match
+
+if TYPE_CHECKING:
+    from .target import Target
+
+# Variants that are tried; each takes some milliseconds to build without weights.
+_MOST = 20
+_ENOUGH = 0.95
+# Models of timm that are laid beside a file, those of a similar name.
+_MOST_ALIKE = 40
+_ALIKE = 0.5
+
+
+def variant_of(backbone: Target) -> str | None:
+    """Name a net as its family or its library does, None if it is none of these."""
+    name = getattr(backbone, 'model_name', None)
+    if isinstance(name, str):
+        return name.partition('.')[0]
+    found = fitting_variant(backbone, backbone.state_dict())
+    return found[0] if found is not None else None
+
+
+def fitting_variant(
+    backbone: Target, state_dict: Mapping[str, Tensor], exactly: bool = False
+) -> tuple[str, str] | None:
+    """Find the net of the same class that a checkpoint was made for.
+
+    Args:
+        backbone: Of that class.
+        state_dict: Of the file.
+        exactly: Take no net that lacks a tensor of the file, or has one more.
+
+    Returns:
+        The name of the net and the arguments to write, or None.
+    """
+    best: tuple[int, str, str] | None = None
+    for name, arguments in islice(_variants(backbone), _MOST):
+        expected = _shapes(backbone, arguments)
+        if not expected:
+            continue
+        found = match(state_dict, expected, backbone.dialects)
+        share = found.coverage(expected)
+        if share < _ENOUGH or (exactly and (found.unexpected or share < 1)):
+            continue
+        # A shallow net finds all it needs in the file of a deep one.
+        left = len(found.unexpected)
+        if best is None or left < best[0]:
+            text = ', '.join(f'{k}={v!r}' for k, v in arguments.items())
+            best = (left, name, text)
+        if left == 0:
+            break
+    return best[1:] if best is not None else None
+
+
+def namesake(like: str, prefix: str, state_dict: Mapping[str, Tensor]) -> str | None:
+    """Find the model of timm that has exactly the tensors of a file.
+
+    Args:
+        like: Name of a similar model.
+        prefix: Under which the tensors stand in the file.
+        state_dict: Of the file.
+    """
+    import timm
+
+    file = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
+    there = _body(file)
+    for name in get_close_matches(like, timm.list_models(), _MOST_ALIKE, _ALIKE):
+        if _body_of_model(name) == there:
+            return name
+    return None
+
+
+@lru_cache(maxsize=4 * _MOST_ALIKE)
+def _body_of_model(name: str) -> dict[str, torch.Size]:
+    import timm
+
+    return _body(on_meta(lambda: timm.create_model(name)).state_dict())
+
+
+def _body(state_dict: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    timm_names = INTO_TIMM[0]
+    return {
+        key: value.shape
+        for key, value in state_dict.items()
+        if not timm_names.is_head(key) and not is_computed(key)
+    }
+
+
+def _shapes(backbone: Target, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Names and shapes of the parameters of a net; none if it cannot be built."""
+    try:
+        whole = type(backbone).whole(**arguments)
+    except (ValueError, TypeError, RuntimeError, NotImplementedError):
+        return {}
+    return {
+        key: value
+        for key, value in whole.items()
+        if not any(d.is_head(without_root(key)) for d in backbone.dialects[:1])
+    }
+
+
+def _variants(backbone: Target) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, arguments in type(backbone).variants.items():
+        yield name, dict(arguments)
+    model = getattr(backbone, 'model_name', None)
+    kind = type(backbone).__name__
+    names = _siblings(kind, model) if isinstance(model, str) else []
+    for name in names:
+        yield name, dict(model_name=name)
+
+
+def _siblings(kind: str, model: str) -> list[str]:
+    """Names of the models that differ from one in numbers and sizes only."""
+    if kind == 'TIMMBackbone':
+        import timm
+
+        names = timm.list_models()
+    else:
+        from torchvision import models
+
+        names = models.list_models(module=models)
+    stem = _stem(model)
+    return sorted((n for n in names if _stem(n) == stem), key=lambda n: (len(n), n))
+
+
+def _stem(name: str) -> str:
+    """Letters at the start: `resnet` of `resnet50`, `convnext` of `convnext_tiny`."""
+    found = re.match(r'[a-z]+(?:v\d)?', name)
+    return found[0] if found else name
