@@ -202,7 +202,7 @@ def test_weights_and_checkpoint_are_named(copied):
     (work_dir / 'pretrained_report.json').write_text(json.dumps(report))
     run = read_run(work_dir)
     assert run.checkpoint == str(work_dir / 'best_coco_bbox_mAP_epoch_12.pth')
-    assert run.pretrained == 'timm://lite0 (100%)'
+    assert run.pretrained == 'timm://lite0 (99.8%)'
 
 
 def test_memory_of_an_accelerator_is_the_largest(copied):
