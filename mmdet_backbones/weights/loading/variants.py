@@ -107,7 +107,7 @@ def _shapes(backbone: Target, arguments: Mapping[str, Any]) -> dict[str, Tensor]
     """Names and shapes of the parameters of a net; none if it cannot be built."""
     try:
         whole = type(backbone).whole(**arguments)
-    except (ValueError, TypeError, RuntimeError, NotImplementedError):
+    except (ValueError, RuntimeError, NotImplementedError):
         return {}
     return {
         key: value
