@@ -310,9 +310,11 @@ def test_a_resumed_training_reads_no_weights_and_keeps_the_report(
     save, tmp_path, weights
 ):
     # Checkpoints of this engine hold objects that torch no longer reads by default.
+    from mmengine.runner import checkpoint
+
     from mmdet_backbones.compat.checkpoints import allow_mmengine_classes
 
-    allow_mmengine_classes()
+    allow_mmengine_classes(checkpoint)
     work_dir = tmp_path / 'work'
     work_dir.mkdir()
     runner(work_dir, pretrained(save(weights))).train()
