@@ -30,7 +30,9 @@ LONG = {
     'swap/test_swap_recipes.py',
     'weights/test_weights_diagnosis.py',
     'weights/test_weights_dialects.py',
+    'weights/test_weights_downloads.py',
     'weights/test_weights_hostile.py',
+    'weights/test_weights_offline.py',
     'weights/test_weights_sources.py',
     'weights/test_weights_traps.py',
 }
