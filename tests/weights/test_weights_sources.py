@@ -79,6 +79,14 @@ def test_no_server(cache):
     assert str(cache / 'net-0123abcd.pth') in str(error.value)
 
 
+@pytest.mark.parametrize(
+    'host', ['127.0.0.1:99999', '127.0.0.1:port', f'{"a" * 70}.invalid', 'a..b']
+)
+def test_hosts_that_are_none(cache, host):
+    with pytest.raises(CheckpointError, match='cannot be downloaded'):
+        read_checkpoint(f'http://{host}/net.pth')
+
+
 @pytest.mark.parametrize('url', ['http://', 'https://host', 'http://host/folder/'])
 def test_addresses_without_a_file(cache, url):
     with pytest.raises(CheckpointError, match='names no file'):

@@ -203,7 +203,8 @@ def _explained(url: str, path: Path) -> Iterator[None]:
         yield
     except CheckpointError as error:
         raise CheckpointError(f'{error}. {cure}') from error
-    except (OSError, HTTPException) as error:
+    # A proxy or a port may be written in a way that is none.
+    except (OSError, HTTPException, ValueError) as error:
         missing = isinstance(error, HTTPError) and error.code == 404
         kind = NotThereError if missing else CheckpointError
         kept = ''

@@ -242,7 +242,8 @@ def _reach(url: str) -> None:
     def connect() -> None:
         try:
             socket.create_connection((host, port), _SECONDS_TO_CONNECT).close()
-        except OSError as error:
+        # Of a name that is none, a ValueError.
+        except (OSError, ValueError) as error:
             answer.set_exception(error)
         else:
             answer.set_result(None)
