@@ -279,9 +279,11 @@ def of_authors(family: Family, folder: Path) -> Cell:
 
 def cause(message: str) -> str:
     """The sentence of a refusal that says why."""
-    lines = message.splitlines()
-    found = next((line for line in lines if line.startswith('Cause: ')), lines[-1])
-    return re.split(r': write |\. Write ', found.removeprefix('Cause: '))[0]
+    found = re.search(
+        r'^(?:Cause: |(?=The file ))(.*?)(?:[:.] [Ww]rite|$)', message, re.M
+    )
+    assert found is not None, message
+    return found[1]
 
 
 def cell(family: Family, layout: str, folder: Path) -> Cell:
