@@ -69,10 +69,10 @@ _SOURCES = (
     ('torchvision', (
         r'encoder_layer_0\.|trunk_output\.|features\.(?:\d+\.\d+\.|denseblock1|conv0)'
     )),
-    ('mmpretrain', (
-        r'\.w_msa\.|\.ffn\.|layers\.0\.ln1\.|depthwise_conv|layers\.\d\.\d+\.\w+\.conv\.'
+    ('mmpretrain or mmdet', (
+        r'\.w_msa\.|\.ffn\.|layers\.0\.ln1\.|depthwise_conv|stages\.\d\.\d\.attn\.'
+        r'|layers\.\d\.\d+\.\w+\.conv\.|stage\d\.\d\.(?:main_conv|short_conv)\.'
     )),
-    ('mmdet', r'stages\.\d\.\d\.attn\.|stage\d\.\d\.(?:main_conv|short_conv)\.'),
     ('timm', r'conv_stem\.|\.mlp\.fc1\.|\.conv_dw\.|(?:^|\.)s1\.b1\.'),
 )  # fmt: skip
 
