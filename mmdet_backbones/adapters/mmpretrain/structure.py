@@ -61,7 +61,13 @@ def picks_of(spec: Spec, indices: Sequence[int]) -> tuple[int, ...]:
 def trainable(net: nn.Module) -> nn.Module:
     """Let every parameter take part in the search for what depends on what."""
     # Not by the net's own eval(), which returns None in mmpretrain.
-    return nn.Module.train(net, False).requires_grad_(True)
+    nn.Module.train(net, False).requires_grad_(True)
+    for module in net.modules():
+        # In eval mode, attention of LeViT reads what it has computed from its parameter
+        # without gradients, and the parameter itself in training only.
+        if any(isinstance(value, Tensor) for value in vars(module).values()):
+            module.training = True
+    return net
 
 
 def examine(
