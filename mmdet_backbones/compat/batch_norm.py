@@ -13,6 +13,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, TypeGuard
 
+from torch import distributed as dist
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import register_module_module_registration_hook
@@ -51,6 +52,21 @@ def _call_children(layer: nn.Module, name: str, _: Any) -> None:
         if type(layer) is getattr(sys.modules.get(module), plain, None):
             layer.__class__ = getattr(import_module(place), calling)
             return
+
+
+def copy_without_group(ops: ModuleType) -> None:
+    """Let ``MMSyncBN`` be copied, as averaging a model in training does.
+
+    It holds the group of all processes, which cannot be copied. None means the same.
+    """
+
+    def getstate(layer: nn.Module) -> dict[str, Any]:
+        state = layer.__dict__.copy()
+        if state['group'] is dist.group.WORLD:
+            state['group'] = None
+        return state
+
+    ops.SyncBatchNorm.__getstate__ = getstate
 
 
 def keep_modes(utils: ModuleType) -> None:

@@ -66,7 +66,12 @@ def _keep_activations(module: ModuleType) -> None:
     import_module('mmdet_backbones.compat.batch_norm').keep_activations(module)
 
 
+def _copy_without_group(module: ModuleType) -> None:
+    import_module('mmdet_backbones.compat.batch_norm').copy_without_group(module)
+
+
 AFTER_IMPORT: dict[str, _Action] = {
+    'mmcv.ops.sync_bn': _copy_without_group,
     'mmengine.config.utils': _know_our_configs,
     'mmengine.config.config': _leave_types_unscoped,
     'mmengine.model.utils': _keep_modes,

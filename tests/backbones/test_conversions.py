@@ -152,7 +152,8 @@ def test_other_normalisation_computes_the_same(name, conversion, request):
         if (name, conversion) != ('mmdet', 'mmcv'):
             assert not any(m.training for m in net.modules() if is_batch_norm(m))
     net.eval()
-    check_same(net, image, expected)
+    for twin in (net, copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        check_same(twin, image, expected)
     net = back(net)
     if conversion == 'timm, frozen':
         net.eval()  # timm's own way back leads into training mode
