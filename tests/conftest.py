@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 LONG = {
     'adapters/test_timm_backbone.py',
     'backbones/test_contract.py',
+    'backbones/test_conversions.py',
     'check/test_check.py',
     'docs/test_docs.py',
     'engine/test_detectors.py',

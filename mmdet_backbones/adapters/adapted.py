@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..backbones.contract import Backbone
+from ..backbones.contract import Backbone, compute_again
 from ..levels import Level, check_frozen_stages
 from ..shapes.structure import kept_stages, part_of
 from .inputs import pad_to_multiple
@@ -91,6 +91,7 @@ class AdaptedBackbone(Backbone):
     def _share(self, net: nn.Module) -> None:
         for name in _SHARED:
             setattr(self, name, getattr(net, name))
+        self.register_load_state_dict_post_hook(compute_again)
         # Written into checkpoints, for the net's own conversion of old ones.
         self._version: Any = net._version
         # Past nn.Module, which would make it a submodule.

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
+
+from ..compat.batch_norm import is_batch_norm
 
 
 def checkpointed(
@@ -87,7 +88,7 @@ def _fixed_statistics(owner: nn.Module) -> Iterator[None]:
     layers = [
         (layer, layer.momentum, layer.num_batches_tracked)
         for layer in owner.modules()
-        if isinstance(layer, _BatchNorm) and layer.training
+        if is_batch_norm(layer) and layer.training
     ]
     for layer, _, counter in layers:
         layer.momentum = 0.0

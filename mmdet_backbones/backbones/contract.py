@@ -7,8 +7,8 @@ from typing import Any
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..compat.batch_norm import is_batch_norm
 from ..levels import (
     IMAGENET,
     Level,
@@ -82,6 +82,7 @@ class Backbone(BaseModule):
         self.norm_eval = norm_eval
         self.load_report: LoadReport | None = None
         self.reads_weights = True
+        self.register_load_state_dict_post_hook(compute_again)
 
     @property
     def out_indices(self) -> tuple[int, ...]:
@@ -139,6 +140,16 @@ class Backbone(BaseModule):
             if isinstance(part, nn.Module):
                 part.eval()
 
+    def _apply(self, *args: Any, **kwargs: Any) -> Backbone:
+        super()._apply(*args, **kwargs)
+        compute_again(self)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A tensor with a history of gradients cannot be copied.
+        compute_again(self)
+        return self.__dict__.copy()
+
     def train(self, mode: bool = True) -> Backbone:
         """Switch the mode; frozen stages and ``norm_eval`` layers stay in eval."""
         super().train(mode)
@@ -146,7 +157,7 @@ class Backbone(BaseModule):
             self.freeze()
             if self.norm_eval:
                 for module in self.modules():
-                    if isinstance(module, _BatchNorm):
+                    if is_batch_norm(module):
                         module.eval()
         return self
 
@@ -172,3 +183,14 @@ class Backbone(BaseModule):
         for cfg in pretrained if self.reads_weights else ():
             self.load_report = load_pretrained(self, **cfg)
         self.is_init = True
+
+
+def compute_again(backbone: nn.Module, *_: Any) -> None:
+    """Have layers compute anew what they keep of their parameters in eval mode.
+
+    LeViT and its relatives keep tables until the next change of the mode, whatever is
+    loaded meanwhile, and mmpretrain's even where the net is moved to another device.
+    """
+    for module in list(backbone.modules())[1:]:
+        if not module.training and type(module).train is not nn.Module.train:
+            module.train(False)

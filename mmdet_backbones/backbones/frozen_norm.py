@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..registry import MODELS
 
@@ -28,7 +29,7 @@ class FrozenBN(nn.Module):
     conversion to ``SyncBatchNorm``.
 
     Args:
-        num_features: Channels C of the (N, C, H, W) input.
+        num_features: Channels C of the (N, C, H, W) or (N, C) input.
         eps: Added to the variance.
     """
 
@@ -48,8 +49,16 @@ class FrozenBN(nn.Module):
         self.register_buffer('running_mean', torch.zeros(num_features))
         self.register_buffer('running_var', torch.ones(num_features))
 
+    @classmethod
+    def of(cls, norm: _BatchNorm) -> FrozenBN:
+        """Freeze ordinary batch normalisation with the values that it has."""
+        with norm.running_mean.device:  # type: ignore[union-attr]
+            frozen = cls(norm.num_features, norm.eps)
+        frozen.load_state_dict(norm.state_dict())
+        return frozen
+
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (N, C, H, W); the type and the memory format are kept."""
+        """Normalise (N, C, ...); the type and the memory format are kept."""
         if not (torch.is_grad_enabled() and x.requires_grad):
             return functional.batch_norm(
                 x,
@@ -63,7 +72,8 @@ class FrozenBN(nn.Module):
         # batch_norm would keep its input for the gradient of the scale.
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         shift = self.bias - self.running_mean * scale
-        scale, shift = (t.to(x.dtype).reshape(1, -1, 1, 1) for t in (scale, shift))
+        shape = (1, -1, *(1,) * (x.dim() - 2))
+        scale, shift = (t.to(x.dtype).reshape(shape) for t in (scale, shift))
         return torch.addcmul(shift, x, scale)
 
     def _load_from_state_dict(

@@ -58,14 +58,29 @@ def _find_peaks_in_any_format(module: ModuleType) -> None:
     module.get_topk_from_heatmap = get_topk_from_heatmap  # type: ignore[attr-defined]
 
 
+def _keep_modes(module: ModuleType) -> None:
+    import_module('mmdet_backbones.compat.batch_norm').keep_modes(module)
+
+
+def _keep_activations(module: ModuleType) -> None:
+    import_module('mmdet_backbones.compat.batch_norm').keep_activations(module)
+
+
+def _copy_without_group(module: ModuleType) -> None:
+    import_module('mmdet_backbones.compat.batch_norm').copy_without_group(module)
+
+
 AFTER_IMPORT: dict[str, _Action] = {
+    'mmcv.ops.sync_bn': _copy_without_group,
     'mmengine.config.utils': _know_our_configs,
     'mmengine.config.config': _leave_types_unscoped,
+    'mmengine.model.utils': _keep_modes,
     'mmengine.runner.checkpoint': _load_own_checkpoints,
     'mmengine.utils.package_utils': _find_packages,
     'mmdet.models.dense_heads.ssd_head': _let_ssd_predict,
     'mmdet.models.utils.gaussian_target': _find_peaks_in_any_format,
     'mmpretrain.utils.dependency': _leave_multimodal_out,
+    'timm.layers.norm_act': _keep_activations,
 }
 
 

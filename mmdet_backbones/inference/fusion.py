@@ -30,6 +30,8 @@ _ELSEWHERE = (
     ('timm.layers.norm_act', 'BatchNormAct2d'),
     ('timm.layers.norm_act', 'SyncBatchNormAct'),
     ('timm.layers.norm_act', 'FrozenBatchNormAct2d'),
+    ('mmcv.ops.sync_bn', 'SyncBatchNorm'),
+    ('mmdet_backbones.compat.sync_norm_act', 'MMSyncBatchNormAct'),
 )
 # The parts of a detector whose forward pass has neither boxes nor samples in it.
 _COMPILED = ('backbone', 'neck', 'bbox_head', 'rpn_head', 'mask_head')

@@ -54,13 +54,18 @@ def trace_inputs(
             # For detectors that expect more of a sample than there is in ours.
             yield partial(_detect, module, size, 'tensor')
         else:
-            yield partial(_run, module, size)
+            # The first convolution may read an image whose pixels were rearranged.
+            for channels in dict.fromkeys((*_first_channels(module), 3)):
+                yield partial(_run, module, size, channels)
 
 
-def _run(net: nn.Module, size: tuple[int, int]) -> Any:
+def _first_channels(net: nn.Module) -> list[int]:
     convs = [layer for layer in net.modules() if isinstance(layer, _ConvNd)]
+    return [layer.in_channels for layer in convs[:1]]
+
+
+def _run(net: nn.Module, size: tuple[int, int], channels: int) -> Any:
     like = next(tensor for tensor in (*net.parameters(), *net.buffers()))
-    channels = convs[0].in_channels if convs else 3
     # Not by a method of the weight, which would count as a use of it.
     return net(torch.zeros(1, channels, *size, dtype=like.dtype, device=like.device))
 

@@ -335,6 +335,19 @@ def test_a_class_that_returns_all_levels_is_cut_to_those_that_are_wanted():
     assert [n for n, p in net.named_parameters() if p.grad is None] == []
 
 
+@pytest.mark.parametrize('name', ['EfficientFormer', 'LeViT', 'TinyViT'])
+def test_what_a_class_reads_in_training_only_is_kept(name):
+    net = build(name).train()
+    host = host_of(name, net.out_indices)
+    tables = {n for n, _ in host.named_parameters() if n.endswith('attention_biases')}
+    ours = dict(net.named_parameters())
+    assert tables
+    assert tables <= ours.keys()
+    height, width = net._sizes.fixed
+    sum(o.square().mean() for o in net(torch.rand(2, 3, height, width))).backward()
+    assert all(ours[table].grad is not None for table in tables)
+
+
 def test_a_net_of_one_image_size_says_so():
     net = build('TinyViT')
     assert len(net(torch.rand(2, 3, 64, 64))) == len(net.levels)

@@ -8,6 +8,7 @@ import timm
 import torch
 from timm.layers import BatchNormAct2d, FrozenBatchNormAct2d
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet_backbones.adapters.timm.backbone import TIMMBackbone
 from mmdet_backbones.weights import CheckpointError
@@ -222,6 +223,27 @@ def test_frozen_batch_normalisation_computes_the_same_and_is_not_trained():
     assert not any('bn' in name for name in names)
 
 
+def test_normalisation_of_tokens_is_frozen_too():
+    plain, frozen = (
+        TIMMBackbone('levit_128s', img_size=64, norm_layer=norm)
+        for norm in (None, 'FrozenBN')
+    )
+    assert any(isinstance(m, nn.BatchNorm1d) for m in plain.modules())
+    assert not any(isinstance(m, _BatchNorm) for m in frozen.modules())
+    # Those that start at zero, so that a block starts as an identity, still do.
+    state = plain.state_dict()
+    norms = [n for n, m in plain.named_modules() if isinstance(m, nn.BatchNorm1d)]
+    for name in norms:
+        assert torch.equal(frozen.get_submodule(name).weight, state[f'{name}.weight'])
+    assert frozen.load_state_dict(state, strict=False).missing_keys == []
+    x = torch.rand(2, 3, 64, 64)
+    plain.eval()
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            for a, b in zip(plain(x), frozen.train()(x), strict=True):
+                torch.testing.assert_close(a, b)
+
+
 def test_other_normalisation():
     net = TIMMBackbone('resnet18', norm_layer='groupnorm')
     assert not any(isinstance(m, nn.BatchNorm2d) for m in net.modules())
@@ -287,6 +309,19 @@ def test_recomputed_blocks_count_a_batch_once(name):
         assert torch.equal(a, b), key
     for (key, a), b in zip(net.named_parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, msg=key)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('with_cp', [False, True])
+def test_the_last_fusion_of_hrnet_trains_what_its_levels_need(with_cp):
+    net = TIMMBackbone('hrnet_w18_small', out_strides=(8, 16, 32), with_cp=with_cp)
+    net.train()
+    sum(o.square().mean() for o in net(torch.rand(2, 3, 64, 96))).backward()
+    trained = {n: p for n, p in net.named_parameters() if p.requires_grad}
+    assert [n for n, p in trained.items() if p.grad is None] == []
+    idle = dict(net.named_parameters()).keys() - trained.keys()
+    assert idle
+    assert all('stage4' in name and 'fuse_layers.0' in name for name in idle)
 
 
 def test_pretrained_touches_no_network_before_training_starts(monkeypatch):

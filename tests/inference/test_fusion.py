@@ -101,6 +101,13 @@ def test_timm_layers_keep_their_drop_and_activation():
     assert_same(net, fused, torch.randn(2, 3, 16, 16))
 
 
+def test_a_net_that_rearranges_its_pixels_first():
+    net = nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(48, 8, 3), nn.BatchNorm2d(8))
+    fused = fuse_for_inference(with_statistics(net))
+    assert fused.fused.folded == 1
+    assert_same(net, fused, torch.randn(1, 3, 64, 64))
+
+
 class TwoReaders(nn.Module):
     """A convolution whose result is normalised, and read by ``reader`` as well."""
 

@@ -12,6 +12,7 @@ from ...backbones.contract import Backbone
 from ...levels import Preprocess, check_frozen_stages, select_levels
 from ...registry import MODELS
 from ...shapes.structure import blocks_of, kept_stages, part_of, replace_part
+from ...weights.names.dialect import Dialect
 from ...weights.names.libraries import INTO_TIMM
 
 if TYPE_CHECKING:
@@ -66,8 +67,6 @@ class TIMMBackbone(Backbone):
         [(1, 128, 8, 12), (1, 256, 4, 6), (1, 512, 2, 3)]
     """
 
-    dialects = INTO_TIMM
-
     def __init__(
         self,
         model_name: str,
@@ -87,7 +86,6 @@ class TIMMBackbone(Backbone):
     ) -> None:
         # timm is imported when one of its nets is built, not with the registry.
         from . import nets as timm_nets
-        from .layouts import official_layouts
         from .structure import structure_of
 
         timm_nets.check_name(model_name)
@@ -105,13 +103,8 @@ class TIMMBackbone(Backbone):
         super().__init__(levels, frozen_stages, norm_eval, init_cfg)
         self.model_name = model_name
         self._sizes = found.sizes
-        self.dialects = (
-            *INTO_TIMM,
-            *official_layouts(model_name, (*options, *self._sizes.arguments)),
-        )
-        self.timm_model = timm_nets.build(
-            model_name, (*options, *self._sizes.arguments), self.out_indices
-        )
+        self._options = (*options, *self._sizes.arguments)
+        self.timm_model = timm_nets.build(model_name, self._options, self.out_indices)
         self._drop_tail(options, in_channels)
         # Of all levels, whichever are requested; a deep one may be missing here.
         self._stages = kept_stages(self.timm_model, found.stages)
@@ -119,6 +112,14 @@ class TIMMBackbone(Backbone):
             self._recompute(owner)
         check_frozen_stages(frozen_stages, len(self._stages) - 1, owner)
         self.freeze()
+
+    @property
+    def dialects(self) -> tuple[Dialect, ...]:  # type: ignore[override]
+        """How files of other programs name the parameters of this net."""
+        # Not kept: their functions cannot be pickled.
+        from .layouts import official_layouts
+
+        return (*INTO_TIMM, *official_layouts(self.model_name, self._options))
 
     @property
     def preprocess(self) -> Preprocess:  # type: ignore[override]

@@ -14,9 +14,11 @@ import torch
 from timm.layers import Format, freeze_batch_norm_2d
 from torch import Tensor, nn
 
+from ...backbones.frozen_norm import FrozenBN
 from ...levels import map_size
 from ...shapes.build import on_default_device, on_meta
 from ...shapes.repeated import repeated_shapes
+from ...shapes.structure import replace_part
 from ..inputs import fit_map, pad_to_multiple
 from ..structure import SizeRule, fit_padding
 
@@ -63,7 +65,16 @@ def build(model_name: str, options: Options, indices: Sequence[int]) -> nn.Modul
             model_name, features_only=True, out_indices=tuple(indices), **arguments
         )
     )
-    return freeze_batch_norm_2d(net) if frozen else net
+    return _freeze(net) if frozen else net
+
+
+def _freeze(net: nn.Module) -> nn.Module:
+    freeze_batch_norm_2d(net)
+    # Of tokens, as in LeViT, which timm's function leaves.
+    for name, layer in list(net.named_modules()):
+        if isinstance(layer, nn.BatchNorm1d):
+            replace_part(net, name, FrozenBN.of(layer))
+    return net
 
 
 def build_on_meta(

@@ -120,10 +120,7 @@ def _set_norm_layer(net: nn.Module, norm_layer: str, owner: str) -> None:
     if not layers:
         raise ValueError(f'{owner} has no batch normalisation: leave norm_layer out')
     for name, layer in layers:
-        # Under the same device as the layer, so that a net on meta stays there.
-        with layer.running_mean.device:  # type: ignore[union-attr]
-            frozen = FrozenBN(layer.num_features, layer.eps)
-        replace_part(net, name, frozen)
+        replace_part(net, name, FrozenBN.of(layer))
 
 
 def preprocess(model_name: str) -> Preprocess:

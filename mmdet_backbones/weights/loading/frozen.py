@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from ...compat.batch_norm import is_batch_norm
 from ..names.dialect import is_computed
 from .report import some
 
@@ -93,7 +93,7 @@ def _fixed_statistics(backbone: Target) -> set[str]:
     return {
         f'{name}.{leaf}'
         for name, module in backbone.named_modules(remove_duplicate=False)
-        if (backbone.norm_eval and isinstance(module, _BatchNorm))
+        if (backbone.norm_eval and is_batch_norm(module))
         or type(module).__name__ in _FIXED_NORMS
         for leaf in ('weight', 'bias', 'running_mean', 'running_var')
     }
