@@ -42,6 +42,9 @@ def test(args: argparse.Namespace) -> None:
     cfg = read_config(args)
     launch.require_model(cfg)
     testing.set_checkpoint(cfg, args.checkpoint)
+    from mmdet_backbones.check.start import require_loadable
+
+    require_loadable(cfg)
     testing.set_visualization(cfg, args.show, args.show_dir, args.wait_time)
     if args.tta:
         testing.set_flip_averaging(cfg)

@@ -51,6 +51,15 @@ def _check(place: str, part: Mapping[str, Any]) -> Iterator[Finding]:
     wrong = [key for key in part if key not in allowed]
     if not wrong:
         return
+    if place == 'model' and wrong == ['pretrained'] and 'backbone' in part:
+        init_cfg = dict(type='Pretrained', checkpoint=part['pretrained'])
+        text = (
+            f'{given} of mmdet 3 takes no pretrained, which mmdet 2 handed to the '
+            f'backbone: take it out, and write {line("init_cfg", init_cfg)} into the '
+            'backbone'
+        )
+        yield Finding('arguments', 'model.pretrained', text)
+        return
     near = {key: get_close_matches(key, known, n=1, cutoff=0.75) for key in wrong}
     guesses = [f'{key} (perhaps {hit[0]})' if hit else key for key, hit in near.items()]
     text = (

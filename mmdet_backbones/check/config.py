@@ -10,6 +10,7 @@ from functools import partial
 
 from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.registry import DefaultScope
 
 from ..detector_config.detector import DetectorConfig
 from ..detector_config.weights import pretrained_of
@@ -18,6 +19,7 @@ from ..errors import UserError, explain
 from .arguments import check_arguments
 from .findings import Finding, describe, errors_of, in_order
 from .levels import check_levels, unusable
+from .start import check_start
 from .training import (
     check_batch,
     check_classes,
@@ -84,6 +86,7 @@ def _apply_rules(
         'backbone': (partial(check_batch, num_gpus=num_gpus),),
         'net': (
             check_frozen,
+            partial(check_start, ask=not fast),
             check_preprocessing,
             partial(check_weights, ask=not fast),
         ),
@@ -109,7 +112,8 @@ def _run(detector: DetectorConfig, config: Config) -> Iterator[Finding]:
     sizes = (SIZE, *((side, side) for side in (256, 512)))
     size = next((size for size in sizes if detector.takes(size)), SIZE)
     try:
-        trial = try_model(deepcopy(config).model, size)
+        with DefaultScope.overwrite_default_scope(detector.scope):
+            trial = try_model(deepcopy(config).model, size)
     except Exception as error:  # whatever the parts of a foreign detector raise
         text = explain(error).splitlines() or ['']
         problem = (
