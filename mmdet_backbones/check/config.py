@@ -13,11 +13,11 @@ from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 
 from ..detector_config.detector import DetectorConfig
-from ..detector_config.weights import pretrained_of
 from ..engine.launch import require_model
 from ..errors import UserError, explain
 from .arguments import check_arguments
 from .findings import Finding, describe, errors_of, in_order
+from .init_cfg import mend_init_cfgs
 from .levels import check_levels, unusable
 from .start import check_start
 from .training import (
@@ -61,13 +61,10 @@ def check_config(
     if 'type' not in detector.backbone:
         text = 'it has no backbone of a detector of mmdet: nothing was checked'
         return [Finding('model', 'model', text, (), 'warning')]
-    try:
-        pretrained_of(detector.backbone)
-    except (TypeError, ValueError) as error:
-        return [Finding('weights', f'{detector.key}.backbone.init_cfg', str(error))]
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        findings = [*_apply_rules(detector, fast, num_gpus, training)]
+        findings = [*mend_init_cfgs(detector)]
+        findings += _apply_rules(detector, fast, num_gpus, training)
         if not fast and not errors_of(findings):
             findings += _run(detector, config)
     return in_order(findings)
