@@ -19,6 +19,7 @@ from .arguments import check_arguments
 from .findings import Finding, describe, errors_of, in_order
 from .init_cfg import mend_init_cfgs
 from .levels import check_levels, unusable
+from .paramwise import check_paramwise, check_zero_rate
 from .start import check_start
 from .training import (
     check_batch,
@@ -80,9 +81,10 @@ def _apply_rules(
     }
     # What matters only where training starts.
     at_training: dict[str, tuple[Rule, ...]] = {
-        'backbone': (partial(check_batch, num_gpus=num_gpus),),
+        'backbone': (partial(check_batch, num_gpus=num_gpus), check_paramwise),
         'net': (
             check_frozen,
+            check_zero_rate,
             partial(check_start, ask=not fast),
             check_preprocessing,
             partial(check_weights, ask=not fast),
