@@ -29,12 +29,14 @@ from ..shapes.build import (
 from ..shapes.repeated import repeated_shapes
 from .neck_rules import Reader, Strides, output_strides, reader_of
 from .start import Seen, look_into, starts_of
-from .tree import Part, plain
+from .tree import Part, plain, walk
 
 # Large enough that nets without padding leave a map at their last stride, and for the
 # windows of transformers.
 DETECTOR_PROBE_SIZE = (320, 416)
 _MOST_LEVELS = 24
+# Parts whose constructors ask the Hugging Face hub for a language model.
+_ONLINE = {'language_model', 'lang_model_name'}
 
 
 @dataclass
@@ -131,17 +133,27 @@ class DetectorConfig:
     @cached_property
     def whole(self) -> nn.Module | None:
         """All of the detector on the meta device; None if it cannot stand there."""
+        model = deepcopy(self.config.model)
+        for _, part in walk(model):
+            if _ONLINE & part.keys():
+                return None
+            if 'teacher_ckpt' in part:
+                # Constructors of distilled detectors download and load it.
+                part['teacher_ckpt'] = None
         try:
             with DefaultScope.overwrite_default_scope(self.scope):
-                return on_meta(lambda: HOST_MODELS.build(deepcopy(self.config.model)))
+                return on_meta(lambda: HOST_MODELS.build(model))
         except Exception:  # of parts that nobody here wrote
             return None
 
     @cached_property
     def starts(self) -> list[Seen]:
         """Checkpoints that are laid over all of the detector, looked into."""
+        given = starts_of(self.config)
+        if not given:
+            return []
         net = self.whole or nn.ModuleDict(dict(backbone=self.net))
-        return [look_into(start, net) for start in starts_of(self.config)]
+        return [look_into(start, net) for start in given]
 
     @property
     def filled(self) -> set[str] | None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from cures import cured
 from mmengine.runner import load_checkpoint
-from planted import merged
+from planted import load, merged
 from small_detectors import HOSTS, OURS, build, save, small_config
 
 from mmdet_backbones.check.config import check_config
@@ -284,3 +284,22 @@ def test_a_test_does_not_start_with_another_detector_s_checkpoint(
     done = run_tool('tools/test.py', str(path), wrong)
     assert done.returncode == 1
     assert '6 of 8 tensors of the heads' in done.stderr
+
+
+def test_nothing_is_downloaded_to_look_at_a_detector(tmp_path, monkeypatch):
+    # mmdet's distilled detectors load their teacher when they are built.
+    def refuse(*_, **__):
+        raise AssertionError('asked the network')
+
+    monkeypatch.setattr('socket.socket.connect', refuse)
+    lad = load(tmp_path, 'mmdet::lad/lad_r50-paa-r101_fpn_2xb8_coco_1x.py', **QUIET)
+    assert lad.model.teacher_ckpt
+    path = tmp_path / 'all.pth'
+    lad.load_from = str(path)
+    detector = DetectorConfig(lad)
+    assert detector.whole is not None
+    tensors = detector.whole.state_dict()
+    # Of one number each, as the file of 300 MB would be.
+    weights = {name: torch.zeros(1).expand(t.shape) for name, t in tensors.items()}
+    save(path, weights)
+    assert errors_of(check_config(lad)) == []
