@@ -20,7 +20,6 @@ from ..weights.loading.unchecked import lay_over, taken_by_mmengine
 from ..weights.names.dialect import is_resized
 from ..weights.names.kinds import differ, kind_of
 from ..weights.reading.reader import Saved, read_saved
-from ..weights.reading.sources import locate_checkpoint
 from ..weights.reading.unwrap import unwrap
 from .findings import Finding, line
 
@@ -29,22 +28,21 @@ _MIN_COVERAGE = 0.95
 
 
 def check_host_file(
-    detector: DetectorConfig, net: nn.Module, weights: Pretrained, key: str
+    detector: DetectorConfig, weights: Pretrained, path: Path, key: str
 ) -> Iterator[Finding]:
-    """Report a file, on this machine, that leaves a part of a backbone random.
+    """Report a file that leaves a part of a backbone random, whose class is not ours.
 
     Args:
         detector: The config.
-        net: Its backbone, of a class that is not ours.
         weights: What is said about the file.
+        path: Of the file.
         key: Place in the config that says so.
 
     Raises:
         CheckpointError: If the file cannot be read.
     """
-    found = locate_checkpoint(weights.checkpoint)
-    assert isinstance(found, Path)
-    saved = read_saved(found, weights.checkpoint)
+    net = detector.net
+    saved = read_saved(path, weights.checkpoint)
     tensors = _taken(net, weights, saved)
     prefix = f'{weights.prefix.removesuffix(".")}.' if weights.prefix else ''
     if _reads(net):

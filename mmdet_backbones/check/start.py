@@ -26,6 +26,7 @@ from ..weights.loading.report import some
 from ..weights.loading.surplus import between
 from ..weights.loading.unchecked import Laid, lay_over, taken_by_mmengine
 from ..weights.names.kinds import differ, kind_of, other_kind_by_file
+from ..weights.reading.download import torch_path
 from ..weights.reading.reader import Checkpoint, Saved
 from ..weights.reading.sources import locate_checkpoint
 from ..weights.reading.unwrap import unwrap
@@ -171,7 +172,7 @@ def _published(package: str, within: str) -> str | None:
 
 def _remote(detector: DetectorConfig, start: Start, ask: bool) -> Iterator[Finding]:
     try:
-        locate_checkpoint(start.checkpoint, ask=ask)
+        locate_checkpoint(start.checkpoint, ask=ask, place=torch_path)
     except CheckpointError as error:
         yield _finding(start, str(error), _without(start))
         return

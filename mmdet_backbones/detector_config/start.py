@@ -11,6 +11,7 @@ from torch import nn
 from ..errors import CheckpointError
 from ..weights.loading.init_cfg import split_entries
 from ..weights.loading.unchecked import Laid, lay_over, taken_by_mmengine
+from ..weights.reading.download import torch_path
 from ..weights.reading.reader import Saved, read_saved
 from ..weights.reading.sources import locate_checkpoint
 from ..weights.reading.values import check_finite
@@ -91,7 +92,7 @@ def look_into(start: Start, net: nn.Module) -> Seen:
         net: The detector on the meta device.
     """
     try:
-        path = locate_checkpoint(start.checkpoint)
+        path = locate_checkpoint(start.checkpoint, place=torch_path)
         if not isinstance(path, Path):
             return Seen(start)
         saved = read_saved(path, start.checkpoint)

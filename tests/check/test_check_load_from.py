@@ -300,6 +300,6 @@ def test_nothing_is_downloaded_to_look_at_a_detector(tmp_path, monkeypatch):
     assert detector.whole is not None
     tensors = detector.whole.state_dict()
     # Of one number each, as the file of 300 MB would be.
-    weights = {name: torch.zeros(1).expand(t.shape) for name, t in tensors.items()}
+    weights = {name: torch.zeros(()).expand(t.shape) for name, t in tensors.items()}
     save(path, weights)
     assert errors_of(check_config(lad)) == []

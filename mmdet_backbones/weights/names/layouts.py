@@ -64,16 +64,22 @@ def keyed_biases(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def unkeyed_biases(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Part the biases of queries and values; those of the keys must be zeros.
+def unkeyed_biases(
+    state_dict: Mapping[str, Tensor], masked: bool = False
+) -> dict[str, Tensor]:
+    """Part the biases of queries and values.
+
+    Args:
+        state_dict: Of the file.
+        masked: Whether its net takes those of the keys as zeros, whatever they are.
 
     Raises:
-        ValueError: If they are not.
+        ValueError: If they are no zeros otherwise.
     """
     result = dict(state_dict)
     for key in [key for key in result if key.endswith('.attn.qkv.bias')]:
         q, k, v = result.pop(key).chunk(3)
-        if not k.is_meta and bool(k.any()):
+        if not masked and not k.is_meta and bool(k.any()):
             raise ValueError(f'{key} has a bias of the keys, the net has none')
         result[f'{key[:-8]}q_bias'], result[f'{key[:-8]}v_bias'] = q, v
     return result
