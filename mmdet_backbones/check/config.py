@@ -15,9 +15,8 @@ from mmengine.registry import DefaultScope
 from ..detector_config.detector import DetectorConfig
 from ..engine.launch import require_model
 from ..errors import UserError, explain
-from .arguments import check_arguments
+from .arguments import check_arguments, mend_init_cfgs
 from .findings import Finding, describe, errors_of, in_order
-from .init_cfg import mend_init_cfgs
 from .levels import check_levels, unusable
 from .paramwise import check_paramwise, check_zero_rate
 from .start import check_start

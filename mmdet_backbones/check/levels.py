@@ -10,10 +10,10 @@ from typing import Any
 from ..detector_config.detector import DetectorConfig, combinations
 from ..detector_config.heads import head_strides
 from ..detector_config.neck_rules import FPN_STRIDES, Strides, output_strides
-from ..detector_config.pyramid import pyramid_neck
 from ..detector_config.tree import dotted, plain, type_name
 from ..errors import UserError
 from ..levels import Level, describe_levels, measure
+from ..necks.simple_feature_pyramid import pyramid_neck
 from .findings import Finding, line
 
 
@@ -92,11 +92,11 @@ def _equal(detector: DetectorConfig) -> str:
     if not same or detector.reader.rule.single:
         return ''
     most = max(strides.count(stride) for stride in same)
-    return (
-        f'stride {", ".join(map(str, same))} comes '
-        f'{"twice" if most == 2 else f"{most} times"}: the levels are '
-        f'{describe_levels(detector.levels)}'
-    )
+    times = 'comes twice: the levels are'
+    if most > 2:
+        times = f'comes {most} times: the levels are'
+    levels = describe_levels(detector.levels)
+    return f'stride {", ".join(map(str, same))} {times} {levels}'
 
 
 def _blind(detector: DetectorConfig) -> bool:

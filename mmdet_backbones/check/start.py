@@ -17,9 +17,8 @@ from torch import Tensor
 
 from ..backbones.contract import Backbone
 from ..detector_config.detector import DetectorConfig
-from ..detector_config.start import Seen, Start, last_checkpoint
 from ..detector_config.tree import type_name
-from ..detector_config.weights import pretrained_of
+from ..detector_config.weights import Seen, Start, last_checkpoint, pretrained_of
 from ..errors import CheckpointError, PretrainedWeightsError, UserError
 from ..weights.loading.loader import examine_checkpoint
 from ..weights.loading.report import some

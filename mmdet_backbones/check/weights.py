@@ -10,7 +10,7 @@ from mmengine.config import Config
 from torch import nn
 
 from ..backbones.contract import Backbone
-from ..catalog.usual_weights import usual_weights
+from ..catalog.entries import usual_weights
 from ..detector_config.detector import DetectorConfig, trainable
 from ..detector_config.tree import type_name
 from ..detector_config.weights import Pretrained, pretrained_of

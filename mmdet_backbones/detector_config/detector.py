@@ -28,8 +28,8 @@ from ..shapes.build import (
 )
 from ..shapes.repeated import repeated_shapes
 from .neck_rules import Reader, Strides, output_strides, reader_of
-from .start import Seen, look_into, starts_of
 from .tree import Part, plain, walk
+from .weights import Seen, look_into, starts_of
 
 # Large enough that nets without padding leave a map at their last stride, and for the
 # windows of transformers.

@@ -9,10 +9,10 @@ from typing import Any
 from ..detector_config.detector import DetectorConfig
 from ..detector_config.heads import Edits
 from ..detector_config.neck_rules import Strides, necks_of, output_strides
-from ..detector_config.pyramid import pyramid_neck
 from ..detector_config.tree import plain, type_name
 from ..errors import UserError
 from ..levels import Level, describe_levels
+from ..necks.simple_feature_pyramid import pyramid_neck
 from ..shapes.build import build_weightless
 
 
