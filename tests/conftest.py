@@ -20,6 +20,8 @@ LONG = {
     'adapters/test_timm_backbone.py',
     'backbones/test_contract.py',
     'check/test_check.py',
+    'check/test_check_frozen.py',
+    'check/test_check_load_from.py',
     'docs/test_docs.py',
     'engine/test_detectors.py',
     'engine/test_tools.py',

@@ -29,6 +29,7 @@ from ..weights.reading.download import torch_path
 from ..weights.reading.reader import Checkpoint, Saved
 from ..weights.reading.sources import locate_checkpoint
 from ..weights.reading.unwrap import unwrap
+from .arguments import mend_init_cfgs
 from .findings import Finding, errors_of, line
 from .host_weights import fitting_prefix
 from .weights import lines_to_load
@@ -58,7 +59,9 @@ def check_start(
             continue
         if seen.saved is not None and seen.laid is not None:
             yield from _content(detector, seen.start, seen.saved, seen.laid, training)
-        if training and not seen.start.resumes and pretrained_of(detector.backbone):
+        given = training and pretrained_of(detector.backbone)
+        reaches = seen.laid is None or seen.laid.filled_below('backbone')
+        if given and reaches and not seen.start.resumes:
             yield _replaced(detector, seen)
 
 
@@ -75,8 +78,11 @@ def require_loadable(config: Config) -> None:
     detector = DetectorConfig(deepcopy(config))
     if 'type' not in detector.backbone:
         return
-    findings = [*check_start(detector, training=False)]
-    wrong = [f.problem for f in errors_of(findings) if f.key == 'load_from']
+    for _ in mend_init_cfgs(detector):
+        pass  # of what a test does not read
+    found = check_start(detector, training=False)
+    findings = [finding for finding in found if finding.key == 'load_from']
+    wrong = [finding.problem for finding in errors_of(findings)]
     if wrong:
         raise UserError('; '.join(wrong))
     for finding in findings:
@@ -188,6 +194,11 @@ def _content(
     detector: DetectorConfig, start: Start, saved: Saved, laid: Laid, training: bool
 ) -> Iterator[Finding]:
     """What a file on this machine fills of the detector."""
+    heads_alone = not laid.filled_below('backbone') and laid.lost != [*laid.expected]
+    if training and heads_alone and pretrained_of(detector.backbone):
+        problem = f'{_counts(start, laid)}; the backbone keeps what init_cfg brings'
+        yield _finding(start, problem, (), 'warning')
+        return
     if _lost_of_backbone(laid):
         yield _too_little(detector, start, saved, laid)
         return

@@ -2,7 +2,7 @@
 
 import pytest
 from cures import cured
-from planted import R18, RETINANET, load, merged
+from planted import merged
 from small_detectors import HOSTS, OURS, small_config
 
 from mmdet_backbones.check.config import check_config
@@ -12,7 +12,13 @@ QUIET = dict(train_dataloader=None)
 GOOD = dict(type='Pretrained', checkpoint='torchvision://resnet18')
 
 
-@pytest.mark.parametrize('model', [OURS, HOSTS], ids=['ours', 'mmdet'])
+@pytest.mark.parametrize(
+    'model',
+    [
+        pytest.param(OURS, id='ours'),
+        pytest.param(HOSTS, id='mmdet', marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize(
     ('init_cfg', 'told'),
     [
@@ -65,8 +71,8 @@ def test_every_part_is_looked_at(tmp_path):
 
 
 def test_the_config_is_left_as_it_is(tmp_path):
-    model = dict(backbone=dict(R18, init_cfg='timm://resnet18'))
-    config = load(tmp_path, RETINANET, model=model, **QUIET)
+    model = merged(OURS, backbone=dict(init_cfg='timm://resnet18'))
+    config = small_config(tmp_path, model, **QUIET)
     before = config.pretty_text
     check_config(config)
     assert config.pretty_text == before

@@ -132,11 +132,17 @@ def test_weights_under_a_name_that_mmengine_does_not_look_at(case):
 
 
 def test_another_depth(case):
-    config, detector, folder = case
+    config, _, folder = case
     deeper, _ = checked(config, **{'model.backbone.depth': 34})
     path = save(folder / 'deeper.pth', build(deeper).state_dict())
     error = the_error(config, load_from=path)
     assert 'it has more than ResNet takes, backbone.layer1.2.conv1' in error.problem
+
+
+@pytest.mark.slow
+def test_another_depth_the_other_way(case):
+    config, detector, folder = case
+    deeper, _ = checked(config, **{'model.backbone.depth': 34})
     path = save(folder / 'all.pth', detector.state_dict())
     error = the_error(deeper, load_from=path)
     assert '100 of 180 tensors of the backbone, 16 of 16 tensors of the neck' in (
@@ -188,6 +194,24 @@ def test_weights_of_the_backbone_that_are_thrown_away_are_told(case):
     assert (told.severity, told.key) == ('warning', 'model.backbone.init_cfg')
     assert 'is thrown away' in told.problem
     assert told.cure == ('model.backbone.init_cfg = None',)
+
+
+def test_heads_beside_weights_of_the_backbone(case):
+    config, detector, folder = case
+    backbone = save(folder / 'backbone.pth', detector.backbone.state_dict())
+    weights = detector.state_dict()
+    heads = {k: v for k, v in weights.items() if not k.startswith('backbone')}
+    path = save(folder / 'heads.pth', heads)
+    init_cfg = dict(type='Pretrained', checkpoint=backbone)
+    settings = {'model.backbone.init_cfg': init_cfg, 'load_from': path}
+    (told,) = checked(config, **settings)[1]
+    assert told.severity == 'warning'
+    assert 'the backbone keeps what init_cfg brings' in told.problem
+    # A part of the one and a part of the other are no net.
+    some = {k: v for k, v in weights.items() if 'layer4' not in k}
+    settings['load_from'] = save(folder / 'some.pth', some)
+    _, findings = checked(config, **settings)
+    assert [f.key for f in errors_of(findings)] == ['load_from']
 
 
 def test_the_detector_s_own_init_cfg_is_looked_into_as_well(case):
