@@ -111,10 +111,11 @@ def test_a_rate_of_zero_freezes_as_well(tmp_path):
             "model.backbone.init_cfg = {'_delete_': True, 'type': 'Pretrained', "
             "'checkpoint': 'timm://convnext_atto'}",
         ),
-        (
+        pytest.param(
             dict(_delete_=True, type='SwinTransformer', embed_dims=96,
                  depths=[2, 2, 6, 2], num_heads=[3, 6, 12, 24]),
             None,
+            marks=pytest.mark.slow,
         ),
     ],
     ids=['timm', 'mmdet'],
