@@ -21,6 +21,8 @@ LONG = {
     'backbones/test_contract.py',
     'backbones/test_conversions.py',
     'check/test_check.py',
+    'check/test_check_frozen.py',
+    'check/test_check_load_from.py',
     'docs/test_docs.py',
     'engine/test_detectors.py',
     'engine/test_tools.py',

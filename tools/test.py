@@ -39,9 +39,12 @@ def parse_args() -> argparse.Namespace:
 
 
 def test(args: argparse.Namespace) -> None:
+    from mmdet_backbones.check.start import require_loadable
+
     cfg = read_config(args)
     launch.require_model(cfg)
     testing.set_checkpoint(cfg, args.checkpoint)
+    require_loadable(cfg)
     testing.set_visualization(cfg, args.show, args.show_dir, args.wait_time)
     if args.tta:
         testing.set_flip_averaging(cfg)

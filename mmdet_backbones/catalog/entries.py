@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import UserError
 from .entry import OURS, Entry, Source, variants
@@ -206,3 +206,65 @@ SOURCES: dict[str, tuple[tuple[str, ...], Callable[[], _Loaded]]] = {
     'mmpretrain': (('mmpretrain', 'onedl-mmpretrain'), _load_mmpretrain),
     'mmdet': (('mmdet', 'onedl-mmdetection'), _load_mmdet),
 }
+
+# Arguments by which a class reads a file, and which leave the net as it is.
+_READING = ('convert_weights',)
+
+
+class UsualWeights(NamedTuple):
+    """Weights, and what a config says to load them.
+
+    Attributes:
+        checkpoint: As ``init_cfg`` takes it.
+        prefix: That the class needs, or None.
+        arguments: Of the class, by which it reads them.
+    """
+
+    checkpoint: str
+    prefix: str | None = None
+    arguments: Mapping[str, Any] = {}
+
+
+def usual_weights(kind: str, value_of: Callable[[str], Any]) -> UsualWeights | None:
+    """Look up published weights for a backbone as it is configured.
+
+    Args:
+        kind: Its type.
+        value_of: Gives an argument of it, as configured or by default.
+
+    Returns:
+        None if none are known.
+    """
+    scope, _, name = kind.rpartition('.')
+    named = next((source for source, cls in _BY_NAME.items() if cls == name), None)
+    if named is not None:
+        weights = _of_model(f'{named}/{value_of("model_name")}')
+        # mmengine reads no names of timm; its wrapper takes `pretrained` instead.
+        return UsualWeights(weights) if weights and scope == 'mmdet_backbones' else None
+    source = 'mmdet' if scope in ('', 'mmdet') else 'mmpretrain'
+    for entry in load_source(source).entries.values():
+        config = dict(entry.config)
+        same = str(config.pop('type')).rpartition('.')[2] == name
+        reading = {k: v for k, v in config.items() if k in _READING}
+        net = {k: v for k, v in config.items() if k not in _READING}
+        if (
+            same
+            and entry.weights
+            and all(_same(value_of(k), v) for k, v in net.items())
+        ):
+            prefix = 'backbone.' if scope == 'mmpretrain' else None
+            return UsualWeights(entry.weights, prefix, reading)
+    return None
+
+
+def _of_model(name: str) -> str | None:
+    try:
+        return find(name).weights
+    except UserError:
+        return None
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return list(one) == list(other)
+    return one == other

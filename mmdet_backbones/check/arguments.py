@@ -1,4 +1,4 @@
-"""Types and arguments of a detector's parts against their classes."""
+"""Types and arguments of a detector's parts, ``init_cfg`` among them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,15 @@ from mmengine.registry import MODELS, TASK_UTILS, DefaultScope
 
 from ..arguments import arguments_of
 from ..detector_config.detector import DetectorConfig
-from ..detector_config.tree import dotted, walk
+from ..detector_config.tree import dotted, plain, walk
 from ..errors import explain
+from ..weights.loading.init_cfg import (
+    ARGUMENTS,
+    MMENGINE_ARGUMENTS,
+    Terms,
+    init_cfg_of,
+    split_entries,
+)
 from .findings import Finding, line
 
 # Built from other registries, or not built at all.
@@ -51,6 +58,15 @@ def _check(place: str, part: Mapping[str, Any]) -> Iterator[Finding]:
     wrong = [key for key in part if key not in allowed]
     if not wrong:
         return
+    if place == 'model' and wrong == ['pretrained'] and 'backbone' in part:
+        init_cfg = dict(type='Pretrained', checkpoint=part['pretrained'])
+        text = (
+            f'{given} of mmdet 3 takes no pretrained, which mmdet 2 handed to the '
+            f'backbone: take it out, and write {line("init_cfg", init_cfg)} into the '
+            'backbone'
+        )
+        yield Finding('arguments', 'model.pretrained', text)
+        return
     near = {key: get_close_matches(key, known, n=1, cutoff=0.75) for key in wrong}
     guesses = [f'{key} (perhaps {hit[0]})' if hit else key for key, hit in near.items()]
     text = (
@@ -73,3 +89,76 @@ def _find(name: str) -> Any:
         if found is not None:
             return found
     return None
+
+
+def mend_init_cfgs(detector: DetectorConfig) -> Iterator[Finding]:
+    """Report every ``init_cfg`` that cannot be used, and go on with what was meant.
+
+    Args:
+        detector: The config, which is changed: as the lines to write would.
+    """
+    for place, part in walk(detector.config.model, ('model',)):
+        given = init_cfg_of(part) if 'type' in part else None
+        if not given:
+            continue
+        ours = str(part['type']).startswith('mmdet_backbones.')
+        several = isinstance(given, (list, tuple))
+        found = [_mended(e, ours) for e in (given if several else [given])]
+        problems = [problem for problem, _ in found if problem]
+        if not problems:
+            continue
+        kept = [entry for _, entry in found if entry is not None]
+        value: Any = kept if several else next(iter(kept), None)
+        part['init_cfg'] = value
+        key = dotted(*place, 'init_cfg')
+        written = dict(_delete_=True, **value) if isinstance(value, dict) else value
+        yield Finding('weights', key, '; '.join(problems), (line(key, written),))
+
+
+def _mended(entry: Any, ours: bool) -> tuple[str, dict[str, Any] | None]:
+    """What is wrong with an entry, and what was meant by it; None if that is open."""
+    try:
+        pretrained, _ = split_entries(entry)
+    except TypeError as error:
+        if isinstance(entry, str):
+            return str(error), dict(type='Pretrained', checkpoint=entry)
+        if isinstance(entry, Mapping) and 'checkpoint' in entry:
+            return str(error), dict(type='Pretrained', **plain(entry))
+        return str(error), None
+    if not pretrained:
+        return '', plain(entry)
+    return _of_pretrained(plain(entry), ours)
+
+
+def _of_pretrained(
+    entry: dict[str, Any], ours: bool
+) -> tuple[str, dict[str, Any] | None]:
+    """Arguments of ``Pretrained``: names and values."""
+    allowed = ARGUMENTS if ours else MMENGINE_ARGUMENTS
+    if not isinstance(entry.get('checkpoint'), str):
+        text = f'checkpoint must be a path or an address, got {entry.get("checkpoint")}'
+        return text, None
+    problems, kept = [], {'type': entry['type']}
+    for name, value in entry.items():
+        if name == 'type':
+            continue
+        if name in allowed:
+            problem = _value_problem(name, value)
+            problems += [problem] if problem else []
+            kept.update({} if problem else {name: value})
+            continue
+        near = get_close_matches(name, [n for n in allowed if n not in entry], n=1)
+        problems.append(
+            f"type='Pretrained' takes {', '.join(allowed)}, and no {name}"
+            + (f' (perhaps {near[0]})' if near else '')
+        )
+        kept.update({near[0]: value} if near else {})
+    return '; '.join(problems), kept
+
+
+def _value_problem(name: str, value: Any) -> str:
+    try:
+        Terms.of({name: value})
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return ''

@@ -10,14 +10,16 @@ from functools import partial
 
 from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.registry import DefaultScope
 
 from ..detector_config.detector import DetectorConfig
-from ..detector_config.weights import pretrained_of
 from ..engine.launch import require_model
 from ..errors import UserError, explain
-from .arguments import check_arguments
+from .arguments import check_arguments, mend_init_cfgs
 from .findings import Finding, describe, errors_of, in_order
 from .levels import check_levels, unusable
+from .paramwise import check_paramwise, check_zero_rate
+from .start import check_start
 from .training import (
     check_batch,
     check_classes,
@@ -59,13 +61,10 @@ def check_config(
     if 'type' not in detector.backbone:
         text = 'it has no backbone of a detector of mmdet: nothing was checked'
         return [Finding('model', 'model', text, (), 'warning')]
-    try:
-        pretrained_of(detector.backbone)
-    except (TypeError, ValueError) as error:
-        return [Finding('weights', f'{detector.key}.backbone.init_cfg', str(error))]
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        findings = [*_apply_rules(detector, fast, num_gpus, training)]
+        findings = [*mend_init_cfgs(detector)]
+        findings += _apply_rules(detector, fast, num_gpus, training)
         if not fast and not errors_of(findings):
             findings += _run(detector, config)
     return in_order(findings)
@@ -81,9 +80,11 @@ def _apply_rules(
     }
     # What matters only where training starts.
     at_training: dict[str, tuple[Rule, ...]] = {
-        'backbone': (partial(check_batch, num_gpus=num_gpus),),
+        'backbone': (partial(check_batch, num_gpus=num_gpus), check_paramwise),
         'net': (
             check_frozen,
+            check_zero_rate,
+            partial(check_start, ask=not fast),
             check_preprocessing,
             partial(check_weights, ask=not fast),
         ),
@@ -109,7 +110,8 @@ def _run(detector: DetectorConfig, config: Config) -> Iterator[Finding]:
     sizes = (SIZE, *((side, side) for side in (256, 512)))
     size = next((size for size in sizes if detector.takes(size)), SIZE)
     try:
-        trial = try_model(deepcopy(config).model, size)
+        with DefaultScope.overwrite_default_scope(detector.scope):
+            trial = try_model(deepcopy(config).model, size)
     except Exception as error:  # whatever the parts of a foreign detector raise
         text = explain(error).splitlines() or ['']
         problem = (

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..detector_config.detector import DetectorConfig, combinations
 from ..detector_config.heads import head_strides
-from ..detector_config.neck_rules import Strides, output_strides
+from ..detector_config.neck_rules import FPN_STRIDES, Strides, output_strides
 from ..detector_config.tree import dotted, plain, type_name
 from ..errors import UserError
 from ..levels import Level, describe_levels, measure
+from ..necks.simple_feature_pyramid import pyramid_neck
 from .findings import Finding, line
 
 
@@ -60,8 +62,12 @@ def _are_channels_last(detector: DetectorConfig) -> bool:
 
 def check_levels(detector: DetectorConfig) -> Iterator[Finding]:
     """Report levels that the neck or the heads are not made for."""
+    equal = _equal(detector)
+    if equal and _blind(detector):
+        yield _pyramid_instead(detector, equal)
+        equal = ''
     wrong = [
-        *_order(detector),
+        *([equal] if equal else _order(detector)),
         *_number(detector),
         *_fit(detector, detector.levels),
     ]
@@ -79,16 +85,65 @@ def _argument(detector: DetectorConfig) -> str:
     return 'out_strides' if 'out_strides' in detector.backbone else 'out_indices'
 
 
+def _equal(detector: DetectorConfig) -> str:
+    """Strides that several levels share; empty if none, or if one level is read."""
+    strides = detector.strides
+    same = sorted({s for s in strides if strides.count(s) > 1})
+    if not same or detector.reader.rule.single:
+        return ''
+    most = max(strides.count(stride) for stride in same)
+    times = 'comes twice: the levels are'
+    if most > 2:
+        times = f'comes {most} times: the levels are'
+    levels = describe_levels(detector.levels)
+    return f'stride {", ".join(map(str, same))} {times} {levels}'
+
+
+def _blind(detector: DetectorConfig) -> bool:
+    """Whether nothing behind the levels is told their strides, as in DINO."""
+    doubles = detector.reader.rule.doubles or detector.reader.rule.fixed
+    return not doubles and not head_strides(detector.model)
+
+
+def _pyramid_instead(detector: DetectorConfig, equal: str) -> Finding:
+    """Levels of one stride train where nothing is told strides, and see one scale."""
+    key = f'{detector.key}.backbone.{_argument(detector)}'
+    problem = (
+        f'{equal}. It trains, on one scale: small and large objects gain from maps '
+    )
+    problem += 'of several strides'
+    better = _better(detector)
+    if better is not None:
+        return replace(_by_levels(detector, [problem], better), severity='warning')
+    return Finding('levels', key, problem, _pyramid(detector), 'warning')
+
+
+def _pyramid(detector: DetectorConfig) -> tuple[str, ...]:
+    """Lines that make a pyramid of the last of several equal maps."""
+    place, reader, rule = detector.reader
+    last = detector.levels[-1]
+    outs = reader.get('num_outs')
+    if (
+        place != ('neck',)
+        or len(set(detector.strides)) > 1
+        or not isinstance(outs, int)
+    ):
+        return ()
+    # The neck makes its last map by itself, as of the levels of other backbones.
+    aims = FPN_STRIDES[-max(outs - 1, 1) :]
+    pyramid = pyramid_neck(last, aims)
+    settings = rule.settings(reader, [pyramid['out_channels']] * pyramid['num_outs'])
+    field = last.stride if _argument(detector) == 'out_strides' else last.index
+    return (
+        line(f'{detector.key}.backbone.{_argument(detector)}', (field,)),
+        line(f'{detector.key}.neck', [pyramid, {**plain(reader), **settings}]),
+    )
+
+
 def _order(detector: DetectorConfig) -> Iterator[str]:
     """What is wrong with the order of the levels themselves."""
     strides = detector.strides
-    same = sorted({s for s in strides if strides.count(s) > 1})
-    if same and not detector.reader.rule.single:
-        yield (
-            f'stride {", ".join(map(str, same))} comes twice: the levels are '
-            f'{describe_levels(detector.levels)}'
-        )
-    elif any(a > b for a, b in itertools.pairwise(strides)):
+    if any(a > b for a, b in itertools.pairwise(strides)):
         yield f'the levels are not shallow to deep: {describe_levels(detector.levels)}'
     asked = detector.backbone.get('out_indices')
     if isinstance(asked, Sequence) and list(asked) != sorted(asked):

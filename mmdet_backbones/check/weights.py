@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..backbones.contract import Backbone
+from ..catalog.entries import usual_weights
 from ..detector_config.detector import DetectorConfig, trainable
 from ..detector_config.tree import type_name
 from ..detector_config.weights import Pretrained, pretrained_of
+from ..engine.recipes import learns_little_alone
 from ..errors import CheckpointError, PretrainedWeightsError, UserError
 from ..shapes.build import idle_parameters
 from ..shapes.structure import largest_parts
+from ..weights.loading.frozen import FIXED_NORMS
 from ..weights.loading.loader import examine_checkpoint
-from ..weights.loading.matching import all_prefixes
-from ..weights.loading.report import percent
-from ..weights.names.kinds import differ, kind_of, other_kind_by_file
+from ..weights.names.kinds import kind_of, other_kind_by_file
 from ..weights.reading.download import by_hand, cache_path, torch_path
-from ..weights.reading.reader import read_checkpoint, read_shapes
+from ..weights.reading.reader import read_checkpoint
 from ..weights.reading.sources import OWN_SCHEMES, locate_checkpoint
 from .findings import Finding, line
-
-# Below which share of a foreign class's parameters nothing useful is loaded.
-_MIN_COVERAGE = 0.95
+from .host_weights import check_host_file, never_trained
 
 
 def check_weights(detector: DetectorConfig, ask: bool = False) -> Iterator[Finding]:
@@ -38,7 +37,9 @@ def check_weights(detector: DetectorConfig, ask: bool = False) -> Iterator[Findi
             is downloaded.
     """
     weights = pretrained_of(detector.backbone)
-    if weights is None:
+    resumes = any(seen.start.resumes for seen in detector.starts)
+    if weights is None or (resumes and isinstance(detector.net, Backbone)):
+        # A training that goes on reads no other weights into a backbone of ours.
         return
     key = f'{detector.key}.backbone.{weights.key}'
     net = detector.net
@@ -53,8 +54,7 @@ def check_weights(detector: DetectorConfig, ask: bool = False) -> Iterator[Findi
         elif isinstance(net, Backbone):
             yield from _fit(net, weights, key)
         else:
-            shapes = read_shapes(str(found))
-            yield from _of_host(detector, net, weights, key, shapes)
+            yield from check_host_file(detector, weights, found, key)
     except CheckpointError as error:
         yield Finding('weights', key, str(error))
 
@@ -114,59 +114,6 @@ def _fit(net: Backbone, weights: Pretrained, key: str) -> Iterator[Finding]:
         yield Finding('weights', key, str(error))
 
 
-def _of_host(
-    detector: DetectorConfig,
-    net: nn.Module,
-    weights: Pretrained,
-    key: str,
-    shapes: Mapping[str, tuple[int, ...]],
-) -> Iterator[Finding]:
-    """What mmengine's own loader would do, which takes no notice of the rest."""
-    prefix = f'{weights.prefix}.' if weights.prefix else ''
-    inside = {n[len(prefix) :]: s for n, s in shapes.items() if n.startswith(prefix)}
-    expected = {
-        name: value
-        for name, value in net.state_dict().items()
-        if not name.endswith('num_batches_tracked')
-    }
-    total = sum(value.numel() for value in expected.values())
-    fitting = sum(
-        value.numel()
-        for name, value in expected.items()
-        if inside.get(name) == tuple(value.shape)
-    )
-    if total and fitting / total >= _MIN_COVERAGE:
-        return
-    here, there = kind_of(net.state_dict()), kind_of(shapes)
-    cause = f'the file looks like a {there}, the net is a {here}. '
-    yield Finding(
-        'weights',
-        key,
-        f'{percent(fitting / max(total, 1))} of the parameters of '
-        f'{type_name(detector.backbone)} would be loaded from {weights.checkpoint}, '
-        'without an error. ' + (cause if differ(here, there) else ''),
-        _fitting_prefix(net, weights, key, shapes),
-    )
-
-
-def _fitting_prefix(
-    net: nn.Module,
-    weights: Pretrained,
-    key: str,
-    shapes: Mapping[str, tuple[int, ...]],
-) -> tuple[str, ...]:
-    """The prefix under which most of the file's names are those of the net."""
-    names = set(net.state_dict())
-    candidates = {'', *all_prefixes(shapes)}
-    counts = {
-        prefix: sum(prefix + name in shapes for name in names) for prefix in candidates
-    }
-    best = max(candidates, key=lambda prefix: (counts[prefix], -len(prefix)))
-    if 2 * counts[best] < len(names) or weights.key != 'init_cfg':
-        return ()
-    return (line(f'{key}.prefix', best.removesuffix('.') or None),)
-
-
 def _by_name(net: nn.Module, weights: Pretrained, key: str) -> Iterator[Finding]:
     """Without the file, its name may still say that it is of another net."""
     here = kind_of(net.state_dict())
@@ -194,12 +141,10 @@ _SHUFFLENET = (
 
 
 def check_frozen(detector: DetectorConfig) -> Iterator[Finding]:
-    """Report parts that are frozen and random, and freezing that comes too late."""
+    """Report what is random and never trains, or hardly; and freezing that is late."""
     net = detector.net
     key = f'{detector.key}.backbone'
-    loaded = detector.config.get('load_from') or detector.model.get('init_cfg')
-    if pretrained_of(detector.backbone) is None and not loaded:
-        yield from _random(detector, net, key)
+    yield from _random(detector, net, key)
     net.train()
     late = detector.trained_at_first - trainable(net)
     net.eval()
@@ -215,26 +160,94 @@ def check_frozen(detector: DetectorConfig) -> Iterator[Finding]:
 
 
 def _random(detector: DetectorConfig, net: nn.Module, key: str) -> Iterator[Finding]:
-    frozen = detector.backbone.get('frozen_stages', getattr(net, 'frozen_stages', -1))
-    still = [p for p in net.parameters() if not p.requires_grad]
+    filled = detector.filled
+    if filled is None or pretrained_of(detector.backbone) is not None:
+        return
+    left = never_trained(net) - filled
+    tensors = net.state_dict()
+    still = [n for n, p in net.named_parameters() if n in left and not p.requires_grad]
+    backbone = detector.backbone
+    frozen = backbone.get('frozen_stages', getattr(net, 'frozen_stages', -1))
+    source = 'the backbone starts from no pretrained weights'
+    wrong = False
     if isinstance(frozen, int) and frozen >= 0 and still:
+        wrong = True
         yield Finding(
             'frozen and random',
             f'{key}.frozen_stages',
-            f'frozen_stages={frozen} keeps {sum(p.numel() for p in still):,} '
-            'parameters at random values: the backbone starts from no pretrained '
-            'weights',
+            f'frozen_stages={frozen} keeps {sum(tensors[n].numel() for n in still):,} '
+            f'parameters at random values: {source}',
             (line(f'{key}.frozen_stages', -1),),
         )
-    has_norm = any(isinstance(module, _BatchNorm) for module in net.modules())
-    if has_norm and getattr(net, 'norm_eval', False):
+    unscaled = any(name.endswith('running_var') for name in left)
+    kinds = {type(module).__name__ for module in net.modules()}
+    if unscaled and kinds & set(FIXED_NORMS):
+        wrong = True
+        yield Finding(
+            'frozen and random',
+            f'{key}.norm_cfg',
+            'a frozen kind of batch normalisation without statistics normalises '
+            f'nothing: {source}',
+            (line(f'{key}.norm_cfg.type', 'BN'),) if 'norm_cfg' in backbone else (),
+        )
+    elif unscaled and getattr(net, 'norm_eval', False):
+        wrong = True
         yield Finding(
             'frozen and random',
             f'{key}.norm_eval',
             'norm_eval=True keeps the statistics of normalisation at 0 and 1, which '
-            'switches it off: the backbone starts from no pretrained weights',
+            f'switches it off: {source}',
             (line(f'{key}.norm_eval', False),),
         )
+    if not filled and not wrong and learns_little_alone(net):
+        yield Finding(
+            'random weights',
+            key,
+            f'{type_name(detector.backbone)} starts from random weights, and nets with '
+            'layer normalisation or attention learn little from the images of a '
+            'detector alone',
+            _usual(detector),
+            'warning',
+        )
+
+
+def _usual(detector: DetectorConfig) -> tuple[str, ...]:
+    kind = str(detector.backbone['type'])
+    usual = usual_weights(kind, lambda name: detector.of_backbone(name, None))
+    if usual is None:
+        return ()
+    key = f'{detector.key}.backbone'
+    reading = [line(f'{key}.{name}', value) for name, value in usual.arguments.items()]
+    return (*lines_to_load(detector, usual.checkpoint, usual.prefix), *reading)
+
+
+def lines_to_load(
+    detector: DetectorConfig, checkpoint: str, prefix: str | None = None
+) -> tuple[str, ...]:
+    """Lines that load weights into the backbone, whatever stands there now.
+
+    Args:
+        detector: The config.
+        checkpoint: Of the backbone.
+        prefix: Of its names, or None.
+    """
+    backbone = detector.backbone
+    key = f'{detector.key}.backbone'
+    given = backbone.get('init_cfg')
+    wanted: dict[str, Any] = dict(type='Pretrained', checkpoint=checkpoint)
+    old = given if isinstance(given, dict) else {}
+    if prefix or old.get('prefix'):
+        wanted['prefix'] = prefix or None
+    if old:
+        lines = [line(f'{key}.init_cfg.{name}', v) for name, v in wanted.items()]
+    else:
+        # What is there and no dict gives way to nothing else.
+        deletes = dict(_delete_=True) if 'init_cfg' in backbone else {}
+        lines = [line(f'{key}.init_cfg', {**deletes, **wanted})]
+    if backbone.get('pretrained'):
+        flag = False if backbone['pretrained'] is True else None
+        lines.append(line(f'{key}.pretrained', flag))
+    return tuple(lines)
 
 
 def check_gradients(detector: DetectorConfig) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,15 +20,23 @@ from ..backbones.contract import Backbone
 from ..errors import UserError, explain
 from ..levels import Level, measure
 from ..registry import MODELS
-from ..shapes.build import build_weightless, fixed_size, forward_weightless
+from ..shapes.build import (
+    build_weightless,
+    fixed_size,
+    forward_weightless,
+    on_meta,
+)
 from ..shapes.repeated import repeated_shapes
 from .neck_rules import Reader, Strides, output_strides, reader_of
-from .tree import Part, plain
+from .tree import Part, plain, walk
+from .weights import Seen, look_into, starts_of
 
 # Large enough that nets without padding leave a map at their last stride, and for the
 # windows of transformers.
 DETECTOR_PROBE_SIZE = (320, 416)
 _MOST_LEVELS = 24
+# Parts whose constructors ask the Hugging Face hub for a language model.
+_ONLINE = {'language_model', 'lang_model_name'}
 
 
 @dataclass
@@ -120,6 +129,39 @@ class DetectorConfig:
             raise
         except Exception as error:  # of classes that nobody here wrote
             raise UserError(explain(error)) from error
+
+    @cached_property
+    def whole(self) -> nn.Module | None:
+        """All of the detector on the meta device; None if it cannot stand there."""
+        model = deepcopy(self.config.model)
+        for _, part in walk(model):
+            if _ONLINE & part.keys():
+                return None
+            if 'teacher_ckpt' in part:
+                # Constructors of distilled detectors download and load it.
+                part['teacher_ckpt'] = None
+        try:
+            with DefaultScope.overwrite_default_scope(self.scope):
+                return on_meta(lambda: HOST_MODELS.build(model))
+        except Exception:  # of parts that nobody here wrote
+            return None
+
+    @cached_property
+    def starts(self) -> list[Seen]:
+        """Checkpoints that are laid over all of the detector, looked into."""
+        given = starts_of(self.config)
+        if not given:
+            return []
+        net = self.whole or nn.ModuleDict(dict(backbone=self.net))
+        return [look_into(start, net) for start in given]
+
+    @property
+    def filled(self) -> set[str] | None:
+        """Names of the backbone that :attr:`starts` fill; None if that is not known."""
+        laid = [seen.laid for seen in self.starts]
+        if None in laid:
+            return None
+        return {name for one in laid if one for name in one.filled_below('backbone')}
 
     @cached_property
     def outputs(self) -> tuple[Tensor, ...]:

@@ -1,11 +1,20 @@
-"""Which weights a backbone of a config starts from."""
+"""Which weights a backbone of a config starts from, and all of the detector."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import nn
+
+from ..errors import CheckpointError
 from ..weights.loading.init_cfg import Terms, init_cfg_of, split_entries
+from ..weights.loading.unchecked import Laid, lay_over, taken_by_mmengine
+from ..weights.reading.download import torch_path
+from ..weights.reading.reader import Saved, read_saved
+from ..weights.reading.sources import locate_checkpoint
+from ..weights.reading.values import check_finite
 
 
 class Pretrained(NamedTuple):
@@ -53,3 +62,99 @@ def pretrained_of(backbone: Mapping[str, Any]) -> Pretrained | None:
     if backbone.get('checkpoint_path'):
         return Pretrained(str(backbone['checkpoint_path']), None, 'checkpoint_path')
     return None
+
+
+class Start(NamedTuple):
+    """A checkpoint that mmengine loads into the whole detector.
+
+    Attributes:
+        checkpoint: Path or address.
+        key: Place in the config that names it; ``'resume'`` for the last checkpoint of
+            the work folder.
+        prefix: Of the names to take, or None.
+        resumes: Whether an interrupted training goes on with it.
+    """
+
+    checkpoint: str
+    key: str
+    prefix: str | None = None
+    resumes: bool = False
+
+
+class Seen(NamedTuple):
+    """A start, looked into as far as it is on this machine.
+
+    Attributes:
+        start: What it is of.
+        saved: The file; None if it is not here or cannot be read.
+        laid: What of the detector it fills; None if that is not known.
+        problem: Why it cannot be read; empty if it can, or is not here yet.
+    """
+
+    start: Start
+    saved: Saved | None = None
+    laid: Laid | None = None
+    problem: str = ''
+
+
+def starts_of(config: Mapping[str, Any]) -> list[Start]:
+    """List what is loaded over the detector, in the order of loading.
+
+    Args:
+        config: All of it.
+
+    Raises:
+        TypeError: If ``model.init_cfg`` is no dict with a ``type``, nor a list of such.
+    """
+    entries, _ = split_entries(config['model'].get('init_cfg'))
+    found = [
+        Start(str(e.get('checkpoint')), 'model.init_cfg', e.get('prefix'))
+        for e in entries
+    ]
+    resumes = bool(config.get('resume'))
+    if config.get('load_from'):
+        found.append(Start(str(config['load_from']), 'load_from', resumes=resumes))
+    elif resumes and (last := last_checkpoint(config)) is not None:
+        found.append(Start(last, 'resume', resumes=True))
+    return found
+
+
+def last_checkpoint(config: Mapping[str, Any]) -> str | None:
+    """Read which checkpoint a training in the work folder wrote last.
+
+    Returns:
+        What the file ``last_checkpoint`` says; None if there is no such file.
+    """
+    note = Path(config.get('work_dir') or '', 'last_checkpoint')
+    if not config.get('work_dir') or not note.is_file():
+        return None
+    return note.read_text(encoding='utf-8').strip()
+
+
+def look_into(start: Start, net: nn.Module) -> Seen:
+    """Lay a checkpoint over a detector as mmengine would; nothing is downloaded.
+
+    Args:
+        start: The checkpoint.
+        net: The detector on the meta device.
+    """
+    try:
+        path = locate_checkpoint(start.checkpoint, place=torch_path)
+        if not isinstance(path, Path):
+            return Seen(start)
+        saved = read_saved(path, start.checkpoint)
+        tensors = taken_by_mmengine(saved.content) if saved.by_torch else {}
+        check_finite(tensors, start.checkpoint)
+    except CheckpointError as error:
+        return Seen(start, problem=str(error))
+    if start.prefix:
+        inside = f'{start.prefix.removesuffix(".")}.'
+        tensors = {
+            name.removeprefix(inside): value
+            for name, value in tensors.items()
+            if name.startswith(inside)
+        }
+    try:
+        return Seen(start, saved, lay_over(net, tensors))
+    except Exception:  # of classes that convert what they load, and need its values
+        return Seen(start, saved)

@@ -25,7 +25,7 @@ MMENGINE_OPTIONS = (
     'flat_decay_mult',
     'bypass_duplicate',
 )
-_KEYS = (*_OURS, 'custom_keys', *MMENGINE_OPTIONS)
+KEYS = (*_OURS, 'custom_keys', *MMENGINE_OPTIONS)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -140,8 +140,8 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
 def _problems(cfg: Mapping[str, Any], base_lr: float | None) -> list[str]:
     problems = []
     for key in cfg:
-        if key not in _KEYS:
-            near = get_close_matches(key, _KEYS, n=1)
+        if key not in KEYS:
+            near = get_close_matches(key, KEYS, n=1)
             hint = f': write {near[0]}' if near else ''
             if key == 'num_layers':
                 hint = ': leave it out, the backbone knows its layers'

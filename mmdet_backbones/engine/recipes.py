@@ -225,17 +225,37 @@ def traits(
         weights: That training starts from, or None.
         strides: Of all of its levels.
     """
-    kinds = {type(module).__name__ for module in net.modules()}
+    batch_norm, attention, token_norm = _layers(net)
     return Traits(
         model=name.rpartition('/')[2].lower(),
         weights=weights,
         source=source,
         strides=tuple(sorted(set(strides))),
-        batch_norm=any(isinstance(module, _BatchNorm) for module in net.modules()),
-        attention=any(_ATTENTION.search(kind) for kind in kinds),
-        token_norm=any(re.search('LayerNorm|RmsNorm|LN2d', kind) for kind in kinds),
+        batch_norm=batch_norm,
+        attention=attention,
+        token_norm=token_norm,
         groups=len(layer_groups(net)),
     )
+
+
+def _layers(net: nn.Module) -> tuple[bool, bool, bool]:
+    """Whether a net has batch normalisation, attention and layer normalisation."""
+    kinds = {type(module).__name__ for module in net.modules()}
+    return (
+        any(isinstance(module, _BatchNorm) for module in net.modules()),
+        any(_ATTENTION.search(kind) for kind in kinds),
+        any(re.search('LayerNorm|RmsNorm|LN2d', kind) for kind in kinds),
+    )
+
+
+def learns_little_alone(net: nn.Module) -> bool:
+    """Tell whether a net needs far more images than those of most detectors.
+
+    Transformers and ConvNeXts do; nets with batch or group normalisation learn from
+    random weights in a longer training (arXiv 1811.08883).
+    """
+    batch_norm, attention, token_norm = _layers(net)
+    return attention or (token_norm and not batch_norm)
 
 
 def optimiser_settings(

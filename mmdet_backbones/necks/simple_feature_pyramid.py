@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,9 +11,11 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..levels import Level
 from ..registry import MODELS
 
 SCALES = (4, 2, 1, 0.5)
+_USUAL_CHANNELS = 256
 
 
 @MODELS.register_module(name='LN2d')
@@ -149,6 +152,29 @@ class SimpleFeaturePyramid(BaseModule):
                 f'backbone gives {channels}: write neck=dict(in_channels={channels})'
             )
         return inputs[0]
+
+
+def pyramid_neck(
+    level: Level, aims: Sequence[float], out_channels: int | None = None
+) -> dict[str, Any]:
+    """Configure a simple feature pyramid.
+
+    Args:
+        level: The one map.
+        aims: Strides of the maps that are wanted; it makes as many, of the nearest
+            strides that it can.
+        out_channels: Of its maps, 256 if left out.
+    """
+    exponents = [round(math.log2(level.stride / stride)) for stride in aims]
+    scales = [s for s in SCALES if math.log2(s) in exponents] or [1]
+    return dict(
+        type='mmdet_backbones.SimpleFeaturePyramid',
+        in_channels=level.channels,
+        out_channels=out_channels or _USUAL_CHANNELS,
+        num_outs=len(aims),
+        scale_factors=tuple(scales[: len(aims)]),
+        in_stride=level.stride,
+    )
 
 
 def _resize(

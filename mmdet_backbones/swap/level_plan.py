@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,13 +9,11 @@ from typing import Any
 from ..detector_config.detector import DetectorConfig
 from ..detector_config.heads import Edits
 from ..detector_config.neck_rules import Strides, necks_of, output_strides
-from ..detector_config.tree import Part, plain, type_name
+from ..detector_config.tree import plain, type_name
 from ..errors import UserError
 from ..levels import Level, describe_levels
-from ..necks.simple_feature_pyramid import SCALES
+from ..necks.simple_feature_pyramid import pyramid_neck
 from ..shapes.build import build_weightless
-
-_PYRAMID_CHANNELS = 256
 
 
 @dataclass(frozen=True)
@@ -181,7 +178,8 @@ def _through_pyramid(
     replaces = rule.pyramid and has_neck
     # As many maps as the neck would give, or as it takes.
     aims = rule.outputs({**part, 'start_level': 0}, used) if replaces else used
-    pyramid = _pyramid(part, level, aims, replaces)
+    own = part.get('out_channels') if replaces else None
+    pyramid = pyramid_neck(level, aims, own if isinstance(own, int) else None)
     made: Strides = tuple(build_weightless(pyramid).out_strides)  # type: ignore[arg-type]
     note = (
         f'The one map of stride {level.stride} becomes maps of the strides '
@@ -198,27 +196,11 @@ def _through_pyramid(
             f'{place[0]} reads the levels of the backbone without a neck, and there is '
             f'one level only, of stride {level.stride}'
         )
-    settings = rule.settings(part, [_PYRAMID_CHANNELS] * len(made))
+    settings = rule.settings(part, [pyramid['out_channels']] * len(made))
     chain = [pyramid, {**necks[0], **settings}, *necks[1:]]
     outputs = output_strides({'neck': chain[1:]}, made)
     edits = {('neck',): chain, **_behind(base, settings)}
     return LevelPlan(strides, channels, edits, outputs, made, [note])
-
-
-def _pyramid(part: Part, level: Level, aims: Strides, replaces: bool) -> dict[str, Any]:
-    """A pyramid of maps of these strides, of the neck's channels if it replaces it."""
-    exponents = [round(math.log2(level.stride / stride)) for stride in aims]
-    scales = [s for s in SCALES if math.log2(s) in exponents] or [1]
-    own = part.get('out_channels')
-    channels = own if replaces and isinstance(own, int) else _PYRAMID_CHANNELS
-    return dict(
-        type='mmdet_backbones.SimpleFeaturePyramid',
-        in_channels=level.channels,
-        out_channels=channels,
-        num_outs=len(aims),
-        scale_factors=tuple(scales[: len(aims)]),
-        in_stride=level.stride,
-    )
 
 
 def _nearest(

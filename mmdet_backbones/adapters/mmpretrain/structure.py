@@ -65,12 +65,6 @@ def trainable(net: nn.Module) -> nn.Module:
     the positions in ViG's graphs do, and no gradient tells.
     """
     # Not by the net's own eval(), which returns None in mmpretrain.
-    """Prepare a new net for the search for what depends on what.
-
-    A parameter that its class keeps fixed stays so. It may choose what is computed, as
-    the positions in ViG's graphs do, and no gradient tells.
-    """
-    # Not by the net's own eval(), which returns None in mmpretrain.
     nn.Module.train(net, False)
     for module in net.modules():
         # In eval mode, attention of LeViT reads what it has computed from its parameter

@@ -15,7 +15,7 @@ from .report import some
 if TYPE_CHECKING:
     from .target import Target
 
-_FIXED_NORMS = ('FrozenBN', 'FrozenBatchNorm2d', 'FrozenBatchNormAct2d')
+FIXED_NORMS = ('FrozenBN', 'FrozenBatchNorm2d', 'FrozenBatchNormAct2d')
 
 
 def frozen_problem(
@@ -94,7 +94,7 @@ def _fixed_statistics(backbone: Target) -> set[str]:
         f'{name}.{leaf}'
         for name, module in backbone.named_modules(remove_duplicate=False)
         if (backbone.norm_eval and is_batch_norm(module))
-        or type(module).__name__ in _FIXED_NORMS
+        or type(module).__name__ in FIXED_NORMS
         for leaf in ('weight', 'bias', 'running_mean', 'running_var')
     }
 

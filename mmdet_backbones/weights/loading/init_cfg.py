@@ -53,7 +53,8 @@ class Terms:
 
 
 _TERMS = tuple(Terms.__dataclass_fields__)
-_ARGUMENTS = ('checkpoint', 'prefix', 'map_location', *_TERMS)
+MMENGINE_ARGUMENTS = ('checkpoint', 'prefix', 'map_location')
+ARGUMENTS = (*MMENGINE_ARGUMENTS, *_TERMS)
 
 
 # Classes of mmdet that read the checkpoint themselves, whatever the type.
@@ -122,11 +123,11 @@ def split_init_cfg(init_cfg: Any) -> tuple[list[dict[str, Any]], list[dict]]:
     found = []
     for entry in pretrained:
         arguments = {key: value for key, value in entry.items() if key != 'type'}
-        unknown = [key for key in arguments if key not in _ARGUMENTS]
+        unknown = [key for key in arguments if key not in ARGUMENTS]
         if unknown or 'checkpoint' not in arguments:
             raise TypeError(
                 "init_cfg=dict(type='Pretrained') takes checkpoint, and optionally "
-                f'{", ".join(_ARGUMENTS[1:])}; got {", ".join(arguments) or "nothing"}'
+                f'{", ".join(ARGUMENTS[1:])}; got {", ".join(arguments) or "nothing"}'
             )
         found.append(arguments)
     return found, others

@@ -7,12 +7,12 @@ registers. Its features mean something else where a part of each block is left o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..names.dialect import AVERAGED
+from ..names.dialect import AVERAGED, is_computed
 from .matching import Match, match
 from .roles import is_counted
 
@@ -27,6 +27,8 @@ _OF_FEATURES = re.compile(
 )
 # Of a training, for images with holes.
 _HARMLESS = re.compile(r'(?:^|\.)mask(?:ed)?_(?:token|embed)\w*$')
+# Normalisation of an output that a net does not give.
+_OUTPUT = re.compile(r'(?:^|backbone\.)norm\d+\.\w+$')
 
 
 def surplus(
@@ -53,6 +55,25 @@ def surplus(
         again = match(state_dict, whole, backbone.dialects, (found.prefix,))
         suspects.intersection_update(again.unexpected)
     return [name for name in names if name in suspects]
+
+
+def between(names: Sequence[str], unexpected: Iterable[str]) -> list[str]:
+    """Name what a file has between the tensors that a net takes by the same names.
+
+    A net that builds fewer stages leaves out what comes last.
+
+    Args:
+        names: All that the file has of the net, in its order.
+        unexpected: Those that the net has not.
+    """
+    unused = set(unexpected)
+    counted = [name for name in names if not is_computed(name)]
+    last = max((i for i, name in enumerate(counted) if name not in unused), default=0)
+    return [
+        name
+        for name in counted[:last]
+        if name in unused and not _HARMLESS.search(name) and not _OUTPUT.search(name)
+    ]
 
 
 def _short(found: Match) -> list[str]:

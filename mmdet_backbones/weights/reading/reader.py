@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -151,6 +151,34 @@ def read_shapes(source: str) -> dict[str, tuple[int, ...]]:
         content = form.read(path, source, 'cpu')
         state_dict, _ = unwrap(content.data, source)
         return {name: tuple(value.shape) for name, value in state_dict.items()}
+
+
+class Saved(NamedTuple):
+    """A file as it was saved, wrappers and all.
+
+    Attributes:
+        content: What it holds.
+        by_torch: Whether ``torch.load`` reads it, and with it mmengine's loader.
+    """
+
+    content: Any
+    by_torch: bool
+
+
+def read_saved(path: Path, source: str) -> Saved:
+    """Read a file on this machine as data, and take nothing off.
+
+    Args:
+        path: Of the file.
+        source: What the user wrote, for messages.
+
+    Raises:
+        CheckpointError: As :func:`read_checkpoint`, but for what the data is.
+    """
+    with _readable(source):
+        form = recognise(path, source)
+        check_sums(path, source)
+        return Saved(form.read(path, source, 'cpu').data, form.shapes is None)
 
 
 @contextmanager
