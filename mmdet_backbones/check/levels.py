@@ -10,7 +10,7 @@ from ..detector_config.detector import DetectorConfig, combinations
 from ..detector_config.heads import head_strides
 from ..detector_config.neck_rules import Strides, output_strides
 from ..detector_config.tree import dotted, plain, type_name
-from ..errors import UserError
+from ..errors import UserError, settings_of
 from ..levels import Level, describe_levels, measure
 from .findings import Finding, line
 
@@ -27,7 +27,9 @@ def unusable(
     """
     key = f'{detector.key}.backbone'
     if what == 'net':
-        yield Finding('backbone', key, str(error))
+        settings = settings_of(error)
+        cure = tuple(line(f'{key}.{name}', value) for name, value in settings.items())
+        yield Finding('backbone', key, str(error), cure)
     elif what == 'outputs':
         yield Finding('image size', key, str(error), _our_class(detector))
     elif what == 'levels' and _are_channels_last(detector):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
@@ -88,7 +89,7 @@ class TIMMBackbone(Backbone):
         # timm is imported when one of its nets is built, not with the registry.
         from . import nets as timm_nets
         from .layouts import official_layouts
-        from .structure import structure_of
+        from .structure import lost_levels, sizes_near, structure_of
 
         timm_nets.check_name(model_name)
         owner = f"TIMMBackbone('{model_name}')"
@@ -101,10 +102,17 @@ class TIMMBackbone(Backbone):
             img_size=_size(owner, img_size),
         )
         found = structure_of(model_name, options, in_channels)
-        levels = select_levels(found.levels, out_indices, out_strides, owner=owner)
+        try:
+            levels = select_levels(found.levels, out_indices, out_strides, owner=owner)
+        except ValueError as error:
+            lost = lost_levels(model_name, options, in_channels, len(found.levels))
+            if lost is None:
+                raise
+            raise lost from error
         super().__init__(levels, frozen_stages, norm_eval, init_cfg)
         self.model_name = model_name
         self._sizes = found.sizes
+        self._sizes_near = partial(sizes_near, model_name, options, in_channels)
         self.dialects = (
             *INTO_TIMM,
             *official_layouts(model_name, (*options, *self._sizes.arguments)),
@@ -135,11 +143,7 @@ class TIMMBackbone(Backbone):
         """
         from .nets import features
 
-        self._sizes.check(
-            x,
-            f"TIMMBackbone('{self.model_name}')",
-            ', or write img_size={size} if all images have that size',
-        )
+        self._sizes.check(x, f"TIMMBackbone('{self.model_name}')", self._other_size)
         return tuple(
             features(self.timm_model, x, self._sizes.multiple, self.out_strides)
         )
@@ -175,6 +179,13 @@ class TIMMBackbone(Backbone):
         )
         for name in removable:
             replace_part(self.timm_model, name, nn.Identity())
+
+    def _other_size(self, size: tuple[int, int]) -> str:
+        found = self._sizes_near(size)
+        if found == [size]:
+            return f', or write img_size={size} if all images have that size'
+        shown = ' or '.join(map(str, found))
+        return f'; it can be built for {shown}: write that as img_size' if found else ''
 
     def _recompute(self, owner: str) -> None:
         blocks = [
