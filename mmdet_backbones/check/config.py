@@ -16,7 +16,7 @@ from ..detector_config.weights import pretrained_of
 from ..engine.launch import require_model
 from ..errors import UserError, explain
 from .arguments import check_arguments
-from .findings import Finding, describe, errors_of, in_order
+from .findings import Finding, cure_of, describe, errors_of, in_order
 from .levels import check_levels, unusable
 from .training import (
     check_batch,
@@ -62,7 +62,8 @@ def check_config(
     try:
         pretrained_of(detector.backbone)
     except (TypeError, ValueError) as error:
-        return [Finding('weights', f'{detector.key}.backbone.init_cfg', str(error))]
+        key = f'{detector.key}.backbone.init_cfg'
+        return [Finding('weights', key, str(error), cure_of(detector, error))]
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         findings = [*_apply_rules(detector, fast, num_gpus, training)]
@@ -89,15 +90,20 @@ def _apply_rules(
         ),
         'levels': (check_gradients, check_optimiser),
     }
+    key, refused = f'{detector.key}.backbone', False
     for needed in ('backbone', 'net', 'outputs', 'levels', 'reader'):
         try:
             getattr(detector, needed)
         except UserError as error:
-            yield from unusable(detector, needed, error)
+            if not refused:
+                yield from unusable(detector, needed, error)
             return
         rules = always.get(needed, ())
         for rule in (*rules, *(at_training.get(needed, ()) if training else ())):
-            yield from rule(detector)
+            for finding in rule(detector):
+                # Its class would only say the same of its arguments once more.
+                refused |= (finding.rule, finding.key) == ('arguments', key)
+                yield finding
 
 
 def _run(detector: DetectorConfig, config: Config) -> Iterator[Finding]:

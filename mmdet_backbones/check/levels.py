@@ -10,9 +10,10 @@ from ..detector_config.detector import DetectorConfig, combinations
 from ..detector_config.heads import head_strides
 from ..detector_config.neck_rules import Strides, output_strides
 from ..detector_config.tree import dotted, plain, type_name
-from ..errors import UserError, settings_of
+from ..errors import UserError
 from ..levels import Level, describe_levels, measure
-from .findings import Finding, line
+from .findings import Finding, cure_of, line, our_class
+from .weights import without_idle
 
 
 def unusable(
@@ -27,30 +28,26 @@ def unusable(
     """
     key = f'{detector.key}.backbone'
     if what == 'net':
-        settings = settings_of(error)
-        cure = tuple(line(f'{key}.{name}', value) for name, value in settings.items())
-        yield Finding('backbone', key, str(error), cure)
+        yield Finding('backbone', key, str(error), cure_of(detector, error))
     elif what == 'outputs':
-        yield Finding('image size', key, str(error), _our_class(detector))
+        lines, remove = our_class(detector)
+        yield Finding('image size', key, str(error), lines, remove=remove)
     elif what == 'levels' and _are_channels_last(detector):
         height, width = detector.size
         shapes = ', '.join(str(tuple(output.shape)) for output in detector.outputs)
         given = f'an image of {height} x {width} gives {shapes}'
+        lines, remove = our_class(detector)
         yield Finding(
             'channels last',
             key,
             f'the maps have shape (N, H, W, C), necks take (N, C, H, W): {given}',
-            _our_class(detector),
+            lines,
+            remove=remove,
         )
     elif what == 'levels':
         yield Finding('levels', key, str(error))
     elif detector.model.get('neck') or detector.model.get('rpn_head'):
         yield Finding('unknown', f'{detector.key}.neck', str(error), (), 'warning')
-
-
-def _our_class(detector: DetectorConfig) -> tuple[str, ...]:
-    ours = detector.twin_type
-    return (line(f'{detector.key}.backbone.type', ours),) if ours else ()
 
 
 def _are_channels_last(detector: DetectorConfig) -> bool:
@@ -193,7 +190,10 @@ def _by_levels(
         for name, new in settings.items()
         if plain(reader.get(name)) != new
     ]
-    return Finding('levels', key, '; '.join(wrong), tuple(cure))
+    # A class of the host may keep the parts that only the deeper levels needed.
+    net = detector.build({**detector.backbone, argument: value})
+    lines, remove = without_idle(detector, net)
+    return Finding('levels', key, '; '.join(wrong), (*cure, *lines), remove=remove)
 
 
 def _by_heads(detector: DetectorConfig) -> tuple[str, ...]:

@@ -15,13 +15,14 @@ from ..detector_config.weights import Pretrained, pretrained_of
 from ..errors import CheckpointError, PretrainedWeightsError
 from ..shapes.build import idle_parameters
 from ..shapes.structure import largest_parts
+from ..weights.loading.init_cfg import Terms
 from ..weights.loading.loader import examine_checkpoint
 from ..weights.loading.matching import all_prefixes
 from ..weights.loading.report import percent
 from ..weights.names.kinds import differ, kind_of, other_kind_by_file
-from ..weights.reading.reader import read_checkpoint, read_shapes
+from ..weights.reading.reader import Checkpoint, read_checkpoint, read_shapes
 from ..weights.reading.sources import locate_checkpoint
-from .findings import Finding, line
+from .findings import Cure, Finding, line, our_class
 
 # Below which share of a foreign class's parameters nothing useful is loaded.
 _MIN_COVERAGE = 0.95
@@ -58,9 +59,20 @@ def _fit(
         try:
             examine_checkpoint(net, source, weights.prefix, weights.terms)
         except PretrainedWeightsError as error:
-            yield Finding('weights', key, str(error))
+            fits = weights.prefix is not None and _takes(net, source, weights.terms)
+            cure = (line(f'{key}.prefix', None),) if fits else ()
+            yield Finding('weights', key, str(error), cure)
         return
     yield from _of_host(detector, net, weights, key, read_shapes(weights.checkpoint))
+
+
+def _takes(net: Backbone, source: Checkpoint, terms: Terms) -> bool:
+    """Whether a file fits a net whatever the prefix of its names is."""
+    try:
+        examine_checkpoint(net, source, None, terms)
+    except PretrainedWeightsError:
+        return False
+    return True
 
 
 def _of_host(
@@ -111,7 +123,7 @@ def _fitting_prefix(
         prefix: sum(prefix + name in shapes for name in names) for prefix in candidates
     }
     best = max(candidates, key=lambda prefix: (counts[prefix], -len(prefix)))
-    if 2 * counts[best] < len(names) or weights.key != 'init_cfg':
+    if 2 * counts[best] < len(names) or not weights.key.startswith('init_cfg'):
         return ()
     return (line(f'{key}.prefix', best.removesuffix('.') or None),)
 
@@ -125,7 +137,7 @@ def _by_name(net: nn.Module, weights: Pretrained, key: str) -> Iterator[Finding]
     cure: tuple[str, ...] = ()
     full_width = getattr(net, 'widen_factor', 1.0) == 1.0
     mixed_up = (here, there) == ('ShuffleNetV2', 'ShuffleNetV1')
-    if mixed_up and full_width and weights.key == 'init_cfg':
+    if mixed_up and full_width and weights.key.startswith('init_cfg'):
         cure = (line(f'{key}.checkpoint', _SHUFFLENET),)
     yield Finding(
         'weights',
@@ -153,13 +165,15 @@ def check_frozen(detector: DetectorConfig) -> Iterator[Finding]:
     late = detector.trained_at_first - trainable(net)
     net.eval()
     if late:
+        lines, remove = our_class(detector)
         yield Finding(
             'frozen late',
             f'{key}.frozen_stages',
             f'{type_name(detector.backbone)} freezes {len(late)} parameters only when '
             'training begins, after DistributedDataParallel has counted them: training '
             'on several GPUs stops with "Expected to have finished reduction"',
-            (line(f'{key}.type', detector.twin_type),) if detector.twin_type else (),
+            lines,
+            remove=remove,
         )
 
 
@@ -196,12 +210,29 @@ def check_gradients(detector: DetectorConfig) -> Iterator[Finding]:
         return
     parts = ', '.join(largest_parts(net, idle)[:4])
     name = type_name(detector.backbone)
-    ours = detector.twin_type
-    cure = (line(f'{detector.key}.backbone.type', ours),) if ours else ()
+    lines, remove = without_idle(detector, net)
     yield Finding(
         'no gradient',
         f'{detector.key}.backbone',
         f'{len(idle)} parameters of {name} get no gradient ({parts}): training on '
         'several GPUs stops with "Expected to have finished reduction"',
-        cure or (line('find_unused_parameters', True),),
+        lines,
+        remove=remove,
     )
+
+
+def without_idle(detector: DetectorConfig, net: nn.Module) -> Cure:
+    """What to do about parameters of a net that none of its outputs depends on.
+
+    Args:
+        detector: The config.
+        net: Its backbone, as it is or as it shall be, on the meta device.
+
+    Returns:
+        Our class in its place, or to have DistributedDataParallel look for them.
+    """
+    allowed = detector.config.get('find_unused_parameters', False)
+    if allowed or not idle_parameters(net, detector.size, detector.in_channels):
+        return Cure()
+    cure = our_class(detector)
+    return cure if cure.lines else Cure((line('find_unused_parameters', True),))

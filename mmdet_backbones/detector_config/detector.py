@@ -225,14 +225,21 @@ class DetectorConfig:
             return None
         return f'mmdet_backbones.{name}'
 
+    @property
+    def twin_refuses(self) -> tuple[str, ...]:
+        """Arguments of the backbone that the class of :attr:`twin_type` has not."""
+        if self.twin_type is None:
+            return ()
+        known, _ = arguments_of(MODELS.get(self.twin_type.rpartition('.')[2]))
+        return tuple(k for k in self.backbone if k not in ('type', *known))
+
     @cached_property
     def twin(self) -> nn.Module | None:
         """The same net of our class, with all of its levels; None if there is none."""
         if self.twin_type is None:
             return None
-        known, _ = arguments_of(MODELS.get(self.twin_type.rpartition('.')[2]))
-        taken = {k: v for k, v in self.backbone.items() if k in known}
-        taken.pop('out_indices', None)
+        left = ('out_indices', *self.twin_refuses)
+        taken = {k: v for k, v in self.backbone.items() if k not in left}
         return self._built_or_none({**taken, 'type': self.twin_type})
 
 

@@ -36,7 +36,6 @@ _UNPADDED_SIZE = (224, 320)
 _MOST_MISSING = 4
 
 
-@lru_cache(maxsize=64)
 def structure_of(model_name: str, options: Options, in_channels: int) -> WholeStructure:
     """Find sizes, levels and stages of a net on the meta device.
 
@@ -52,13 +51,24 @@ def structure_of(model_name: str, options: Options, in_channels: int) -> WholeSt
         TypeError: If the net does not take one of the arguments.
         ValueError: If it gives no maps of whole strides, or ignores an argument.
     """
+    found = _structure_or_error(model_name, options, in_channels)
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+@lru_cache(maxsize=64)
+def _structure_or_error(
+    model_name: str, options: Options, in_channels: int
+) -> WholeStructure | Exception:
+    # A check asks more than once, and what to write takes seconds to find.
     examine = partial(_structure, model_name, in_channels)
     try:
         return examine(options)
-    except ArgumentError:
-        raise
+    except ArgumentError as error:
+        return error
     except Exception as error:  # classes check their arguments in many ways
-        raise explained(examine, model_name, options, error) from error
+        return explained(examine, model_name, options, error)
 
 
 def sizes_near(
