@@ -109,10 +109,15 @@ class DetectorConfig:
         """Build a backbone on the meta device in the scope of this config.
 
         Args:
-            backbone: Its config; weights are left out.
+            backbone: Its config; weights are left out of a class of the host, which
+                may read them when it is built.
             as_built: As for :func:`~mmdet_backbones.shapes.build.build_weightless`.
         """
-        cfg = {k: v for k, v in backbone.items() if k not in ('init_cfg', 'pretrained')}
+        kind = backbone.get('type')
+        package = kind if isinstance(kind, str) else getattr(kind, '__module__', '')
+        ours = package.partition('.')[0] == 'mmdet_backbones'
+        left = () if ours else ('init_cfg', 'pretrained')
+        cfg = {k: v for k, v in backbone.items() if k not in left}
         try:
             with DefaultScope.overwrite_default_scope(self.scope):
                 return build_weightless(cfg, as_built)

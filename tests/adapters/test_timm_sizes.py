@@ -26,7 +26,7 @@ tnt_s_patch16_224 twins_pcpvt_small twins_svt_small visformer_tiny vit_base_mci_
 vit_base_r26_s32_224 vit_relpos_small_patch16_224 vit_small_patch14_dinov2
 vit_small_patch16_dinov3 vit_srelpos_small_patch16_224 vit_tiny_patch16_224
 vitamin_small_224 volo_d1_224 xcit_nano_12_p8_224
-""".split()
+"""
 
 
 def weightless(name, **arguments):
@@ -79,7 +79,7 @@ def test_an_image_of_another_size_than_the_net(given, expected):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', FAMILIES)
+@pytest.mark.parametrize('name', FAMILIES.split())
 @pytest.mark.parametrize('size', [(800, 1333), (320, 416)])
 def test_every_family_takes_a_size_or_names_others(name, size):
     try:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...backbones.checkpointing import checkpoint_blocks
 from ...backbones.contract import Backbone
+from ...errors import ArgumentError, ArgumentTypeError
 from ...levels import Preprocess, check_frozen_stages, select_levels
 from ...registry import MODELS
 from ...shapes.structure import blocks_of, kept_stages, part_of, replace_part
@@ -228,23 +229,22 @@ def _weights(
     """Turn the short forms into an ``init_cfg``."""
     if not isinstance(pretrained, bool):
         path = pretrained if isinstance(pretrained, str) else '<path or address>'
-        raise TypeError(
+        raise ArgumentTypeError(
             f"{owner}: pretrained must be True for timm's own weights or False, got "
-            f'{pretrained!r}: write checkpoint_path={path!r}'
+            f'{pretrained!r}: write checkpoint_path={path!r}',
+            dict(pretrained=False, checkpoint_path=path) if path == pretrained else {},
         )
-    given = [
-        f'{name}={value!r}'
-        for name, value in (
-            ('pretrained', pretrained),
-            ('checkpoint_path', checkpoint_path),
-            ('init_cfg', init_cfg),
-        )
-        if value
-    ]
+    given = dict(
+        pretrained=pretrained, checkpoint_path=checkpoint_path, init_cfg=init_cfg
+    )
+    given = {name: value for name, value in given.items() if value}
     if len(given) > 1:
-        raise ValueError(
-            f'{owner} takes its weights from one source, got {" and ".join(given)}: '
-            'keep one of them'
+        shown = ' and '.join(f'{name}={value!r}' for name, value in given.items())
+        *others, _ = given
+        empty = dict(pretrained=False, checkpoint_path='')
+        raise ArgumentError(
+            f'{owner} takes its weights from one source, got {shown}: keep one of them',
+            {name: empty[name] for name in others},
         )
     if pretrained:
         return dict(type='Pretrained', checkpoint=f'timm://{model_name}')

@@ -49,8 +49,8 @@ def explained(
             continue
         if name == 'img_size' and 'unexpected keyword' not in str(error):
             return _other_size(examine, model_name, others, value, without, error)
-        kind = ArgumentTypeError if isinstance(error, TypeError) else ArgumentError
-        return kind(
+        unknown = ArgumentTypeError if isinstance(error, TypeError) else ArgumentError
+        return unknown(
             f"timm's '{model_name}' does not take {name}={value!r} "
             f'({one_line(error)}): leave out {name}',
             {name: None},
@@ -120,7 +120,8 @@ def nearest_sizes(
 
     if works(given):
         return [given]
-    declared = timm.get_pretrained_cfg(model_name).input_size[-2:]
+    cfg: Any = timm.get_pretrained_cfg(model_name)
+    declared = cfg.input_size[-2:] if cfg is not None else ()
     multiples = sorted({*_MULTIPLES, *declared})
     larger = _candidates(given, multiples, up=True)
     smaller = _candidates(given, multiples, up=False)
