@@ -74,7 +74,8 @@ def explain(error: BaseException) -> str:
         )
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"there is no file or folder '{error.filename}'"
-    return message
+    # mmdet's PAA names the module, and no package is called so.
+    return message.replace('pip install sklearn', 'pip install scikit-learn')
 
 
 def settings_of(error: BaseException | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Any
 
 from mmengine.registry import MODELS, TASK_UTILS, DefaultScope
@@ -31,6 +32,17 @@ def check_arguments(detector: DetectorConfig) -> Iterator[Finding]:
             skipped = any(s in _SKIPPED or str(s).endswith('_cfg') for s in place)
             if 'type' in part and not skipped:
                 yield from _check(detector, place, part)
+
+
+def check_packages(detector: DetectorConfig) -> Iterator[Finding]:
+    """Report a package that is missing and that only the loss of a head needs."""
+    head = detector.model.get('bbox_head')
+    paa = isinstance(head, Mapping) and type_name(head) == 'PAAHead'
+    if paa and find_spec('sklearn') is None:
+        # mmdet says "pip install sklearn", which is no package.
+        text = 'PAAHead needs the module sklearn for its loss, which is not installed: '
+        text += 'run pip install scikit-learn'
+        yield Finding('package', f'{detector.key}.bbox_head', text)
 
 
 def _check(
@@ -95,13 +107,16 @@ def _of_their_own(
     free = [argument for argument in known if argument not in part]
     owner = _owner(key) if 'backbone' in place else None
     near = [] if owner else get_close_matches(key, free, n=1, cutoff=0.75)
-    cure = tuple(line(dotted(*place, right), plain(part[key])) for right in near)
+    cure = [line(dotted(*place, right), plain(part[key])) for right in near]
+    for other in (name for group in _EITHER_OR if {*near} & {*group} for name in group):
+        if other not in near and part.get(other) is not None:
+            cure.append(line(dotted(*place, other), None))
     if near:
         text += f'; {near[0]} is meant'
     elif owner:
         text += f', which is one of {owner}: {name} has nothing of that kind'
     return Finding(
-        'arguments', dotted(*place), text, cure, remove=(dotted(*place, key),)
+        'arguments', dotted(*place), text, tuple(cure), remove=(dotted(*place, key),)
     )
 
 
@@ -116,6 +131,11 @@ def _owner(key: str) -> str | None:
     return None
 
 
+# Of these one is given.
+_EITHER_OR = (
+    ('out_indices', 'out_strides', 'return_nodes'),
+    ('frozen_stages', 'freeze_at'),
+)
 _META = ('type', '_scope_', '_delete_')
 
 

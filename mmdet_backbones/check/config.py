@@ -15,7 +15,7 @@ from ..detector_config.detector import DetectorConfig
 from ..detector_config.weights import pretrained_of
 from ..engine.launch import require_model
 from ..errors import UserError, explain
-from .arguments import check_arguments
+from .arguments import check_arguments, check_packages
 from .findings import Finding, cure_of, describe, errors_of, in_order
 from .levels import check_levels, unusable
 from .training import (
@@ -82,7 +82,7 @@ def _apply_rules(
     }
     # What matters only where training starts.
     at_training: dict[str, tuple[Rule, ...]] = {
-        'backbone': (partial(check_batch, num_gpus=num_gpus),),
+        'backbone': (check_packages, partial(check_batch, num_gpus=num_gpus)),
         'net': (
             check_frozen,
             check_preprocessing,

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..backbones.contract import Backbone
 from ..detector_config.detector import DetectorConfig, combinations
 from ..detector_config.heads import head_strides
 from ..detector_config.neck_rules import Strides, output_strides
@@ -75,7 +76,8 @@ def check_levels(detector: DetectorConfig) -> Iterator[Finding]:
 
 
 def _argument(detector: DetectorConfig) -> str:
-    return 'out_strides' if 'out_strides' in detector.backbone else 'out_indices'
+    by_stride = detector.backbone.get('out_strides') is not None
+    return 'out_strides' if by_stride else 'out_indices'
 
 
 def _order(detector: DetectorConfig) -> Iterator[str]:
@@ -182,7 +184,10 @@ def _by_levels(
     argument = _argument(detector)
     field = 'stride' if argument == 'out_strides' else 'index'
     value = tuple(getattr(level, field) for level in better)
-    settings = rule.settings(reader, [level.channels for level in better])
+    net = detector.build({**detector.backbone, argument: value})
+    # Of the levels that share a stride ours may take another one than was found.
+    levels = net.levels if isinstance(net, Backbone) else better
+    settings = rule.settings(reader, [level.channels for level in levels])
     key = f'{detector.key}.backbone.{argument}'
     cure = [line(key, value)]
     cure += [
@@ -191,7 +196,6 @@ def _by_levels(
         if plain(reader.get(name)) != new
     ]
     # A class of the host may keep the parts that only the deeper levels needed.
-    net = detector.build({**detector.backbone, argument: value})
     lines, remove = without_idle(detector, net)
     return Finding('levels', key, '; '.join(wrong), (*cure, *lines), remove=remove)
 

@@ -83,7 +83,9 @@ def bases_of(config: Config) -> list[Config]:
     if path is None or not Path(path).is_file():
         return []
     return [
-        Config.fromfile(Config._get_cfg_path(base, path)[0], import_custom_modules=False)
+        Config.fromfile(
+            Config._get_cfg_path(base, path)[0], import_custom_modules=False
+        )
         for base in Config._get_base_files(path)
     ]
 

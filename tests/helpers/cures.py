@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ class Draft:
     folder: Path
     base: str
     settings: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        self.settings = deepcopy(self.settings)
 
     def read(self) -> Config:
         return load(self.folder, self.base, **self.settings)
@@ -98,11 +102,13 @@ class Tally:
         lines: Lines that were written or taken out.
         findings: Findings that said so.
         without: Findings that no line mends, by rule.
+        rules: Of all that was found.
     """
 
     lines: int = 0
     findings: int = 0
     without: Counter = field(default_factory=Counter)
+    rules: set[str] = field(default_factory=set)
 
     def __str__(self) -> str:
         kinds = ', '.join(f'{n} {rule}' for rule, n in self.without.most_common())
@@ -128,7 +134,10 @@ def follow(draft: Draft, tally: Tally, fast: bool = True, rounds: int = 5) -> Ta
     assert findings, 'nothing was found'
     told: list[Finding] = []
     for _ in range(rounds):
-        told = [finding for finding in findings if told_lines(finding) or finding.remove]
+        tally.rules |= {finding.rule for finding in findings}
+        told = [
+            finding for finding in findings if told_lines(finding) or finding.remove
+        ]
         if not told:
             break
         for finding in told:

@@ -46,7 +46,9 @@ PYRAMID = dict(_delete_=True, type='mmdet_backbones.TIMMBackbone')
 
 MISTAKES = {
     **{
-        f'{argument} on a backbone of {source}': on(net, **{argument: FOREIGN[argument]})
+        f'{argument} on a backbone of {source}': on(
+            net, **{argument: FOREIGN[argument]}
+        )
         for source, net in OTHERS.items()
         for argument in FOREIGN
     },
@@ -64,6 +66,11 @@ MISTAKES = {
     'a typo beside the right argument': on(R18, frozen_stages=1, frozen_stage=1),
     'a typo in the net of mmpretrain': on(
         OTHERS['mmpretrain'], model=dict(type='ResNet', depth=18, drop_path_rat=0.1)
+    ),
+    'stages frozen inside the net of mmpretrain': on(
+        OTHERS['mmpretrain'],
+        model=dict(type='ResNet', depth=18, frozen_stages=1, norm_eval=True),
+        init_cfg=dict(type='Pretrained', checkpoint='no/such/resnet18.pth'),
     ),
     'style of the base, written again': on(R18, style='pytorch', depth=50),
     'arguments of the base and a typo': on(INHERITING, frozen_stage=1),
@@ -152,7 +159,10 @@ def of_weights(path):
             True,
         ),
         'another depth': (*on(R18, model_name='resnet34', init_cfg=init), True),
-        'a file of another name': (*on(R18, init_cfg=dict(init, checkpoint='x')), False),
+        'a file of another name': (
+            *on(R18, init_cfg=dict(init, checkpoint='x')),
+            False,
+        ),
     }
 
 
@@ -167,7 +177,7 @@ def _foreign(model):
 
 
 def _wrong_channels(model):
-    place, reader, rule = reader_of(model)
+    place, reader, _ = reader_of(model)
     given = reader['in_channels']
     wrong = given + 8 if isinstance(given, int) else [given[0] + 8, *given[1:]]
     settings = dict(in_channels=wrong)
@@ -193,9 +203,7 @@ def _delete_forgotten(model):
 
 # From the model of a shipped config to what a user adds to it; None where it cannot be.
 ZOO_MISTAKES = {
-    'mean of nothing': lambda model: dict(
-        data_preprocessor=dict(mean=[0.0, 0.0, 0.0])
-    ),
+    'mean of nothing': lambda model: dict(data_preprocessor=dict(mean=[0.0, 0.0, 0.0])),
     'channels of the other order': lambda model: dict(
         data_preprocessor=dict(
             bgr_to_rgb=not model['data_preprocessor'].get('bgr_to_rgb', False)
