@@ -36,6 +36,10 @@ class CheckpointError(RuntimeError):
     """A checkpoint cannot be read; the message says why and what to do."""
 
 
+class DamagedFileError(CheckpointError):
+    """A file that is not what was once written; another download may mend it."""
+
+
 class PretrainedWeightsError(RuntimeError):
     """Pretrained weights that do not cover the backbone; training must not start."""
 

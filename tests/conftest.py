@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from file_server import FileServer
 from mmengine.registry import DefaultScope
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +31,9 @@ LONG = {
     'swap/test_swap_recipes.py',
     'weights/test_weights_diagnosis.py',
     'weights/test_weights_dialects.py',
+    'weights/test_weights_downloads.py',
     'weights/test_weights_hostile.py',
+    'weights/test_weights_offline.py',
     'weights/test_weights_sources.py',
     'weights/test_weights_traps.py',
 }
@@ -120,3 +123,21 @@ def run_tool(monkeypatch, capsys):
         return subprocess.CompletedProcess(arguments, stop.value.code, out, err)
 
     return run
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """An empty cache for torch's hub, and no proxy between us and our server."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    monkeypatch.setenv('MMENGINE_HOME', str(tmp_path / 'mmengine'))
+    monkeypatch.setenv('no_proxy', '*')
+    return tmp_path / 'torch' / 'hub' / 'checkpoints'
+
+
+@pytest.fixture
+def server():
+    state = FileServer()
+    running = state.start()
+    yield state
+    running.shutdown()
+    running.server_close()

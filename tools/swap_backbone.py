@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet_backbones.check.config import check_config
 from mmdet_backbones.check.findings import describe
+from mmdet_backbones.check.weights import where_to_put_weights
 from mmdet_backbones.errors import run
 from mmdet_backbones.swap.swapping import SwapOptions, save, swap_backbone
 
@@ -47,8 +48,11 @@ def main() -> None:
         print(swap_backbone(options), end='')
         return
     path = save(options)
-    findings = check_config(Config.fromfile(path))
-    print(f'written: {path}\n{describe(findings)}\npython tools/train.py {path}')
+    config = Config.fromfile(path)
+    print(f'written: {path}\n{describe(check_config(config))}')
+    if absent := where_to_put_weights(config):
+        print(absent)
+    print(f'python tools/train.py {path}')
 
 
 if __name__ == '__main__':

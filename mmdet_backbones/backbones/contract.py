@@ -158,7 +158,7 @@ class Backbone(BaseModule):
             PretrainedWeightsError: If pretrained weights are not those of the
                 backbone.
         """
-        if self.is_init:
+        if self.is_init:  # type: ignore[has-type]
             return
         pretrained, others = split_init_cfg(self.init_cfg)
         given = self.init_cfg
@@ -167,5 +167,8 @@ class Backbone(BaseModule):
             super().init_weights()
         finally:
             self.init_cfg = given
+        # If that fails, another call must not take random values for loaded ones.
+        self.is_init = False
         for cfg in pretrained if self.reads_weights else ():
             self.load_report = load_pretrained(self, **cfg)
+        self.is_init = True

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from mmengine.config import Config
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -12,7 +13,7 @@ from ..backbones.contract import Backbone
 from ..detector_config.detector import DetectorConfig, trainable
 from ..detector_config.tree import type_name
 from ..detector_config.weights import Pretrained, pretrained_of
-from ..errors import CheckpointError, PretrainedWeightsError
+from ..errors import CheckpointError, PretrainedWeightsError, UserError
 from ..shapes.build import idle_parameters
 from ..shapes.structure import largest_parts
 from ..weights.loading.init_cfg import Terms
@@ -20,8 +21,9 @@ from ..weights.loading.loader import examine_checkpoint
 from ..weights.loading.matching import all_prefixes
 from ..weights.loading.report import percent
 from ..weights.names.kinds import differ, kind_of, other_kind_by_file
+from ..weights.reading.download import by_hand, cache_path, torch_path
 from ..weights.reading.reader import Checkpoint, read_checkpoint, read_shapes
-from ..weights.reading.sources import locate_checkpoint
+from ..weights.reading.sources import OWN_SCHEMES, locate_checkpoint
 from .findings import Cure, Finding, line, our_class
 
 # Below which share of a foreign class's parameters nothing useful is loaded.
@@ -40,30 +42,80 @@ def check_weights(detector: DetectorConfig, ask: bool = False) -> Iterator[Findi
     if weights is None:
         return
     key = f'{detector.key}.backbone.{weights.key}'
+    net = detector.net
+    own = weights.checkpoint.startswith(OWN_SCHEMES)
+    if own and not isinstance(net, Backbone):
+        yield from _unknown_to_host(detector, weights, key)
+        return
     try:
-        found = locate_checkpoint(weights.checkpoint, ask=ask)
-        if isinstance(found, Path):
-            yield from _fit(detector, detector.net, weights, key)
+        found = locate_checkpoint(weights.checkpoint, ask=ask, place=_place(detector))
+        if not isinstance(found, Path):
+            yield from _by_name(net, weights, key)
+        elif isinstance(net, Backbone):
+            yield from _fit(net, weights, key)
         else:
-            yield from _by_name(detector.net, weights, key)
+            shapes = read_shapes(str(found))
+            yield from _of_host(detector, net, weights, key, shapes)
     except CheckpointError as error:
         yield Finding('weights', key, str(error))
 
 
-def _fit(
-    detector: DetectorConfig, net: nn.Module, weights: Pretrained, key: str
+def where_to_put_weights(config: Config) -> str | None:
+    """Say which file a training will download, and where it may be put instead.
+
+    Args:
+        config: Of a detector.
+
+    Returns:
+        A sentence; None if the file is here, or if a check has more to say of it.
+    """
+    detector = DetectorConfig(config)
+    try:
+        weights = pretrained_of(detector.backbone)
+        if weights is None:
+            return None
+        place = _place(detector)
+        url = locate_checkpoint(weights.checkpoint, place=place)
+    except (CheckpointError, UserError):
+        return None
+    if isinstance(url, Path):
+        return None
+    return (
+        f"'{url}' is not on this machine: training downloads it. {by_hand(place(url))}"
+    )
+
+
+def _place(detector: DetectorConfig) -> Callable[[str], Path]:
+    """Where the loader of the class that is configured looks for downloads."""
+    return cache_path if isinstance(detector.net, Backbone) else torch_path
+
+
+def _unknown_to_host(
+    detector: DetectorConfig, weights: Pretrained, key: str
 ) -> Iterator[Finding]:
-    """Lay the file over the net as a training would."""
-    if isinstance(net, Backbone):
-        source = read_checkpoint(weights.checkpoint, finite=False)
-        try:
-            examine_checkpoint(net, source, weights.prefix, weights.terms)
-        except PretrainedWeightsError as error:
-            fits = weights.prefix is not None and _takes(net, source, weights.terms)
-            cure = (line(f'{key}.prefix', None),) if fits else ()
-            yield Finding('weights', key, str(error), cure)
+    if detector.backbone.get('pretrained') is True:
+        # A class around timm, which looks for it in a cache of its own.
         return
-    yield from _of_host(detector, net, weights, key, read_shapes(weights.checkpoint))
+    lines, remove = our_class(detector)
+    yield Finding(
+        'weights',
+        key,
+        f'mmengine, which loads the weights of {type_name(detector.backbone)}, takes '
+        f'{weights.checkpoint} for the path of a file: it knows no such addresses',
+        lines,
+        remove=remove,
+    )
+
+
+def _fit(net: Backbone, weights: Pretrained, key: str) -> Iterator[Finding]:
+    """Lay the file over the net as a training would."""
+    source = read_checkpoint(weights.checkpoint, finite=False)
+    try:
+        examine_checkpoint(net, source, weights.prefix, weights.terms)
+    except PretrainedWeightsError as error:
+        fits = weights.prefix is not None and _takes(net, source, weights.terms)
+        cure = (line(f'{key}.prefix', None),) if fits else ()
+        yield Finding('weights', key, str(error), cure)
 
 
 def _takes(net: Backbone, source: Checkpoint, terms: Terms) -> bool:

@@ -117,7 +117,7 @@ def _needed_by(
 
 
 def largest_parts(root: nn.Module, names: Collection[str]) -> list[str]:
-    """Name the largest modules whose parameters are all in ``names``.
+    """Name the largest modules whose parameters, but fixed ones, are all in ``names``.
 
     Args:
         root: Holds the parameters.
@@ -129,7 +129,11 @@ def largest_parts(root: nn.Module, names: Collection[str]) -> list[str]:
     wanted = set(names)
     parts: list[str] = []
     for prefix, module in root.named_modules():
-        held = {f'{prefix}.{name}' for name, _ in module.named_parameters()}
+        held = {
+            f'{prefix}.{name}'
+            for name, parameter in module.named_parameters()
+            if parameter.requires_grad
+        }
         inside = any(prefix.startswith(f'{part}.') for part in parts)
         if prefix and held and held <= wanted and not inside:
             parts.append(prefix)

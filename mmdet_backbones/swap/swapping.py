@@ -22,10 +22,11 @@ from ..engine.recipes import (
     short_warm_up,
     traits,
 )
-from ..errors import UserError
+from ..errors import CheckpointError, UserError
 from ..files import target_problem, write_atomically
 from ..levels import describe_levels
 from ..own_data.for_config import DataFolder, data_settings, read_folder
+from ..weights import locate_checkpoint
 from .level_plan import LevelPlan, plan_levels
 from .replacement import (
     Replacement,
@@ -159,9 +160,11 @@ def _mistakes(options: SwapOptions, folder: DataFolder | None) -> list[str]:
             f"--num-classes {count}: '{folder.root}' has {len(folder.classes)} classes "
             f'({", ".join(folder.classes[:5])}...): leave --num-classes out'
         )
-    path = options.checkpoint
-    if path is not None and '://' not in path and not Path(path).is_file():
-        problems.append(f"--checkpoint: there is no file '{path}'")
+    if options.checkpoint is not None:
+        try:
+            locate_checkpoint(options.checkpoint)
+        except CheckpointError as error:
+            problems.append(f'--checkpoint: {error}')
     return problems
 
 

@@ -94,7 +94,6 @@ NETS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     'MViT': (dict(arch='tiny'), {}),
     'VisionTransformer': (dict(arch=SMALL_VIT), FEATMAP),
     'DistilledVisionTransformer': (dict(arch=SMALL_VIT), FEATMAP),
-    'DeiT3': (dict(arch=SMALL_VIT), FEATMAP),
     'ViTEVA02': (
         dict(
             arch=dict(embed_dims=32, num_layers=3, num_heads=2, feedforward_channels=64)
@@ -149,6 +148,7 @@ REFUSED = {
     'AlexNet': (dict(), 'none of its maps has the size of the image'),
     'Conformer': (dict(arch='tiny'), 'it gives a list and no feature maps'),
     'InceptionV3': (dict(), r'a tensor of shape \(2, 1000\) and no feature maps'),
+    'DeiT3': (dict(arch='s'), 'never use the second of their two normalisations'),
     'LeNet5': (dict(), 'it reads grey images of 32 x 32'),
     'MixMIMTransformer': (dict(arch='base'), 'and no feature maps'),
     'MlpMixer': (dict(arch='small'), 'it gives tokens of images of one size'),
@@ -303,13 +303,27 @@ def zoo_class(name: str) -> type:
     return MODELS.get(name)
 
 
+def test_what_chooses_without_a_gradient_is_kept():
+    net = build('PyramidVig').eval()
+    fixed = [n for n, p in net.named_parameters() if n.endswith('.relative_pos')]
+    assert len(fixed) == 12
+    host = host_of('PyramidVig', (0, 1, 2, 3))
+    host.eval()
+    # Of the size that decides which patches are neighbours.
+    with torch.no_grad():
+        for name in fixed:
+            net.get_parameter(name).normal_(0, 100)
+    host.load_state_dict(net.state_dict(), strict=False)
+    x = image(net)
+    with torch.no_grad():
+        assert torch.equal(net(x)[-1], host(x)[-1])
+
+
 def test_parts_that_no_level_needs_are_dropped():
     net = build('ResNet', out_strides=(8, 16)).eval()
     assert net.out_channels == (128, 256)
     assert 'layer4' not in dict(net.named_children())
     check_numbers('ResNet', (1, 2))
-    # DeiT3's blocks have a norm that their forward never runs.
-    assert not [n for n, _ in build('DeiT3').named_parameters() if n.endswith('0.ln2')]
 
 
 def test_a_class_that_returns_all_levels_is_cut_to_those_that_are_wanted():

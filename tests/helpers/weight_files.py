@@ -1,5 +1,6 @@
 """Small weights, as tensors and as files, for the tests of the reader."""
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -26,3 +27,12 @@ def assert_same(found: dict, expected: dict) -> None:
     for key, value in expected.items():
         assert torch.equal(found[key], value), key
         assert found[key].dtype == value.dtype
+
+
+def hashed(content: bytes, name: str = 'net') -> str:
+    return f'{name}-{hashlib.sha256(content).hexdigest()[:8]}.pth'
+
+
+def files_in(folder: Path) -> list[str]:
+    found = (path for path in folder.rglob('*') if path.is_file())
+    return sorted(path.name for path in found if path.suffix != '.lock')

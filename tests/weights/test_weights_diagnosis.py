@@ -116,6 +116,47 @@ def test_another_width_or_depth_is_named(refused, net, source, line):
     assert line in message
 
 
+def of_transformers():
+    """ViT as transformers names it."""
+    net = build('TIMMBackbone', model_name='vit_base_patch16_224', out_indices=(11,))
+    dialect = next(d for d in net.dialects if d.name == 'ViT of transformers')
+    return dialect.write(net.state_dict())
+
+
+@pytest.mark.parametrize(
+    ('net', 'make', 'there'),
+    [
+        (
+            ('TIMMBackbone', dict(model_name='densenet121')),
+            lambda: build(
+                'MMPretrainBackbone', model=dict(type='DenseNet', arch='121')
+            ).state_dict(),
+            'others (stem.0.weight, ',
+        ),
+        (
+            ('TorchvisionBackbone', dict(model_name='regnet_x_400mf')),
+            lambda: timm.create_model('regnetx_004_tv').state_dict(),
+            'the names of timm',
+        ),
+        pytest.param(
+            ('TorchvisionBackbone', dict(model_name='vit_b_16', out_indices=(11,))),
+            of_transformers,
+            'the names of transformers',
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=['mmpretrain', 'timm', 'transformers'],
+)
+def test_the_same_net_under_names_that_are_not_read_is_told(refused, net, make, there):
+    kind, arguments = net
+    message = refused(build(kind, **arguments), make())
+    assert f'Cause: other names. The file has the same net under {there}' in message
+    library = 'timm' if kind == 'TIMMBackbone' else 'torchvision'
+    name = arguments['model_name']
+    line = f'write a checkpoint of a {name} under the names of {library}'
+    assert message.endswith(line)
+
+
 def test_the_file_of_a_deeper_net_is_no_match_though_it_has_every_name(refused):
     with torch.device('meta'):
         shapes = timm.create_model('swin_small_patch4_window7_224').state_dict()

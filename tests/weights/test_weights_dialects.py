@@ -89,6 +89,7 @@ def vgg():
 swin = plain_outputs('SwinTransformer', arch='tiny')
 convnext = plain_outputs('ConvNeXt', arch='tiny')
 SWIN_OF_TIMM = 'swin_tiny_patch4_window7_224'
+VIT_OF_TIMM = 'vit_base_patch16_224'
 
 # The net of the source, the same net under our contract, the net that takes the
 # weights, and the strides whose features both have.
@@ -149,9 +150,17 @@ PAIRS = {
         *own(convnext), lambda: timm_net('convnext_tiny'), (8, 16, 32)),
     'torchvision > mmpretrain VGG': (*of_torchvision('vgg11_bn'), vgg, (32,)),
     'mmpretrain > timm VGG': (*own(vgg), lambda: timm_net('vgg11_bn'), (32,)),
+    'torchvision > timm ViT': (
+        lambda: models.get_model('vit_b_16'),
+        lambda: torchvision_net('vit_b_16', out_indices=(11,)),
+        lambda: timm_net(VIT_OF_TIMM, out_indices=(11,)), (16,)),
+    'timm > torchvision ViT': (
+        lambda: timm.create_model(VIT_OF_TIMM),
+        lambda: timm_net(VIT_OF_TIMM, out_indices=(11,)),
+        lambda: torchvision_net('vit_b_16', out_indices=(11,)), (16,)),
 }  # fmt: skip
 # Both libraries need more time than the others.
-_LARGE = re.compile('Swin|ConvNeXt|EfficientNet|VGG')
+_LARGE = re.compile('Swin|ConvNeXt|EfficientNet|VGG|ViT')
 
 
 def same_epsilon(net: nn.Module) -> None:
@@ -184,7 +193,9 @@ def test_weights_of_one_source_give_the_same_features_in_a_net_of_another(
     assert report.mismatched == ()
     assert [k for k in report.unexpected if 'norm' not in k] == []
     # Swin: whole windows, as each library pads maps in a way of its own.
-    image = torch.randn(1, 3, *((224, 224) if 'Swin' in name else (64, 96)))
+    image = torch.randn(
+        1, 3, *((224, 224) if re.search('Swin|ViT', name) else (64, 96))
+    )
     features = []
     for model in (expected, net):
         same_epsilon(model)
@@ -252,7 +263,9 @@ ROUND_TRIPS = {
     'Res2Net': (
         'deep stem of the Res2Net authors and of timm', 'deep stem of mmpretrain'),
     'timm resnet18': ('timm', 'ResNet of transformers', 'detectron2'),
-    'timm resnet18d': ('timm', 'ResNet-D of RT-DETR and PaddleDetection'),
+    'timm resnet18d': (
+        'timm', 'ResNet-D of RT-DETR and PaddleDetection', 'deep stem of mmdet',
+        'ResNet-D of mmpretrain'),
     'timm mobilenetv3_small_050': (
         'MobileNetV3 of torchvision', 'MobileNetV3 of mmpretrain'),
     'timm mobilenetv2_035': (
@@ -270,7 +283,8 @@ ROUND_TRIPS = {
     'timm densenet121': ('timm',),
     'timm test_vit': (
         'timm', 'ViT of transformers', 'DINOv2 of transformers',
-        'DINOv3 of transformers', 'CLIP or SigLIP of transformers'),
+        'DINOv3 of transformers', 'CLIP or SigLIP of transformers',
+        'ViT of torchvision'),
     'timm beit': ('ViT of transformers',),
     'timm swinv2': ('Swin of its authors', 'Swin of transformers'),
     'timm vit_tiny_patch16_224': ('DINOv2 of transformers',),

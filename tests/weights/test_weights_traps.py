@@ -252,7 +252,9 @@ def test_statistics_that_were_not_loaded_are_not_frozen(save, weights):
     ids=['pretrained=True', 'init_cfg'],
 )  # fmt: skip
 @pytest.mark.parametrize('options', [None, {'model.test_cfg.score_thr': 0.1}])
-def test_a_detector_for_inference_reads_no_weights(monkeypatch, backbone, options):
+def test_a_detector_for_inference_reads_no_weights(
+    tmp_path, monkeypatch, backbone, options
+):
     from mmdet.apis import init_detector
     from mmdet.utils import register_all_modules
 
@@ -268,10 +270,16 @@ def test_a_detector_for_inference_reads_no_weights(monkeypatch, backbone, option
     )
     cfg.model.backbone = backbone
     cfg.model.neck.in_channels = [64, 128, 256, 512]
-    detector = init_detector(
-        cfg, None, palette='random', device='cpu', cfg_options=options
-    )
+    settings = dict(palette='random', device='cpu', cfg_options=options)
+    detector = init_detector(cfg, None, **settings)
     assert detector.backbone.load_report is None
+
+    trained = tmp_path / 'trained.pth'
+    torch.save(dict(state_dict=detector.state_dict(), meta={}), trained)
+    again = init_detector(cfg, str(trained), **settings)
+    assert again.backbone.load_report is None
+    assert all(torch.equal(again.state_dict()[k], v)
+               for k, v in detector.state_dict().items())  # fmt: skip
 
 
 class Toy(BaseModel):
@@ -309,10 +317,6 @@ def runner(work_dir, init_cfg, **arguments):
 def test_a_resumed_training_reads_no_weights_and_keeps_the_report(
     save, tmp_path, weights
 ):
-    # Checkpoints of this engine hold objects that torch no longer reads by default.
-    from mmdet_backbones.compat.checkpoints import allow_mmengine_classes
-
-    allow_mmengine_classes()
     work_dir = tmp_path / 'work'
     work_dir.mkdir()
     runner(work_dir, pretrained(save(weights))).train()

@@ -101,6 +101,9 @@ _FOR_MAPS: dict[str, Any] = {
 }
 _NO_BACKBONES = {
     'TIMMBackbone': "write type='mmdet_backbones.TIMMBackbone', model_name=... instead",
+    'DeiT3': 'its blocks never use the second of their two normalisations, so that '
+    "published weights give other features. Write type='mmdet_backbones.TIMMBackbone', "
+    "model_name='deit3_small_patch16_224' instead",
     'LeNet5': 'it reads grey images of 32 x 32',
     'MlpMixer': 'it gives tokens of images of one size and no feature maps',
     'SparseResNet': 'it runs on masked images, inside the pretraining SparK only',

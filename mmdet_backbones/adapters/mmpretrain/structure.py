@@ -59,9 +59,13 @@ def picks_of(spec: Spec, indices: Sequence[int]) -> tuple[int, ...]:
 
 
 def trainable(net: nn.Module) -> nn.Module:
-    """Let every parameter take part in the search for what depends on what."""
+    """Prepare a new net for the search for what depends on what.
+
+    A parameter that its class keeps fixed stays so. It may choose what is computed, as
+    the positions in ViG's graphs do, and no gradient tells.
+    """
     # Not by the net's own eval(), which returns None in mmpretrain.
-    return nn.Module.train(net, False).requires_grad_(True)
+    return nn.Module.train(net, False)
 
 
 def examine(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...backbones.contract import Backbone
 from ...levels import Preprocess, check_frozen_stages
 from ...registry import MODELS
+from ...shapes.build import on_meta
 from ...shapes.structure import kept_stages, part_of
 from ...weights.names.libraries import INTO_TORCHVISION
 
@@ -139,7 +140,7 @@ class TorchvisionBackbone(Backbone):
         """Return the tensors of a model of torchvision, without values."""
         from .nets import build
 
-        net = build(arguments['model_name'], meta=True)
+        net = on_meta(lambda: build(arguments['model_name']))
         return {f'body.{name}': tensor for name, tensor in net.state_dict().items()}
 
     def uncut(self) -> Mapping[str, Tensor]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from ..names.dialect import is_computed
-from ..names.kinds import differ, kind_of
+from ..names.kinds import differ, kind_of, source_of
 from .frozen import frozen_problem
 from .init_cfg import Terms
 from .matching import Match, all_prefixes, match
 from .report import LoadReport, percent, some
 from .roles import Role, permitted, role_of, unfilled, useless
 from .surplus import surplus
-from .variants import fitting_variant, namesake, variant_of
+from .variants import fitting_variant, is_same_net, namesake, variant_of
 
 if TYPE_CHECKING:
     from ..reading.reader import Checkpoint
@@ -128,6 +129,7 @@ def _too_little(case: _Case, bound: float, least: float) -> str:
     backbone, report, state_dict = case.backbone, case.report, case.state_dict
     cause = (
         _prefix(backbone, report, state_dict)
+        or _other_names(case)
         or _other_kind(backbone, state_dict)
         or _other_size(backbone, state_dict, exactly=True)
         or _namesake(case)
@@ -186,12 +188,42 @@ def _whose(case: _Case) -> str:
         return 'It has only a part of this net: write a checkpoint of all of it'
     mine = variant_of(case.backbone)
     return (
-        _namesake(case)
+        _other_names(case)
+        or _namesake(case)
         or _other_kind(case.backbone, case.state_dict)
         or _other_size(case.backbone, case.state_dict, exactly=True)
         or 'The file is of another net, or has other names: write a checkpoint of '
         + (f'a {mine}' if mine else 'this net')
     )
+
+
+def _other_names(case: _Case) -> str | None:
+    if not is_same_net(case.backbone, case.state_dict):
+        return None
+    mine = variant_of(case.backbone)
+    there = source_of(case.state_dict)
+    names = f'the names of {there}' if there else f'others ({_first(case.state_dict)})'
+    own = _library(case.backbone)
+    return (
+        f'Cause: other names. The file has the same net under {names}, which '
+        f'{case.name} does not read: write a checkpoint of '
+        f'{"a " + mine if mine else "it"} under '
+        + (
+            f'the names of {own}'
+            if own
+            else f'its names ({_first(_names(case.backbone))})'
+        )
+    )
+
+
+def _library(backbone: Target) -> str | None:
+    """Name the library whose names the nets of a class have."""
+    names = (dialect.name for dialect in backbone.dialects)
+    return next((name for name in names if name in ('timm', 'torchvision')), None)
+
+
+def _first(names: Iterable[str]) -> str:
+    return f'{", ".join(islice(names, 3))}, ...'
 
 
 def _namesake(case: _Case) -> str | None:
@@ -350,7 +382,6 @@ def _unknown(report: LoadReport, state_dict: Mapping[str, Tensor]) -> str:
     loaded = any(stage.tensors for stage in report.stages.values())
     if report.mismatched and 2 * len(report.mismatched) > len(report.missing):
         return 'Cause: the names fit and the shapes do not, another width or depth'
-    keys = ', '.join(list(state_dict)[:3])
     if not loaded:
-        return f'Cause: no name fits. The file has {keys}, ...: another net'
+        return f'Cause: no name fits. The file has {_first(state_dict)}: another net'
     return 'Cause: the file has only a part of this net'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...shapes.build import on_meta
-from ..names.dialect import is_computed
+from ..names.dialect import is_computed, is_resized
 from ..names.libraries import INTO_TIMM, without_root
 from .matching import match
 
@@ -26,6 +27,8 @@ _ENOUGH = 0.95
 # Models of timm that are laid beside a file, those of a similar name.
 _MOST_ALIKE = 40
 _ALIKE = 0.5
+# Tensors of classifiers and of their copies, in the file of a net.
+_MOST_MORE = 8
 
 
 def variant_of(backbone: Target) -> str | None:
@@ -69,6 +72,31 @@ def fitting_variant(
     return best[1:] if best is not None else None
 
 
+def is_same_net(backbone: Target, state_dict: Mapping[str, Tensor]) -> bool:
+    """Tell whether a file has all tensors of a net and few others, by their shapes."""
+    needed, theirs = _multiset(backbone.state_dict()), _multiset(state_dict)
+    more = (theirs - _multiset(backbone.uncut() or backbone.state_dict())).total()
+    return not needed - theirs and more <= max(_MOST_MORE, needed.total() // 20)
+
+
+def _multiset(state_dict: Mapping[str, Tensor]) -> Counter[tuple[int, ...]]:
+    """Count shapes as they are in every source: without ones, queries by themselves."""
+    shapes = [
+        tuple(side for side in tensor.shape if side > 1)
+        for key, tensor in state_dict.items()
+        if not is_computed(key) and not is_resized(key)
+    ]
+    joined = {s[0] for s in shapes if len(s) == 2 and s[0] == 3 * s[1]}
+    counts: Counter[tuple[int, ...]] = Counter()
+    for shape in shapes:
+        width = shape[0] // 3 if shape else 0
+        if shape[:1] and shape[0] in joined and shape[1:] in ((), (width,)):
+            counts[(width, *shape[1:])] += 3
+        else:
+            counts[shape] += 1
+    return counts
+
+
 def namesake(like: str, prefix: str, state_dict: Mapping[str, Tensor]) -> str | None:
     """Find the model of timm that has exactly the tensors of a file.
 
@@ -107,7 +135,7 @@ def _shapes(backbone: Target, arguments: Mapping[str, Any]) -> dict[str, Tensor]
     """Names and shapes of the parameters of a net; none if it cannot be built."""
     try:
         whole = type(backbone).whole(**arguments)
-    except (ValueError, TypeError, RuntimeError, NotImplementedError):
+    except (ValueError, RuntimeError, NotImplementedError):
         return {}
     return {
         key: value

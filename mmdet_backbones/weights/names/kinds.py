@@ -59,6 +59,32 @@ _KINDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     )),
 )  # fmt: skip
 
+# What only the names of one source have. The first that fits is taken.
+_SOURCES = (
+    ('PaddlePaddle', r'\._(?:mean|variance)$'),
+    ('Keras', r'(?:/|\.)(?:kernel|depthwise_kernel|moving_mean)(?::0)?$'),
+    ('OpenCLIP', r'transformer\.resblocks\.'),
+    ('detectron2', r'res2\.0\.(?:conv1|shortcut)\.norm\.'),
+    ('transformers', r'(?:^|\.)(?:embeddings|embedder)\.|encoder\.layers?\.0\.'),
+    ('torchvision', (
+        r'encoder_layer_0\.|trunk_output\.|features\.(?:\d+\.\d+\.|denseblock1|conv0)'
+    )),
+    ('mmpretrain or mmdet', (
+        r'\.w_msa\.|\.ffn\.|layers\.0\.ln1\.|depthwise_conv|stages\.\d\.\d\.attn\.'
+        r'|layers\.\d\.\d+\.\w+\.conv\.|stage\d\.\d\.(?:main_conv|short_conv)\.'
+    )),
+    ('timm', r'conv_stem\.|\.mlp\.fc1\.|\.conv_dw\.|(?:^|\.)s1\.b1\.'),
+)  # fmt: skip
+
+
+def source_of(keys: Iterable[str]) -> str | None:
+    """Name the program that spells parameters so, None if the names do not tell."""
+    text = '\n'.join(keys)
+    for source, pattern in _SOURCES:
+        if re.search(pattern, text, re.MULTILINE):
+            return source
+    return None
+
 
 def kind_of(keys: Iterable[str]) -> str | None:
     """Name the kind of net that has these parameters, None if it is not known."""

@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ...errors import PretrainedWeightsError
 from .rewriting import Rewrite
 
 Rules = tuple[tuple[str, str], ...]
@@ -64,17 +65,26 @@ def keyed_biases(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def unkeyed_biases(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Part the biases of queries and values; those of the keys must be zeros.
+def unkeyed_biases(
+    state_dict: Mapping[str, Tensor], masked: bool = False
+) -> dict[str, Tensor]:
+    """Part the biases of queries and values.
+
+    Args:
+        state_dict: Of the file.
+        masked: Whether its net takes those of the keys as zeros, whatever they are.
 
     Raises:
-        ValueError: If they are not.
+        PretrainedWeightsError: If they are no zeros otherwise.
     """
     result = dict(state_dict)
     for key in [key for key in result if key.endswith('.attn.qkv.bias')]:
         q, k, v = result.pop(key).chunk(3)
-        if not k.is_meta and bool(k.any()):
-            raise ValueError(f'{key} has a bias of the keys, the net has none')
+        if not masked and not k.is_meta and bool(k.any()):
+            raise PretrainedWeightsError(
+                f'{key} has a bias of the keys other than zeros, and the net has none: '
+                'write a checkpoint of the same net'
+            )
         result[f'{key[:-8]}q_bias'], result[f'{key[:-8]}v_bias'] = q, v
     return result
 

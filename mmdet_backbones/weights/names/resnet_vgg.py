@@ -40,6 +40,15 @@ _MMPRETRAIN = Dialect(
         (r'^(layer1\.0\.downsample)\.2\.', r'\1.1.'),
     ),
 )
+# From timm's names, as those that follow are for.
+_DEEP_STEM_OF_MMDET = Dialect(
+    'deep stem of mmdet',
+    marker=r'stem\.[36]\.',
+    rules=((r'^bn1\.', 'stem.7.'), (r'^conv1\.(\d)\.', r'stem.\1.')),
+)
+_MMPRETRAIN_OF_TIMM = replace(
+    _MMPRETRAIN, rules=(*_DEEP_STEM_OF_MMDET.rules, *_MMPRETRAIN.rules)
+)
 _DETECTRON2 = Dialect(
     'detectron2',
     marker=r'(?:bottom_up\.)?(?:stem\.conv1|res2\.0\.conv1)\.',
@@ -162,7 +171,8 @@ INTO_TORCHVISION = (_TRANSFORMERS, _DETECTRON2, _CRAFT, _VGG_OF_MMPRETRAIN)
 INTO_TIMM = (
     *INTO_TORCHVISION,
     _RTDETR,
-    backwards(_DEEP_STEM_OF_TIMM, 'deep stem of mmdet', r'stem\.[36]\.'),
+    _DEEP_STEM_OF_MMDET,
+    _MMPRETRAIN_OF_TIMM,
 )
 INTO_MMPRETRAIN = (
     _VGG_MMPRETRAIN_TO_TORCHVISION,

@@ -7,11 +7,12 @@ brings checkpoints of the first into nets of the second.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor
 
 from .dialect import Dialect, Form, backwards
-from .layouts import renaming
+from .layouts import renaming, unkeyed_biases
 
 _SWIN_HEADS = r'(?:head|norms?)\.'
 _OF_TRANSFORMERS = r'(?:classifier|layernorm)\.'
@@ -96,6 +97,12 @@ _SWIN_TIMM_TO_TORCHVISION = Dialect(
         ),
     ),
     heads=_SWIN_HEADS,
+)
+_SWIN_V2_TIMM_TO_TORCHVISION = replace(
+    _SWIN_TIMM_TO_TORCHVISION,
+    name='Swin V2 of torchvision',
+    marker=r'features\.1\.0\.attn\.logit_scale$',
+    rewrite=partial(unkeyed_biases, masked=True),
 )
 _SWIN_TIMM_TO_TRANSFORMERS = Dialect(
     'Swin of transformers',
@@ -231,6 +238,7 @@ _CONVNEXT_OF_MMPRETRAIN = ('ConvNeXt of mmpretrain', r'stages\.0\.0\.depthwise_c
 INTO_TIMM = (
     _SWIN_TIMM_TO_AUTHORS,
     _SWIN_TIMM_TO_TORCHVISION,
+    _SWIN_V2_TIMM_TO_TORCHVISION,
     _SWIN_TIMM_TO_TRANSFORMERS,
     backwards(
         _SWIN_V2_MMPRETRAIN_TO_TIMM,

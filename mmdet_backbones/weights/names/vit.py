@@ -108,6 +108,25 @@ _TOWER_TIMM_TO_TRANSFORMERS = Dialect(
     ),
     heads=r'(?:head|post_layernorm)\.',
 )
+_TIMM_TO_TORCHVISION = Dialect(
+    'ViT of torchvision',
+    marker=r'encoder\.layers\.encoder_layer_0\.',
+    rules=(
+        (r'^cls_token$', 'class_token'),
+        (r'^pos_embed$', 'encoder.pos_embedding'),
+        (r'^patch_embed\.proj\.', 'conv_proj.'),
+        (r'^blocks\.', 'encoder.layers.encoder_layer_'),
+        (r'\.norm([12])\.', r'.ln_\1.'),
+        (r'\.attn\.qkv\.', '.self_attention.in_proj_'),
+        (r'\.attn\.proj\.', '.self_attention.out_proj.'),
+        (r'\.mlp\.fc1\.', '.mlp.0.'),
+        (r'\.mlp\.fc2\.', '.mlp.3.'),
+        (r'^norm\.', 'encoder.ln.'),
+    ),
+    # Published files are older than torchvision's class.
+    older=((r'\.mlp\.linear_1\.', '.mlp.0.'), (r'\.mlp\.linear_2\.', '.mlp.3.')),
+    heads=r'(?:heads|encoder\.ln)\.',
+)
 
 _MMPRETRAIN_TO_TIMM = Dialect(
     'ViT of timm',
@@ -155,14 +174,25 @@ _OF_TRANSFORMERS = (
 # Which checkpoints go into the nets of each library.
 INTO_TIMM = (
     *_OF_TRANSFORMERS,
+    _TIMM_TO_TORCHVISION,
     _OF_MMPRETRAIN,
     # EVA-02 has no bias of the keys, for which mmpretrain's class keeps zeros.
     replace(_OF_MMPRETRAIN, name='EVA-02 of mmpretrain', rewrite=unkeyed_biases),
 )
-INTO_TORCHVISION: tuple[Dialect, ...] = ()
+INTO_TORCHVISION = (
+    backwards(
+        _TIMM_TO_TORCHVISION,
+        _MMPRETRAIN_TO_TIMM.name,
+        _MMPRETRAIN_TO_TIMM.marker,
+        _MMPRETRAIN_TO_TIMM.heads,
+    ),
+)
 INTO_MMPRETRAIN = (
     _MMPRETRAIN_TO_TIMM,
     replace(_MMPRETRAIN_TO_TIMM, name='EVA-02 of timm', rewrite=keyed_biases),
-    *(table.on(_MMPRETRAIN_TO_TIMM) for table in _OF_TRANSFORMERS),
+    *(
+        table.on(_MMPRETRAIN_TO_TIMM)
+        for table in (*_OF_TRANSFORMERS, _TIMM_TO_TORCHVISION)
+    ),
     _DEIT3_TIMM_TO_AUTHORS.on(_MMPRETRAIN_TO_TIMM),
 )

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import re
-import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlparse
-from urllib.request import Request, urlopen
 
 import torch
 from mmengine.dist import barrier, get_dist_info
-from mmengine.logging import print_log
 
 from ...errors import CheckpointError
+from .transfer import complete, probe, size_of
 
-_BLOCK = 1 << 20
-_SECONDS = 30
-_ATTEMPTS = 5
 _DIGEST = re.compile(r'-([0-9a-f]{8,64})\.[^-]*$')
 _DATE = re.compile(r'(19|20)\d\d(0[1-9]|1[0-2])([0-2]\d|3[01])')
 # Large, as the hashing thread may have to wait for Python's lock after every block.
@@ -35,12 +28,12 @@ _HASH_BLOCK = 1 << 24
 _known: dict[tuple[int, int, int, int], str] = {}
 
 
-def cache_path(url: str) -> Path:
-    """Say where a download is put.
+class NotThereError(CheckpointError):
+    """The server answers, and has no such file."""
 
-    ``torch.hub.get_dir()/checkpoints`` with the name in the address, as torch.hub
-    does it. Names without a hash, such as ``model.safetensors``, are used by many
-    nets: these go into a folder of their own for each address.
+
+def torch_path(url: str) -> Path:
+    """Say where torch.hub and mmengine put a download: all of one name at one place.
 
     Raises:
         CheckpointError: If the address names no file.
@@ -52,11 +45,23 @@ def cache_path(url: str) -> Path:
             f"'{url}' names no file: write an address that ends with the file's "
             'name, such as https://host/folder/net.pth'
         )
-    folder = Path(torch.hub.get_dir()) / 'checkpoints'
-    if expected_digest(name) is None:
-        key = hashlib.sha256(url.encode()).hexdigest()[:8]
-        folder /= f'{parts.hostname}-{key}'
-    return folder / name
+    return Path(torch.hub.get_dir()).absolute() / 'checkpoints' / name
+
+
+def cache_path(url: str) -> Path:
+    """Say where a download is put, or may be put by hand.
+
+    As torch.hub does it. But names without a hash, such as ``model.safetensors``, are
+    used by many nets: these go into a folder of their own for each address.
+
+    Raises:
+        CheckpointError: If the address names no file.
+    """
+    path = torch_path(url)
+    if expected_digest(path.name) is not None:
+        return path
+    key = hashlib.sha256(url.encode()).hexdigest()[:8]
+    return path.parent / f'{urlparse(url).hostname}-{key}' / path.name
 
 
 def expected_digest(name: str) -> str | None:
@@ -67,34 +72,33 @@ def expected_digest(name: str) -> str | None:
     return found[1]
 
 
-def fetch(url: str) -> Path:
-    """Download a file into the cache if it is not there.
+def fetch(url: str, path: Path) -> Path:
+    """Download a file if it is not there.
 
     Processes that want the same file wait for the one that downloads it. The part
     that arrived stays beside the target as ``<name>.part`` if the connection
     breaks, and the next call asks the server for the rest only.
 
+    Args:
+        url: Its address.
+        path: Where it is put.
+
     Returns:
-        Where the file is.
+        The path.
 
     Raises:
         CheckpointError: If it cannot be had, or is not the file its name says.
     """
     from filelock import FileLock
 
-    path = cache_path(url)
-    if path.is_file():
-        return path
-    part = path.with_name(f'{path.name}.part')
-    try:
+    part, digest = _part_of(path), expected_digest(path.name)
+    with _explained(url, path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f'.{path.name}.lock')):
             if not path.is_file():
-                _complete(url, part)
-                check_digest(part, sha256_of(part), expected_digest(path.name), url)
+                complete(url, part, has_digest=digest is not None)
+                check_digest(part, sha256_of(part), digest, url)
                 part.replace(path)
-    except (OSError, HTTPException) as error:
-        raise CheckpointError(_failure(url, path, part, error)) from error
     return path
 
 
@@ -139,27 +143,34 @@ def check_digest(path: Path, found: str, expected: str | None, source: str) -> N
     """
     if expected is None or found.startswith(expected):
         return
-    path.unlink(missing_ok=True)
     raise CheckpointError(
         f"The download of '{source}' is damaged or is another file: its name "
-        f'promises a sha256 that starts with {expected}, the file has {found}. It was '
-        'removed; start again, or download it by hand and write its path as checkpoint'
+        f'promises a sha256 that starts with {expected}, the file has {found}. '
+        f'{discard(path)}, or download it by hand and write its path as checkpoint'
     )
 
 
-def probe(url: str) -> None:
-    """Ask for one byte of a file.
+def discard(path: Path) -> str:
+    """Remove a bad download, so that the next attempt starts afresh.
+
+    Returns:
+        What was done and is to be done.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return f'It cannot be removed from here: remove {path}, start again'
+    return 'It was removed; start again'
+
+
+def ask_for(url: str, path: Path) -> None:
+    """Ask the server whether it has a file that would be put at a path.
 
     Raises:
-        CheckpointError: If the server does not answer or does not have it.
+        CheckpointError: If it does not answer or does not have it.
     """
-    request = Request(url, headers={**_headers(), 'Range': 'bytes=0-0'})
-    try:
-        with urlopen(request, timeout=_SECONDS) as response:
-            _refuse_web_page(url, response)
-    except (OSError, HTTPException) as error:
-        path = cache_path(url)
-        raise CheckpointError(_failure(url, path, path, error)) from error
+    with _explained(url, path):
+        probe(url)
 
 
 @contextmanager
@@ -179,123 +190,31 @@ def first_rank_first() -> Iterator[None]:
             barrier()
 
 
-def _complete(url: str, part: Path) -> None:
-    reached = -1
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            return _transfer(url, part)
-        except HTTPError:
-            raise
-        except (OSError, HTTPException):
-            size = _size(part)
-            # Without progress another attempt will not help either.
-            if size <= max(reached, 0) or attempt == _ATTEMPTS:
-                raise
-            reached = size
-
-
-def _transfer(url: str, part: Path) -> None:
-    have = _size(part)
-    headers = _headers() | ({'Range': f'bytes={have}-'} if have else {})
-    try:
-        with urlopen(Request(url, headers=headers), timeout=_SECONDS) as response:
-            _refuse_web_page(url, response)
-            start, total = _extent(response)
-            if start in (0, have) and not _newer(response, part, start):
-                return _write(response, part, start, total)
-    except HTTPError as error:
-        if error.code != 416 or not have:
-            raise
-        if error.headers.get('Content-Range') == f'bytes */{have}':
-            return None
-    # What is here does not fit what the server has.
-    part.unlink()
-    return _transfer(url, part)
-
-
-def _extent(response: HTTPResponse) -> tuple[int, int | None]:
-    """Read at which byte the answer starts, and the size of the whole file."""
-    found = re.match(
-        r'bytes (\d+)-\d+/(\d+|\*)', response.headers.get('Content-Range') or ''
-    )
-    if response.status == 206 and found:
-        return int(found[1]), None if found[2] == '*' else int(found[2])
-    length = response.headers.get('Content-Length')
-    return 0, int(length) if length else None
-
-
-def _newer(response: HTTPResponse, part: Path, start: int) -> bool:
-    """Whether the server's file was replaced after our part of it was written."""
-    changed = response.headers.get('Last-Modified')
-    if not start or not changed:
-        return False
-    try:
-        return parsedate_to_datetime(changed).timestamp() > part.stat().st_mtime
-    except ValueError:
-        return True
-
-
-def _write(response: HTTPResponse, part: Path, start: int, total: int | None) -> None:
-    with _progress(part, start, total) as advance, part.open('ab') as file:
-        file.truncate(start)
-        while block := response.read(_BLOCK):
-            file.write(block)
-            advance(len(block))
-    size = _size(part)
-    if total is not None and size != total:
-        raise ConnectionError(f'the connection broke after {size} of {total} bytes')
+def by_hand(path: Path) -> str:
+    """Say what to do where there is no network."""
+    return f'Or download it elsewhere and put it at {path}'
 
 
 @contextmanager
-def _progress(part: Path, start: int, total: int | None) -> Iterator[Any]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    name = part.name.removesuffix('.part')
-    size = f'{total / 1e6:.1f} MB' if total else 'unknown size'
-    rest = f', of which {start / 1e6:.1f} MB are here' if start else ''
-    print_log(
-        f'Downloading {name} ({size}{rest}) to {part.parent}', 'current', logging.INFO
-    )
-    columns = (
-        TextColumn('{task.description}'), BarColumn(), DownloadColumn(),
-        TransferSpeedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    console = Console(file=sys.stderr)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(name, total=total, completed=start)
-        yield lambda count: bar.advance(task, count)
+def _explained(url: str, path: Path) -> Iterator[None]:
+    """Say of every failure where the file may be put instead."""
+    cure = by_hand(path)
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f'{error}. {cure}') from error
+    # A proxy or a port may be written in a way that is none.
+    except (OSError, HTTPException, ValueError) as error:
+        missing = isinstance(error, HTTPError) and error.code == 404
+        kind = NotThereError if missing else CheckpointError
+        kept = ''
+        if size := size_of(_part_of(path)):
+            kept = (
+                f'{size / 1e6:.1f} MB have arrived and are kept: start again and only '
+                'the rest is asked for. '
+            )
+        raise kind(f"'{url}' cannot be downloaded ({error}). {kept}{cure}") from error
 
 
-def _refuse_web_page(url: str, response: HTTPResponse) -> None:
-    if response.headers.get_content_type() == 'text/html':
-        raise CheckpointError(
-            f"'{url}' answers with a web page, not with a file: it may want a login, "
-            'or is the page about the file. Write the address of the file itself '
-            '(on GitHub and Hugging Face the one behind the download button)'
-        )
-
-
-def _headers() -> dict[str, str]:
-    return {'User-Agent': 'mmdet_backbones', 'Accept-Encoding': 'identity'}
-
-
-def _size(part: Path) -> int:
-    return part.stat().st_size if part.is_file() else 0
-
-
-def _failure(url: str, path: Path, part: Path, error: Exception) -> str:
-    text = f"'{url}' cannot be downloaded ({error}). "
-    if _size(part) and part != path:
-        text += (
-            f'{_size(part) / 1e6:.1f} MB have arrived and are kept: start again and '
-            'only the rest is asked for. '
-        )
-    return text + f'Or download it elsewhere and put it at {path}'
+def _part_of(path: Path) -> Path:
+    return path.with_name(f'{path.name}.part')

@@ -15,7 +15,7 @@ import torch
 from mmengine.utils import digit_version
 
 from ...compat.checkpoints import mmengine_classes
-from ...errors import CheckpointError
+from ...errors import CheckpointError, DamagedFileError
 from .download import state_of
 
 # torch.save before torch 1.6 starts with this number, after a few bytes of pickle.
@@ -87,12 +87,16 @@ def recognise(path: Path, source: str) -> Format:
     if head[:2] == b'PK':
         _check_archive(path, source)
         return _ZIP
+    if page := _page(head):
+        raise DamagedFileError(f"'{source}' {page}")
     if head[8:9] == b'{' or (head and path.suffix == '.safetensors'):
         _check_header(path, source)
         return _SAFETENSORS
     if _LEGACY in head[:32]:
         return _OLD
-    raise CheckpointError(f"'{source}' {_what_else(head, path)}")
+    if other := _other_file(head, path):
+        raise CheckpointError(f"'{source}' {other}")
+    raise DamagedFileError(f"'{source}' {_no_file(head)}")
 
 
 def check_sums(path: Path, source: str) -> None:
@@ -118,16 +122,25 @@ def check_sums(path: Path, source: str) -> None:
         except OSError:
             raise
         except Exception as error:
-            raise CheckpointError(
+            raise DamagedFileError(
                 f"'{source}' is damaged ({error}): what it holds is not what was "
                 'written. Download it again, or copy it again'
             ) from error
     _sound.add(state)
 
 
-def _what_else(head: bytes, path: Path) -> str:
-    if not head:
-        return 'is empty: the download or the copy of it failed, get it again'
+def _page(head: bytes) -> str | None:
+    text = head.lstrip(b'\xef\xbb\xbf \t\r\n').lower()
+    if not text.startswith((b'<!doctype', b'<html', b'<?xml', b'<head')):
+        return None
+    return (
+        'looks like a web page that was saved under this name: the address wanted a '
+        'login or was the page about the file. Download the file itself'
+    )
+
+
+def _other_file(head: bytes, path: Path) -> str | None:
+    """Say what a file is if it is in order and holds something else."""
     for start, what in _FOREIGN:
         if head.startswith(start):
             return f'is {what}'
@@ -144,14 +157,14 @@ def _what_else(head: bytes, path: Path) -> str:
             'is a tar archive: unpack it; weights of torch before 0.2 have to be '
             'loaded and saved once with torch.save(state_dict, path)'
         )
-    text = head.lstrip(b'\xef\xbb\xbf \t\r\n').lower()
-    if text.startswith((b'<!doctype', b'<html', b'<?xml', b'<head')):
-        return (
-            'looks like a web page that was saved under this name: the address wanted '
-            'a login or was the page about the file. Download the file itself'
-        )
     if path.name.endswith('.index.json'):
         return 'is the list of the parts of a checkpoint: write one of the parts'
+    return None
+
+
+def _no_file(head: bytes) -> str:
+    if not head:
+        return 'is empty: the download or the copy of it failed, get it again'
     if head.isascii() and b'\0' not in head:
         line = head.splitlines()[0][:60].decode()
         return f"is a text file ('{line}'), not a checkpoint"
@@ -169,7 +182,7 @@ def _check_archive(path: Path, source: str) -> None:
     except OSError:
         raise
     except Exception as error:
-        raise CheckpointError(
+        raise DamagedFileError(
             f"'{source}' is cut off or damaged ({error}): it has "
             f'{path.stat().st_size} bytes. Download it again'
         ) from error
@@ -215,7 +228,7 @@ def _check_header(path: Path, source: str) -> None:
     with path.open('rb') as file:
         length = int.from_bytes(file.read(8), 'little')
     if size < 10 or length > min(size - 8, _LONGEST_HEADER):
-        raise CheckpointError(
+        raise DamagedFileError(
             f"'{source}' is no safetensors file, or is damaged: it promises a header "
             f'of {length} bytes and has {size} in all. Download it again'
         )
@@ -299,11 +312,11 @@ def _unreadable(source: str, error: Exception) -> CheckpointError:
     )
 
 
-def _damaged(source: str, error: Exception) -> CheckpointError:
+def _damaged(source: str, error: Exception) -> DamagedFileError:
     # Around its reason torch explains how to read the file in a way that runs code.
     lines = [line.strip() for line in str(error).splitlines()]
     own = [line for line in lines if line and not line.startswith(_ADVICE)] or ['']
-    return CheckpointError(
+    return DamagedFileError(
         f"'{source}' cannot be read as a checkpoint ({type(error).__name__}: "
         f'{own[0][:200]}) and is not opened. Is the file complete? Download it again'
     )

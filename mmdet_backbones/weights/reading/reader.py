@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ...errors import CheckpointError
-from .download import check_digest, hash_beside, sha256_of
+from ...errors import CheckpointError, DamagedFileError
+from .download import check_digest, discard, hash_beside, sha256_of
 from .file_formats import check_sums, recognise
-from .sources import bring
+from .sources import Located, bring
 from .unwrap import check_size, unwrap, without_prefixes
 from .values import check_finite
 
@@ -100,6 +100,7 @@ def read_checkpoint(
             cache; ``torchvision://resnet50``, which means ``IMAGENET1K_V1`` as in
             mmengine, or ``torchvision://resnet50.IMAGENET1K_V2``;
             ``timm://`` and the name of a model, with or without a tag;
+            ``hf://facebook/dinov2-base``, a repository of the Hugging Face hub;
             ``open-mmlab://`` and a name of mmengine's table.
         map_location: Device the tensors are put on, as in ``torch.load``.
         finite: Refuse NaN and infinity in any tensor. A caller that uses only some
@@ -112,22 +113,17 @@ def read_checkpoint(
         CheckpointError: If the file is missing, is no checkpoint, holds objects
             other than weights, or the address cannot be reached.
     """
-    path, digest = bring(source)
-    with _readable(source):
-        try:
-            form = recognise(path, source)
-            hashed = hash_beside(path)
-            check_sums(path, source)
-            content = form.read(path, source, map_location)
-            state_dict, wrapper = unwrap(content.data, source)
-            check_size(state_dict, path.stat().st_size, source)
-            if finite:
-                check_finite(state_dict, source)
-        except CheckpointError:
-            # A damaged download is the likelier cause, and is removed.
-            if digest is not None:
-                check_digest(path, sha256_of(path), digest, source)
-            raise
+    located = bring(source)
+    path, digest = located.path, located.digest
+    with _readable(source), _good(located, source):
+        form = recognise(path, source)
+        hashed = hash_beside(path)
+        check_sums(path, source)
+        content = form.read(path, source, map_location)
+        state_dict, wrapper = unwrap(content.data, source)
+        check_size(state_dict, path.stat().st_size, source)
+        if finite:
+            check_finite(state_dict, source)
         if digest is not None:
             check_digest(path, hashed.result(), digest, source)
     return Checkpoint(state_dict, source, hashed, path, wrapper, content.metadata)
@@ -145,8 +141,9 @@ def read_shapes(source: str) -> dict[str, tuple[int, ...]]:
     Raises:
         CheckpointError: As :func:`read_checkpoint`, but for what the data is.
     """
-    path, _ = bring(source)
-    with _readable(source):
+    located = bring(source)
+    path = located.path
+    with _readable(source), _good(located, source):
         form = recognise(path, source)
         if form.shapes is not None:
             return without_prefixes(form.shapes(path, source))
@@ -154,6 +151,23 @@ def read_shapes(source: str) -> dict[str, tuple[int, ...]]:
         content = form.read(path, source, 'cpu')
         state_dict, _ = unwrap(content.data, source)
         return {name: tuple(value.shape) for name, value in state_dict.items()}
+
+
+@contextmanager
+def _good(located: Located, source: str) -> Iterator[None]:
+    """Leave no bad download behind as if it were good; name the file of any other."""
+    path, digest = located.path, located.digest
+    try:
+        yield
+    except CheckpointError as error:
+        if not path.is_file() or str(path) == source:
+            raise
+        if digest is not None:
+            # A damaged download is the likelier cause, and is removed.
+            check_digest(path, sha256_of(path), digest, source)
+        elif located.downloaded and isinstance(error, DamagedFileError):
+            raise DamagedFileError(f'{error}. {discard(path)}') from error
+        raise type(error)(f'{error}. The file is {path}') from error
 
 
 @contextmanager

@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import CheckpointError
-from .download import cache_path, expected_digest, fetch, first_rank_first, probe
-
-# As timm names its files on the hub, the safe format first.
-_HUB_FILES = ('model.safetensors', 'pytorch_model.bin')
+from .download import (
+    NotThereError,
+    ask_for,
+    cache_path,
+    expected_digest,
+    fetch,
+    first_rank_first,
+)
+from .hub import find_in_hub
 
 
 class Located(NamedTuple):
@@ -19,15 +24,23 @@ class Located(NamedTuple):
 
     Attributes:
         path: Of the file.
-        digest: Start of the sha256 that a downloaded file must have, if it is known.
+        downloaded: Whether it lies in the cache that downloads are put into.
     """
 
     path: Path
-    digest: str | None = None
+    downloaded: bool = False
+
+    @property
+    def digest(self) -> str | None:
+        """Start of the sha256 that it must have, if that is known."""
+        return expected_digest(self.path.name) if self.downloaded else None
 
 
 def locate_checkpoint(
-    source: str, download: bool = False, ask: bool = False
+    source: str,
+    download: bool = False,
+    ask: bool = False,
+    place: Callable[[str], Path] = cache_path,
 ) -> Path | str:
     """Find a checkpoint without reading it.
 
@@ -36,6 +49,8 @@ def locate_checkpoint(
         download: Put the file into the cache if it is not on this machine. In a
             distributed run every rank must call then; rank 0 downloads.
         ask: Ask the server for one byte of a file that is not on this machine.
+        place: Gives the path of the file of an address; that of this package's own
+            downloads if left out.
 
     Returns:
         The path of the file, or its http address if it is not on this machine.
@@ -44,12 +59,8 @@ def locate_checkpoint(
         CheckpointError: If there is no such file or name, or, with ``download`` or
             ``ask``, if the server does not give it.
     """
-    found = _find(source, download)
-    if isinstance(found, Located):
-        return found.path
-    if ask:
-        probe(found)
-    return found
+    found = _find(source, download, ask, place)
+    return found.path if isinstance(found, Located) else found
 
 
 def bring(source: str) -> Located:
@@ -63,7 +74,12 @@ def bring(source: str) -> Located:
     return found
 
 
-def _find(source: str, download: bool) -> Located | str:
+def _find(
+    source: str,
+    download: bool,
+    ask: bool = False,
+    place: Callable[[str], Path] = cache_path,
+) -> Located | str:
     if not isinstance(source, str):
         raise CheckpointError(
             f'checkpoint must be a path or an address as text, got {source!r}'
@@ -78,24 +94,41 @@ def _find(source: str, download: bool) -> Located | str:
             f'{scheme}:// is not supported'
         )
     if not download:
-        return _of_scheme(scheme, name, source, download=False)
+        return _of_scheme(scheme, name, source, place, ask_for if ask else None)
     with first_rank_first():
-        return _of_scheme(scheme, name, source, download=True)
+        return _of_scheme(scheme, name, source, place, fetch)
 
 
-def _of_scheme(scheme: str, name: str, source: str, download: bool) -> Located | str:
+def _of_scheme(
+    scheme: str,
+    name: str,
+    source: str,
+    place: Callable[[str], Path],
+    get: Callable[[str, Path], Path | None] | None,
+) -> Located | str:
+    """Find a file here, or get it from the first of its addresses that has it."""
     try:
-        found = SCHEMES[scheme](name, download)
+        found = SCHEMES[scheme](name)
+        if isinstance(found, Path):
+            return Located(found)
+        addresses = (found,) if isinstance(found, str) else found
+        paths = {url: place(url) for url in addresses}
     except (ValueError, OSError) as error:
         raise CheckpointError(f"'{source}' cannot be had: {error}") from error
-    if isinstance(found, Path):
-        return Located(found)
-    path = cache_path(found)
-    if download:
-        path = fetch(found)
-    elif not path.is_file():
-        return found
-    return Located(path, expected_digest(path.name))
+    for path in paths.values():
+        if path.is_file():
+            return Located(path, downloaded=True)
+    if get is None:
+        return addresses[0]
+    missing: list[NotThereError] = []
+    for url, path in paths.items():
+        try:
+            arrived = get(url, path)
+        except NotThereError as error:
+            missing.append(error)
+            continue
+        return Located(arrived, downloaded=True) if arrived else url
+    raise missing[0]
 
 
 def _local(source: str) -> Path:
@@ -115,7 +148,7 @@ def _local(source: str) -> Path:
     )
 
 
-def _torchvision(name: str, download: bool) -> str:
+def _torchvision(name: str) -> str:
     """Find the address behind ``torchvision://``.
 
     Without the name of weights the first ones are meant, ``IMAGENET1K_V1``, as in
@@ -146,12 +179,8 @@ def _torchvision(name: str, download: bool) -> str:
     return str(chosen.url)
 
 
-def _timm(name: str, download: bool) -> str | Path:
-    """Find the file or address behind ``timm://resnet50`` or ``resnet50.a1_in1k``.
-
-    Without ``download`` the Hugging Face hub is not asked for files that its cache
-    lacks.
-    """
+def _timm(name: str) -> Path | str | tuple[str, ...]:
+    """Find the file or addresses behind ``timm://resnet50`` or ``resnet50.a1_in1k``."""
     import timm
 
     tags = timm.list_pretrained(f'{name.partition(".")[0]}.*')
@@ -163,38 +192,25 @@ def _timm(name: str, download: bool) -> str | Path:
     if cfg.file:
         return Path(cfg.file)
     if cfg.hf_hub_id:
-        return _from_hub(cfg.hf_hub_id, cfg.hf_hub_filename, download)
+        return find_in_hub(cfg.hf_hub_id, cfg.hf_hub_filename)
     if cfg.url:
         return cfg.url
     raise ValueError(f"timm publishes no weights of '{name}'")
 
 
-def _from_hub(repo_id: str, filename: str | None, download: bool) -> str | Path:
-    from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    names = (filename,) if filename else _HUB_FILES
-    for name in names:
-        # One file in the cache is enough, and asks nothing of the network.
-        cached = try_to_load_from_cache(repo_id, name)
-        if isinstance(cached, str):
-            return Path(cached)
-    if not download:
-        return hf_hub_url(repo_id, names[0])
-    for name in names:
-        try:
-            return Path(hf_hub_download(repo_id, name))
-        except LocalEntryNotFoundError as error:
-            raise OSError(
-                f'{repo_id} is not in the cache of the Hugging Face hub, and the hub '
-                'cannot be reached'
-            ) from error
-        except EntryNotFoundError:
-            continue
-    raise OSError(f'{repo_id} on the Hugging Face hub has no {" or ".join(names)}')
+def _hub(name: str) -> Path | tuple[str, ...]:
+    """Find what is meant by ``hf://facebook/dinov2-base``, or by a file in it."""
+    owner, _, rest = name.partition('/')
+    repository, _, filename = rest.partition('/')
+    if not repository:
+        raise ValueError(
+            'write the owner, the repository and, if it is not one of the usual names, '
+            'the file: hf://facebook/dinov2-base/model.safetensors'
+        )
+    return find_in_hub(f'{owner}/{repository}', filename or None)
 
 
-def _open_mmlab(name: str, download: bool) -> str | Path:
+def _open_mmlab(name: str) -> str | Path:
     """Find the file behind ``open-mmlab://`` in mmengine's table."""
     from mmengine.runner import checkpoint as table
 
@@ -208,7 +224,7 @@ def _open_mmlab(name: str, download: bool) -> str | Path:
     return path
 
 
-def _mmcls(name: str, download: bool) -> str:
+def _mmcls(name: str) -> str:
     from mmengine.runner.checkpoint import get_mmcls_models
 
     return _look_up(name, get_mmcls_models(), 'mmcls')
@@ -222,14 +238,17 @@ def _look_up(name: str, addresses: dict[str, str], scheme: str) -> str:
     raise ValueError(f'there is no {scheme}://{name}{hint}')
 
 
-# Takes what follows `://` and whether to download; gives an http address or a path.
-SCHEMES: dict[str, Callable[[str, bool], str | Path]] = {
-    'http': lambda name, download: f'http://{name}',
-    'https': lambda name, download: f'https://{name}',
+# Takes what follows `://`; gives a path, or the addresses that may have the file.
+SCHEMES: dict[str, Callable[[str], Path | str | tuple[str, ...]]] = {
+    'http': lambda name: f'http://{name}',
+    'https': lambda name: f'https://{name}',
     'torchvision': _torchvision,
     'modelzoo': _torchvision,
     'timm': _timm,
+    'hf': _hub,
     'open-mmlab': _open_mmlab,
     'openmmlab': _open_mmlab,
     'mmcls': _mmcls,
 }
+# Those that mmengine's own loader does not know.
+OWN_SCHEMES = ('timm://', 'hf://')
