@@ -5,14 +5,31 @@ from __future__ import annotations
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from mmengine.registry import Registry
 
 
 class UserError(ValueError):
     """Something in the config or on the command line that only its author can mend."""
+
+
+class ArgumentError(ValueError):
+    """An argument of a class that has a value which cannot be.
+
+    Attributes:
+        settings: Arguments to write in its place.
+    """
+
+    def __init__(self, message: str, settings: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.settings = dict(settings or {})
+
+
+class ArgumentTypeError(ArgumentError, TypeError):
+    """An argument that a class does not take, or not of that type."""
 
 
 class CheckpointError(RuntimeError):
@@ -61,7 +78,18 @@ def explain(error: BaseException) -> str:
         )
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"there is no file or folder '{error.filename}'"
-    return message
+    # mmdet's PAA names the module, and no package is called so.
+    return message.replace('pip install sklearn', 'pip install scikit-learn')
+
+
+def settings_of(error: BaseException | None) -> dict[str, Any]:
+    """Find the arguments to write that an exception, or one behind it, names."""
+    while error is not None:
+        if isinstance(error, ArgumentError) and error.settings:
+            return error.settings
+        # mmengine raises a new exception of the same class, without the arguments.
+        error = error.__cause__ or error.__context__
+    return {}
 
 
 def _unknown_type(name: str, scope: str, kind: str) -> str:

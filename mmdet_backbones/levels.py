@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from .errors import ArgumentError, ArgumentTypeError
+
 
 @dataclass(frozen=True)
 class Level:
@@ -70,9 +72,11 @@ def select_levels(
             out of order.
     """
     if out_indices is not None and out_strides is not None:
-        raise ValueError(
+        raise ArgumentError(
             f'{owner} takes out_indices or out_strides, not both: got '
-            f'out_indices={tuple(out_indices)} and out_strides={tuple(out_strides)}'
+            f'out_indices={tuple(out_indices)} and out_strides={tuple(out_strides)}: '
+            'write out_indices=None or leave one of them out',
+            dict(out_indices=None),
         )
     if out_indices is None and out_strides is None:
         return tuple(available)
@@ -80,17 +84,21 @@ def select_levels(
     field = 'index' if out_indices is not None else 'stride'
     wanted = out_indices if out_indices is not None else out_strides
     if not isinstance(wanted, Sequence) or not all(type(w) is int for w in wanted):
-        raise TypeError(
+        example = _example(available, (), field)
+        raise ArgumentTypeError(
             f'{owner}: {name} must be a sequence of integers, got {wanted!r}; '
-            f'write {name}={_example(available, field)}'
+            f'write {name}={example}',
+            {name: example},
         )
     problems = _level_problems(available, wanted, field)
     if problems:
-        raise ValueError(
+        example = _example(available, wanted, field)
+        raise ArgumentError(
             f'{owner}: {name}={tuple(wanted)} cannot be served: '
             f'{"; ".join(problems)}. Its levels are '
             f'{describe_levels(available)}; for example write '
-            f'{name}={_example(available, field)}'
+            f'{name}={example}',
+            {name: example},
         )
     by_value = {getattr(level, field): level for level in available}
     return tuple(by_value[w] for w in wanted)
@@ -111,8 +119,14 @@ def _level_problems(
     return problems
 
 
-def _example(available: Sequence[Level], field: str) -> tuple[int, ...]:
-    return tuple(sorted({getattr(level, field) for level in available}))[-3:]
+def _example(
+    available: Sequence[Level], wanted: Sequence[int], field: str
+) -> tuple[int, ...]:
+    """Those of the wanted levels in order, if all are there, or as many others."""
+    values = sorted({getattr(level, field) for level in available})
+    if wanted and set(wanted) <= set(values):
+        return tuple(sorted(set(wanted)))
+    return tuple(values)[-(len(wanted) or 3) :]
 
 
 def describe_levels(levels: Iterable[Level]) -> str:
@@ -125,10 +139,14 @@ def describe_levels(levels: Iterable[Level]) -> str:
 
 def check_frozen_stages(frozen_stages: int, last_stage: int, owner: str) -> None:
     """Raise a ``ValueError`` unless ``frozen_stages`` is in [-1, last_stage]."""
-    if type(frozen_stages) is not int or not -1 <= frozen_stages <= last_stage:
-        raise ValueError(
+    is_number = type(frozen_stages) is int
+    if not is_number or not -1 <= frozen_stages <= last_stage:
+        nearest = last_stage if is_number and frozen_stages > 0 else -1
+        raise ArgumentError(
             f'{owner}: frozen_stages must be an integer from -1 (nothing), 0 (the '
-            f'stem) to {last_stage} (all of its stages), got {frozen_stages!r}'
+            f'stem) to {last_stage} (all of its stages), got {frozen_stages!r}: write '
+            f'frozen_stages={nearest}',
+            dict(frozen_stages=nearest),
         )
 
 

@@ -12,8 +12,9 @@ from torch import Tensor
 from ..levels import PROBE_SIZE, Level, measure
 from ..shapes.structure import Structure
 
+Size = tuple[int, int]
 # Gives the outputs of a net for an image of some height and width.
-Run = Callable[[tuple[int, int]], Sequence[Tensor]]
+Run = Callable[[Size], Sequence[Tensor]]
 
 
 class RefusedError(ValueError):
@@ -45,13 +46,22 @@ class SizeRule:
         height, width = (side + -side % self.multiple for side in size)
         return self.fixed or (height, width)
 
-    def check(self, images: Tensor, owner: str, cure: str = '') -> None:
-        """Raise a ``ValueError`` if the net takes images of another size only."""
-        if self.fixed is not None and tuple(images.shape[-2:]) != self.fixed:
-            size = tuple(images.shape[-2:])
+    def check(
+        self, images: Tensor, owner: str, cure: Callable[[Size], str] | None = None
+    ) -> None:
+        """Raise a ``ValueError`` if the net takes images of another size only.
+
+        Args:
+            images: Of shape (N, C, H, W).
+            owner: Name of the backbone, for the message.
+            cure: Says what else can be done for images of a height and width.
+        """
+        height, width = images.shape[-2:]
+        if self.fixed is not None and (height, width) != self.fixed:
             raise ValueError(
-                f'{owner} takes images of {self.fixed} only, got {size}: resize and '
-                f'pad every image to {self.fixed}{cure.format(size=size)}'
+                f'{owner} takes images of {self.fixed} only, got {(height, width)}: '
+                f'resize and pad every image to {self.fixed}'
+                + (cure((height, width)) if cure is not None else '')
             )
 
 

@@ -15,7 +15,7 @@ from mmengine.registry import DefaultScope
 from ..detector_config.detector import DetectorConfig
 from ..engine.launch import require_model
 from ..errors import UserError, explain
-from .arguments import check_arguments, mend_init_cfgs
+from .arguments import check_arguments, check_packages, mend_init_cfgs
 from .findings import Finding, describe, errors_of, in_order
 from .levels import check_levels, unusable
 from .paramwise import check_paramwise, check_zero_rate
@@ -80,7 +80,11 @@ def _apply_rules(
     }
     # What matters only where training starts.
     at_training: dict[str, tuple[Rule, ...]] = {
-        'backbone': (partial(check_batch, num_gpus=num_gpus), check_paramwise),
+        'backbone': (
+            check_packages,
+            partial(check_batch, num_gpus=num_gpus),
+            check_paramwise,
+        ),
         'net': (
             check_frozen,
             check_zero_rate,
@@ -90,15 +94,20 @@ def _apply_rules(
         ),
         'levels': (check_gradients, check_optimiser),
     }
+    key, refused = f'{detector.key}.backbone', False
     for needed in ('backbone', 'net', 'outputs', 'levels', 'reader'):
         try:
             getattr(detector, needed)
         except UserError as error:
-            yield from unusable(detector, needed, error)
+            if not refused:
+                yield from unusable(detector, needed, error)
             return
         rules = always.get(needed, ())
         for rule in (*rules, *(at_training.get(needed, ()) if training else ())):
-            yield from rule(detector)
+            for finding in rule(detector):
+                # Its class would only say the same of its arguments once more.
+                refused |= (finding.rule, finding.key) == ('arguments', key)
+                yield finding
 
 
 def _run(detector: DetectorConfig, config: Config) -> Iterator[Finding]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+from ..detector_config.detector import DetectorConfig
+from ..errors import settings_of
 
 SEVERITIES = ('error', 'warning')
 
@@ -19,6 +22,8 @@ class Finding:
         problem: What is wrong, with what is expected and what was given.
         cure: Lines to write, each ``key = value`` of the whole config; empty where
             there is no one line that mends it.
+        remove: Settings to take out of the file where they were written, as keys of
+            the whole config.
         severity: ``'error'`` if training would fail or be worthless, ``'warning'`` if
             it would be worse than it has to be.
     """
@@ -28,6 +33,7 @@ class Finding:
     problem: str
     cure: tuple[str, ...] = ()
     severity: str = 'error'
+    remove: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         assert self.severity in SEVERITIES, self.severity
@@ -39,7 +45,8 @@ class Finding:
     def __str__(self) -> str:
         """Render the finding in a few lines."""
         lines = [f'[{self.severity}] {self.rule}: {self.key}', f'  {self.problem}']
-        return '\n'.join(lines + [f'  write  {line}' for line in self.cure])
+        lines += [f'  write  {line}' for line in self.cure]
+        return '\n'.join(lines + [f'  remove  {key}' for key in self.remove])
 
 
 def in_order(findings: Iterable[Finding]) -> list[Finding]:
@@ -58,6 +65,30 @@ def describe(findings: Sequence[Finding]) -> str:
     count = len(errors_of(findings))
     total = f'{count} errors, {len(findings) - count} warnings'
     return '\n'.join([*(str(finding) for finding in in_order(findings)), total])
+
+
+def cure_of(detector: DetectorConfig, error: Exception) -> tuple[str, ...]:
+    """Lines that an exception of the backbone names, see :class:`ArgumentError`."""
+    key = f'{detector.key}.backbone'
+    return tuple(line(f'{key}.{n}', value) for n, value in settings_of(error).items())
+
+
+class Cure(NamedTuple):
+    """What to do about a finding, see :class:`Finding`."""
+
+    lines: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+def our_class(detector: DetectorConfig) -> Cure:
+    """Put our class in the place of the host's class of the same name, if there is."""
+    if detector.twin_type is None:
+        return Cure()
+    key = f'{detector.key}.backbone'
+    return Cure(
+        (line(f'{key}.type', detector.twin_type),),
+        tuple(f'{key}.{name}' for name in detector.twin_refuses),
+    )
 
 
 def line(key: str, value: Any) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..backbones.contract import Backbone
 from ..detector_config.detector import DetectorConfig, combinations
 from ..detector_config.heads import head_strides
 from ..detector_config.neck_rules import FPN_STRIDES, Strides, output_strides
@@ -14,7 +15,8 @@ from ..detector_config.tree import dotted, plain, type_name
 from ..errors import UserError
 from ..levels import Level, describe_levels, measure
 from ..necks.simple_feature_pyramid import pyramid_neck
-from .findings import Finding, line
+from .findings import Finding, cure_of, line, our_class
+from .weights import without_idle
 
 
 def unusable(
@@ -29,28 +31,26 @@ def unusable(
     """
     key = f'{detector.key}.backbone'
     if what == 'net':
-        yield Finding('backbone', key, str(error))
+        yield Finding('backbone', key, str(error), cure_of(detector, error))
     elif what == 'outputs':
-        yield Finding('image size', key, str(error), _our_class(detector))
+        lines, remove = our_class(detector)
+        yield Finding('image size', key, str(error), lines, remove=remove)
     elif what == 'levels' and _are_channels_last(detector):
         height, width = detector.size
         shapes = ', '.join(str(tuple(output.shape)) for output in detector.outputs)
         given = f'an image of {height} x {width} gives {shapes}'
+        lines, remove = our_class(detector)
         yield Finding(
             'channels last',
             key,
             f'the maps have shape (N, H, W, C), necks take (N, C, H, W): {given}',
-            _our_class(detector),
+            lines,
+            remove=remove,
         )
     elif what == 'levels':
         yield Finding('levels', key, str(error))
     elif detector.model.get('neck') or detector.model.get('rpn_head'):
         yield Finding('unknown', f'{detector.key}.neck', str(error), (), 'warning')
-
-
-def _our_class(detector: DetectorConfig) -> tuple[str, ...]:
-    ours = detector.twin_type
-    return (line(f'{detector.key}.backbone.type', ours),) if ours else ()
 
 
 def _are_channels_last(detector: DetectorConfig) -> bool:
@@ -82,7 +82,8 @@ def check_levels(detector: DetectorConfig) -> Iterator[Finding]:
 
 
 def _argument(detector: DetectorConfig) -> str:
-    return 'out_strides' if 'out_strides' in detector.backbone else 'out_indices'
+    by_stride = detector.backbone.get('out_strides') is not None
+    return 'out_strides' if by_stride else 'out_indices'
 
 
 def _equal(detector: DetectorConfig) -> str:
@@ -238,7 +239,10 @@ def _by_levels(
     argument = _argument(detector)
     field = 'stride' if argument == 'out_strides' else 'index'
     value = tuple(getattr(level, field) for level in better)
-    settings = rule.settings(reader, [level.channels for level in better])
+    net = detector.build({**detector.backbone, argument: value})
+    # Of the levels that share a stride ours may take another one than was found.
+    levels = net.levels if isinstance(net, Backbone) else better
+    settings = rule.settings(reader, [level.channels for level in levels])
     key = f'{detector.key}.backbone.{argument}'
     cure = [line(key, value)]
     cure += [
@@ -246,7 +250,9 @@ def _by_levels(
         for name, new in settings.items()
         if plain(reader.get(name)) != new
     ]
-    return Finding('levels', key, '; '.join(wrong), tuple(cure))
+    # A class of the host may keep the parts that only the deeper levels needed.
+    lines, remove = without_idle(detector, net)
+    return Finding('levels', key, '; '.join(wrong), (*cure, *lines), remove=remove)
 
 
 def _by_heads(detector: DetectorConfig) -> tuple[str, ...]:

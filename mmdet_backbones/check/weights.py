@@ -19,12 +19,13 @@ from ..errors import CheckpointError, PretrainedWeightsError, UserError
 from ..shapes.build import idle_parameters
 from ..shapes.structure import largest_parts
 from ..weights.loading.frozen import FIXED_NORMS
+from ..weights.loading.init_cfg import Terms
 from ..weights.loading.loader import examine_checkpoint
 from ..weights.names.kinds import kind_of, other_kind_by_file
 from ..weights.reading.download import by_hand, cache_path, torch_path
-from ..weights.reading.reader import read_checkpoint
+from ..weights.reading.reader import Checkpoint, read_checkpoint
 from ..weights.reading.sources import OWN_SCHEMES, locate_checkpoint
-from .findings import Finding, line
+from .findings import Cure, Finding, line, our_class
 from .host_weights import check_host_file, never_trained
 
 
@@ -95,13 +96,14 @@ def _unknown_to_host(
     if detector.backbone.get('pretrained') is True:
         # A class around timm, which looks for it in a cache of its own.
         return
-    twin = detector.twin_type
+    lines, remove = our_class(detector)
     yield Finding(
         'weights',
         key,
         f'mmengine, which loads the weights of {type_name(detector.backbone)}, takes '
         f'{weights.checkpoint} for the path of a file: it knows no such addresses',
-        (line(f'{detector.key}.backbone.type', twin),) if twin else (),
+        lines,
+        remove=remove,
     )
 
 
@@ -111,7 +113,18 @@ def _fit(net: Backbone, weights: Pretrained, key: str) -> Iterator[Finding]:
     try:
         examine_checkpoint(net, source, weights.prefix, weights.terms)
     except PretrainedWeightsError as error:
-        yield Finding('weights', key, str(error))
+        fits = weights.prefix is not None and _takes(net, source, weights.terms)
+        cure = (line(f'{key}.prefix', None),) if fits else ()
+        yield Finding('weights', key, str(error), cure)
+
+
+def _takes(net: Backbone, source: Checkpoint, terms: Terms) -> bool:
+    """Whether a file fits a net whatever the prefix of its names is."""
+    try:
+        examine_checkpoint(net, source, None, terms)
+    except PretrainedWeightsError:
+        return False
+    return True
 
 
 def _by_name(net: nn.Module, weights: Pretrained, key: str) -> Iterator[Finding]:
@@ -123,7 +136,7 @@ def _by_name(net: nn.Module, weights: Pretrained, key: str) -> Iterator[Finding]
     cure: tuple[str, ...] = ()
     full_width = getattr(net, 'widen_factor', 1.0) == 1.0
     mixed_up = (here, there) == ('ShuffleNetV2', 'ShuffleNetV1')
-    if mixed_up and full_width and weights.key == 'init_cfg':
+    if mixed_up and full_width and weights.key.startswith('init_cfg'):
         cure = (line(f'{key}.checkpoint', _SHUFFLENET),)
     yield Finding(
         'weights',
@@ -149,13 +162,15 @@ def check_frozen(detector: DetectorConfig) -> Iterator[Finding]:
     late = detector.trained_at_first - trainable(net)
     net.eval()
     if late:
+        lines, remove = our_class(detector)
         yield Finding(
             'frozen late',
             f'{key}.frozen_stages',
             f'{type_name(detector.backbone)} freezes {len(late)} parameters only when '
             'training begins, after DistributedDataParallel has counted them: training '
             'on several GPUs stops with "Expected to have finished reduction"',
-            (line(f'{key}.type', detector.twin_type),) if detector.twin_type else (),
+            lines,
+            remove=remove,
         )
 
 
@@ -260,12 +275,29 @@ def check_gradients(detector: DetectorConfig) -> Iterator[Finding]:
         return
     parts = ', '.join(largest_parts(net, idle)[:4])
     name = type_name(detector.backbone)
-    ours = detector.twin_type
-    cure = (line(f'{detector.key}.backbone.type', ours),) if ours else ()
+    lines, remove = without_idle(detector, net)
     yield Finding(
         'no gradient',
         f'{detector.key}.backbone',
         f'{len(idle)} parameters of {name} get no gradient ({parts}): training on '
         'several GPUs stops with "Expected to have finished reduction"',
-        cure or (line('find_unused_parameters', True),),
+        lines,
+        remove=remove,
     )
+
+
+def without_idle(detector: DetectorConfig, net: nn.Module) -> Cure:
+    """What to do about parameters of a net that none of its outputs depends on.
+
+    Args:
+        detector: The config.
+        net: Its backbone, as it is or as it shall be, on the meta device.
+
+    Returns:
+        Our class in its place, or to have DistributedDataParallel look for them.
+    """
+    allowed = detector.config.get('find_unused_parameters', False)
+    if allowed or not idle_parameters(net, detector.size, detector.in_channels):
+        return Cure()
+    cure = our_class(detector)
+    return cure if cure.lines else Cure((line('find_unused_parameters', True),))

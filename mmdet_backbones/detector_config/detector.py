@@ -118,10 +118,15 @@ class DetectorConfig:
         """Build a backbone on the meta device in the scope of this config.
 
         Args:
-            backbone: Its config; weights are left out.
+            backbone: Its config; weights are left out of a class of the host, which
+                may read them when it is built.
             as_built: As for :func:`~mmdet_backbones.shapes.build.build_weightless`.
         """
-        cfg = {k: v for k, v in backbone.items() if k not in ('init_cfg', 'pretrained')}
+        kind = backbone.get('type')
+        package = kind if isinstance(kind, str) else getattr(kind, '__module__', '')
+        ours = package.partition('.')[0] == 'mmdet_backbones'
+        left = () if ours else ('init_cfg', 'pretrained')
+        cfg = {k: v for k, v in backbone.items() if k not in left}
         try:
             with DefaultScope.overwrite_default_scope(self.scope):
                 return build_weightless(cfg, as_built)
@@ -267,14 +272,21 @@ class DetectorConfig:
             return None
         return f'mmdet_backbones.{name}'
 
+    @property
+    def twin_refuses(self) -> tuple[str, ...]:
+        """Arguments of the backbone that the class of :attr:`twin_type` has not."""
+        if self.twin_type is None:
+            return ()
+        known, _ = arguments_of(MODELS.get(self.twin_type.rpartition('.')[2]))
+        return tuple(k for k in self.backbone if k not in ('type', *known))
+
     @cached_property
     def twin(self) -> nn.Module | None:
         """The same net of our class, with all of its levels; None if there is none."""
         if self.twin_type is None:
             return None
-        known, _ = arguments_of(MODELS.get(self.twin_type.rpartition('.')[2]))
-        taken = {k: v for k, v in self.backbone.items() if k in known}
-        taken.pop('out_indices', None)
+        left = ('out_indices', *self.twin_refuses)
+        taken = {k: v for k, v in self.backbone.items() if k not in left}
         return self._built_or_none({**taken, 'type': self.twin_type})
 
 

@@ -73,6 +73,23 @@ def read_by_name(name: str) -> Config:
         ) from error
 
 
+def bases_of(config: Config) -> list[Config]:
+    """Read the configs that a config inherits from directly, as ``_base_`` names them.
+
+    Args:
+        config: From a file; of others nobody knows the bases.
+    """
+    path = config.filename
+    if path is None or not Path(path).is_file():
+        return []
+    return [
+        Config.fromfile(
+            Config._get_cfg_path(base, path)[0], import_custom_modules=False
+        )
+        for base in Config._get_base_files(path)
+    ]
+
+
 def _packaged(name: str) -> Path:
     """Find the file of a config that a package ships."""
     try:

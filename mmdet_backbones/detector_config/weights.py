@@ -23,7 +23,8 @@ class Pretrained(NamedTuple):
     Attributes:
         checkpoint: Path, address or name.
         prefix: Of the keys to take, or None.
-        key: Below ``backbone``, where it stands.
+        key: Below ``backbone``, where it stands, such as ``init_cfg`` or
+            ``init_cfg.0``.
         terms: What may be missing or left over.
     """
 
@@ -46,12 +47,14 @@ def pretrained_of(backbone: Mapping[str, Any]) -> Pretrained | None:
     Raises:
         TypeError: If ``init_cfg`` is no dict with a ``type``, nor a list of such.
     """
-    entries, _ = split_entries(init_cfg_of(backbone))
+    given = init_cfg_of(backbone)
+    entries, _ = split_entries(given)
     for entry in entries[:1]:
+        several = isinstance(given, (list, tuple))
         return Pretrained(
             str(entry.get('checkpoint')),
             entry.get('prefix'),
-            'init_cfg',
+            f'init_cfg.{given.index(entry)}' if several else 'init_cfg',
             Terms.of(entry),
         )
     pretrained = backbone.get('pretrained')

@@ -7,8 +7,11 @@ import torch
 from mmdet.registry import MODELS
 
 from mmdet_backbones.compat.multimodal import installed
+from mmdet_backbones.errors import settings_of
 
 IMAGE = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+
+ANY = 'mmdet_backbones.MMPretrainBackbone'
 
 
 def strides_of(maps):
@@ -92,6 +95,23 @@ def test_norm_eval_defaults_to_that_of_mmpretrain():
         dict(type='mmdet_backbones.ShuffleNetV2', widen_factor=0.5, norm_eval=True)
     ).train()
     assert not frozen.conv1.bn.training
+
+
+@pytest.mark.parametrize('kind', ['EfficientNet', 'EfficientNetV2'])
+def test_frozen_stages_of_an_efficientnet_count_one_less_than_mmpretrains(kind):
+    model = dict(type=kind, arch='b0')
+    misplaced = dict(type=ANY, model=dict(model, frozen_stages=2))
+    with pytest.raises(ValueError, match='cannot stand inside model') as error:
+        MODELS.build(misplaced)
+    settings = settings_of(error.value)
+    assert settings == dict(model=model, frozen_stages=1)
+    assert 'frozen_stages=1' in str(error.value)
+    ours = MODELS.build(dict(type=ANY, **settings))
+    theirs = getattr(zoo, kind)(arch='b0', frozen_stages=2)
+    theirs.train()
+    names = {n for n, p in theirs.named_parameters() if not p.requires_grad}
+    assert names
+    assert names == {n for n, p in ours.named_parameters() if not p.requires_grad}
 
 
 WITHOUT_US = """

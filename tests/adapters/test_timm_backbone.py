@@ -258,6 +258,35 @@ def test_output_stride_dilates_the_deep_stages():
     assert deepest.out_indices == (4,)
 
 
+@pytest.mark.parametrize(
+    'name',
+    [
+        'mobilenetv3_small_050',
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (
+                'fbnetv3_b',
+                'hardcorenas_a',
+                'lcnet_050',
+                'mobilenetv3_large_075',
+                'mobilenetv4_conv_small',
+            )
+        ),
+    ],
+)
+def test_output_stride_of_nets_that_take_it_for_maps_only(name):
+    with pytest.raises(TypeError, match='output_stride'):
+        timm.create_model(name, output_stride=8)
+    net = TIMMBackbone(name, output_stride=8)
+    assert net.out_strides == (2, 4, 8, 8, 8)
+    plain = timm.create_model(name, features_only=True, output_stride=8).eval()
+    plain.load_state_dict(net.timm_model.state_dict())
+    expected = maps_of(plain, 64, 96)
+    for ours, theirs in zip(maps_of(net, 64, 96), expected, strict=True):
+        assert torch.equal(ours, theirs)
+    assert TIMMBackbone(name, output_stride=8, out_strides=(8,)).out_indices == (4,)
+
+
 def test_drop_path_rate_takes_effect():
     net = TIMMBackbone('test_convnext', drop_path_rate=0.9).train()
     x = torch.rand(8, 3, 64, 64)
@@ -268,7 +297,9 @@ def test_drop_path_rate_takes_effect():
     ('name', 'arguments', 'error', 'message'),
     [
         ('vgg11', {'drop_path_rate': 0.1}, TypeError, 'does not take drop_path_rate'),
-        ('test_vit', {'output_stride': 16}, TypeError, 'output_stride=16'),
+        ('test_vit', {'output_stride': 16}, TypeError, 'leave out output_stride'),
+        ('dla34', {'output_stride': 8}, ValueError, 'leave out output_stride'),
+        ('test_vit', {'norm_layer': 'nope'}, ValueError, 'leave out norm_layer'),
         ('resnet18', {'output_stride': 7}, ValueError, 'output_stride=7'),
         ('test_convnext', {'norm_layer': 'FrozenBN'}, ValueError, 'does nothing with'),
         ('resnt18', {}, ValueError, 'did you mean resnet18'),

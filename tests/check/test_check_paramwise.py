@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cures import cured
+from cures import applied
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from planted import merged
@@ -66,7 +66,7 @@ def test_keys_that_have_no_effect(constructor, paramwise, told, kept, tmp_path):
     config = config_with(tmp_path, constructor, paramwise)
     (finding,) = found(config)
     assert told in finding.problem
-    after = cured(config, finding.cure)
+    after = applied(config, finding.cure)
     assert found(after) == [], describe(found(after))
     if kept is not None:
         assert dict(after.optim_wrapper.paramwise_cfg) == kept
@@ -89,7 +89,7 @@ def test_keys_of_mmdet_s_constructor_for_convnext(tmp_path):
     config = config_with(tmp_path, MMDETS, {**right, **keys}, model)
     (finding,) = found(config)
     assert 'reads no custom_keys, bias_lr_mult' in finding.problem
-    assert found(cured(config, finding.cure)) == []
+    assert found(applied(config, finding.cure)) == []
     (finding,) = found(config_with(tmp_path, MMDETS, dict(decay_rate=0.7), model))
     assert 'needs num_layers' in finding.problem
 
@@ -99,7 +99,7 @@ def test_settings_of_custom_keys(tmp_path):
     config = config_with(tmp_path, None, dict(custom_keys=keys))
     (finding,) = found(config)
     assert 'nothing reads its lr_mul' in finding.problem
-    after = cured(config, finding.cure)
+    after = applied(config, finding.cure)
     assert after.optim_wrapper.paramwise_cfg.custom_keys.backbone == dict(lr_mult=0.1)
     assert found(after) == []
 

@@ -1,6 +1,10 @@
 """Configs with one mistake each, and two that are copied from blog to blog."""
 
+import functools
+
+import pytest
 from mmengine.config import Config
+from mmengine.config import utils as config_utils
 
 YOLOX = 'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py'
 YOLOV3 = 'mmdet::yolo/yolov3_mobilenetv2_8xb24-320-300e_coco.py'
@@ -19,12 +23,18 @@ IMAGENET = dict(
 )
 
 
+_load_once = functools.cache(config_utils.load)
+
+
 def load(tmp_path, base, **settings):
     """A config that inherits from a base, as a user writes it."""
     path = tmp_path / 'config.py'
     lines = [f'_base_ = {base!r}', *(f'{k} = {v!r}' for k, v in settings.items())]
     path.write_text('\n'.join(lines))
-    return Config.fromfile(path)
+    with pytest.MonkeyPatch.context() as patch:
+        # mmengine reads a hundred of mmdet's metafiles for every base otherwise.
+        patch.setattr(config_utils, 'load', _load_once)
+        return Config.fromfile(path)
 
 
 def merged(model, **parts):

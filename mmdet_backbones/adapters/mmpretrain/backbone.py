@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...errors import ArgumentError
 from ...registry import MODELS
 from ...weights.names.libraries import INTO_MMPRETRAIN
 from ..adapted import AdaptedBackbone
@@ -19,6 +20,8 @@ _OUTSIDE = (
     'with_cp',
     'init_cfg',
 )
+# Where mmpretrain counts the stem as the first of the frozen stages.
+_FROM_ONE = ('EfficientNet', 'EfficientNetV2')
 
 
 @MODELS.register_module()
@@ -45,7 +48,9 @@ class MMPretrainBackbone(AdaptedBackbone):
             of the classifier of EfficientNet, MobileNet and ShuffleNet.
         in_channels: Channels of the image.
         frozen_stages: Stages without training: -1 none, 0 the stem, n the stem and the
-            first n stages. A stage is what a level adds to the level before it.
+            first n stages. A stage is what a level adds to the level before it. Of
+            every class it is counted so; mmpretrain's own differ, and EfficientNet and
+            EfficientNetV2 count one more: their 1 is the stem, their 0 nothing.
         norm_eval: Whether batch normalisation stays in eval mode in training.
         with_cp: Whether blocks recompute their activations in the backward pass.
         init_cfg: See :class:`Backbone`.
@@ -111,13 +116,20 @@ def _check_model(model: object) -> None:
         )
     misplaced = [name for name in _OUTSIDE if name in model]
     if misplaced:
-        raise ValueError(
+        beside = _beside(misplaced, model)
+        inside = {k: v for k, v in model.items() if k not in misplaced}
+        written = ', '.join(f'{name}={value!r}' for name, value in beside.items())
+        raise ArgumentError(
             f'MMPretrainBackbone: {", ".join(misplaced)} cannot stand inside model: '
-            'these belong to the backbone. Write '
-            f'dict(type=..., {_beside(misplaced, model)}, {example})'
+            f'these belong to the backbone. Write dict(type=..., {written}, {example})',
+            {**beside, 'model': inside},
         )
 
 
-def _beside(names: Sequence[str], model: Mapping[str, Any]) -> str:
+def _beside(names: Sequence[str], model: Mapping[str, Any]) -> dict[str, Any]:
     ours = {'out_scales': 'out_indices', 'in_chans': 'in_channels'}
-    return ', '.join(f'{ours.get(name, name)}={model[name]!r}' for name in names)
+    found = {ours.get(name, name): model[name] for name in names}
+    kind = str(getattr(model['type'], '__name__', model['type']))
+    if 'frozen_stages' in found and kind.removeprefix('mmpretrain.') in _FROM_ONE:
+        found['frozen_stages'] -= 1
+    return found

@@ -67,12 +67,15 @@ def _explain(error: Exception) -> str:
     )
 
 
-def _missing_module(error: Exception) -> str | None:
+def _missing_module(error: BaseException | None) -> str | None:
     """Name the module that is not installed, if that is why an import failed."""
-    if not isinstance(error, ModuleNotFoundError) or error.name is None:
-        return None
-    top = error.name.partition('.')[0]
-    return top if find_spec(top) is None else None
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name is not None:
+            top = error.name.partition('.')[0]
+            return top if find_spec(top) is None else None
+        # transformers raises an error of its own in its place.
+        error = error.__cause__
+    return None
 
 
 def _distribution_of(module: str) -> str | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
 from ...backbones.checkpointing import checkpoint_blocks
 from ...backbones.contract import Backbone
+from ...errors import ArgumentError, ArgumentTypeError
 from ...levels import Preprocess, check_frozen_stages, select_levels
 from ...registry import MODELS
 from ...shapes.structure import blocks_of, kept_stages, part_of, replace_part
@@ -86,7 +88,7 @@ class TIMMBackbone(Backbone):
     ) -> None:
         # timm is imported when one of its nets is built, not with the registry.
         from . import nets as timm_nets
-        from .structure import structure_of
+        from .structure import lost_levels, sizes_near, structure_of
 
         timm_nets.check_name(model_name)
         owner = f"TIMMBackbone('{model_name}')"
@@ -99,11 +101,18 @@ class TIMMBackbone(Backbone):
             img_size=_size(owner, img_size),
         )
         found = structure_of(model_name, options, in_channels)
-        levels = select_levels(found.levels, out_indices, out_strides, owner=owner)
+        try:
+            levels = select_levels(found.levels, out_indices, out_strides, owner=owner)
+        except ValueError as error:
+            lost = lost_levels(model_name, options, in_channels, len(found.levels))
+            if lost is None:
+                raise
+            raise lost from error
         super().__init__(levels, frozen_stages, norm_eval, init_cfg)
         self.model_name = model_name
         self._sizes = found.sizes
         self._options = (*options, *self._sizes.arguments)
+        self._sizes_near = partial(sizes_near, model_name, options, in_channels)
         self.timm_model = timm_nets.build(model_name, self._options, self.out_indices)
         self._drop_tail(options, in_channels)
         # Of all levels, whichever are requested; a deep one may be missing here.
@@ -136,11 +145,7 @@ class TIMMBackbone(Backbone):
         """
         from .nets import features
 
-        self._sizes.check(
-            x,
-            f"TIMMBackbone('{self.model_name}')",
-            ', or write img_size={size} if all images have that size',
-        )
+        self._sizes.check(x, f"TIMMBackbone('{self.model_name}')", self._other_size)
         return tuple(
             features(self.timm_model, x, self._sizes.multiple, self.out_strides)
         )
@@ -176,6 +181,13 @@ class TIMMBackbone(Backbone):
         )
         for name in removable:
             replace_part(self.timm_model, name, nn.Identity())
+
+    def _other_size(self, size: tuple[int, int]) -> str:
+        found = self._sizes_near(size)
+        if found == [size]:
+            return f', or write img_size={size} if all images have that size'
+        shown = ' or '.join(map(str, found))
+        return f'; it can be built for {shown}: write that as img_size' if found else ''
 
     def _recompute(self, owner: str) -> None:
         blocks = [
@@ -218,23 +230,22 @@ def _weights(
     """Turn the short forms into an ``init_cfg``."""
     if not isinstance(pretrained, bool):
         path = pretrained if isinstance(pretrained, str) else '<path or address>'
-        raise TypeError(
+        raise ArgumentTypeError(
             f"{owner}: pretrained must be True for timm's own weights or False, got "
-            f'{pretrained!r}: write checkpoint_path={path!r}'
+            f'{pretrained!r}: write checkpoint_path={path!r}',
+            dict(pretrained=False, checkpoint_path=path) if path == pretrained else {},
         )
-    given = [
-        f'{name}={value!r}'
-        for name, value in (
-            ('pretrained', pretrained),
-            ('checkpoint_path', checkpoint_path),
-            ('init_cfg', init_cfg),
-        )
-        if value
-    ]
+    given = dict(
+        pretrained=pretrained, checkpoint_path=checkpoint_path, init_cfg=init_cfg
+    )
+    given = {name: value for name, value in given.items() if value}
     if len(given) > 1:
-        raise ValueError(
-            f'{owner} takes its weights from one source, got {" and ".join(given)}: '
-            'keep one of them'
+        shown = ' and '.join(f'{name}={value!r}' for name, value in given.items())
+        *others, _ = given
+        empty = dict(pretrained=False, checkpoint_path='')
+        raise ArgumentError(
+            f'{owner} takes its weights from one source, got {shown}: keep one of them',
+            {name: empty[name] for name in others},
         )
     if pretrained:
         return dict(type='Pretrained', checkpoint=f'timm://{model_name}')

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...shapes.build import on_meta
 from ...weights.names.dialect import Dialect
 from ...weights.names.libraries import through_timm
-from .nets import FROZEN_BN, Options
+from .nets import Options, for_whole
 
 
 def official_layouts(model_name: str, options: Options) -> tuple[Dialect, ...]:
@@ -63,5 +63,4 @@ def _convert(
 
 @lru_cache(maxsize=4)
 def _plain(name: str, options: Options) -> nn.Module:
-    arguments = {k: v for k, v in options if (k, v) != ('norm_layer', FROZEN_BN)}
-    return on_meta(lambda: timm.create_model(name, **arguments))
+    return on_meta(lambda: timm.create_model(name, **for_whole(options)))

@@ -77,6 +77,16 @@ def _freeze(net: nn.Module) -> nn.Module:
     return net
 
 
+def for_whole(options: Options) -> dict[str, Any]:
+    """Arguments under which timm builds the classifier of the same tensors."""
+    # Some classes take the stride only where they give maps; it makes no tensors.
+    return {
+        name: value
+        for name, value in options
+        if name != 'output_stride' and (name, value) != ('norm_layer', FROZEN_BN)
+    }
+
+
 def build_on_meta(
     model_name: str, options: Options, indices: Sequence[int]
 ) -> nn.Module:

@@ -14,15 +14,17 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
+from ...errors import ArgumentError
 from ...levels import PROBE_SIZE, Level, map_size
 from ...shapes.build import on_meta
 from ...shapes.structure import Structure, find_structure, part_of, replace_part
-from ..structure import RefusedError, SizeRule, WholeStructure, one_line
+from ..structure import RefusedError, SizeRule, WholeStructure
+from .mistakes import explained, nearest_sizes
 from .nets import (
-    FROZEN_BN,
     Options,
     build_on_meta,
     features,
+    for_whole,
     free,
     probe,
     strides_of,
@@ -34,7 +36,6 @@ _UNPADDED_SIZE = (224, 320)
 _MOST_MISSING = 4
 
 
-@lru_cache(maxsize=64)
 def structure_of(model_name: str, options: Options, in_channels: int) -> WholeStructure:
     """Find sizes, levels and stages of a net on the meta device.
 
@@ -50,19 +51,83 @@ def structure_of(model_name: str, options: Options, in_channels: int) -> WholeSt
         TypeError: If the net does not take one of the arguments.
         ValueError: If it gives no maps of whole strides, or ignores an argument.
     """
-    indices = _level_numbers(model_name, options)
+    found = _structure_or_error(model_name, options, in_channels)
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+@lru_cache(maxsize=64)
+def _structure_or_error(
+    model_name: str, options: Options, in_channels: int
+) -> WholeStructure | Exception:
+    # A check asks more than once, and what to write takes seconds to find.
+    examine = partial(_structure, model_name, in_channels)
     try:
-        net, sizes = free(model_name, options, in_channels, indices)
-        found = _examine(net, indices, in_channels, sizes)
-    except Exception as error:
-        raise _refused(model_name, one_line(error)) from error
+        return examine(options)
+    except ArgumentError as error:
+        return error
+    except Exception as error:  # classes check their arguments in many ways
+        return explained(examine, model_name, options, error)
+
+
+def sizes_near(
+    model_name: str, options: Options, in_channels: int, size: tuple[int, int]
+) -> list[tuple[int, int]]:
+    """Find sizes near a size for which a net has all of its levels.
+
+    Args:
+        model_name: As in ``timm.create_model``.
+        options: Its arguments; their ``img_size`` does not count.
+        in_channels: Channels of the image.
+        size: Height and width.
+
+    Returns:
+        The size itself if it is one, or else the nearest larger and smaller ones.
+    """
+    examine = partial(_structure, model_name, in_channels)
+    others = tuple(option for option in options if option[0] != 'img_size')
+    count = len(examine(others).levels)
+    return nearest_sizes(examine, model_name, others, size, count)
+
+
+def lost_levels(
+    model_name: str, options: Options, in_channels: int, count: int
+) -> ValueError | None:
+    """Say that a net lost some of its levels to an image size that does not divide.
+
+    Args:
+        model_name: As in ``timm.create_model``.
+        options: Its arguments.
+        in_channels: Channels of the image.
+        count: Number of levels that it has with these.
+
+    Returns:
+        What to raise; None if it would have no more without an ``img_size``.
+    """
+    size = dict(options).get('img_size')
+    sizes = sizes_near(model_name, options, in_channels, size) if size else []
+    if not sizes or sizes == [size]:
+        return None
+    shown = ' or '.join(f'img_size={near}' for near in sizes)
+    return ArgumentError(
+        f"timm's '{model_name}' has {count} levels with img_size={size} and more with "
+        f'sizes that its strides divide: write {shown}',
+        dict(img_size=sizes[0]),
+    )
+
+
+def _structure(model_name: str, in_channels: int, options: Options) -> WholeStructure:
+    indices = _level_numbers(model_name, options)
+    net, sizes = free(model_name, options, in_channels, indices)
+    found = _examine(net, indices, in_channels, sizes)
     strides = dict(zip(indices, strides_of(net), strict=True))
     levels = tuple(lv for lv in found.levels if lv.stride == strides[lv.index])
     if not levels:
         levels, sizes = _unpadded(net, indices, in_channels), SizeRule()
     if not levels:
-        raise _refused(
-            model_name, 'none of its maps has the size of the image over a whole stride'
+        raise RefusedError(
+            'none of its maps has the size of the image over a whole stride'
         )
     _check_honoured(model_name, options, net, levels)
     return WholeStructure(levels, found.stages, found.unused, sizes, len(indices))
@@ -110,28 +175,11 @@ def _can_go(net: nn.Module, name: str, run: Callable[[], list[Tensor]]) -> bool:
     return False
 
 
-def _refused(model_name: str, reason: str) -> RefusedError:
-    return RefusedError(f"timm's '{model_name}' cannot be a backbone: {reason}")
-
-
 def _level_numbers(model_name: str, options: Options) -> tuple[int, ...]:
-    arguments = {k: v for k, v in options if (k, v) != ('norm_layer', FROZEN_BN)}
-    given = ', '.join(f'{name}={value!r}' for name, value in arguments.items())
-    try:
-        net = on_meta(lambda: timm.create_model(model_name, **arguments))
-    except TypeError as error:
-        raise TypeError(
-            f"timm's '{model_name}' does not take {given}: {one_line(error)}"
-        ) from error
-    except Exception as error:  # classes check their arguments in many ways
-        if not arguments:
-            raise _refused(model_name, one_line(error)) from error
-        raise ValueError(
-            f"timm's '{model_name}' cannot be built with {given}: {one_line(error)}"
-        ) from error
+    net = on_meta(lambda: timm.create_model(model_name, **for_whole(options)))
     info: Any = getattr(net, 'feature_info', None)
     if not info:
-        raise _refused(model_name, 'it does not say which feature maps it has')
+        raise RefusedError('it does not say which feature maps it has')
     # Without the name of a module there is nothing to take the map from.
     return tuple(
         n for n, entry in enumerate(list(info)) if entry.get('module', n) != ''
@@ -170,22 +218,23 @@ def _check_honoured(
 ) -> None:
     """Refuse arguments that timm's class took and did nothing with."""
     given = dict(options)
-    ignored = []
+    ignored: dict[str, str] = {}
     rate = given.get('drop_path_rate')
     if rate and not any(getattr(m, 'drop_prob', None) for m in net.modules()):
-        ignored.append(f'drop_path_rate={rate}: it has no stochastic depth')
+        ignored['drop_path_rate'] = f'={rate}: it has no stochastic depth'
     stride = given.get('output_stride')
     if stride and max(level.stride for level in levels) > stride:
-        ignored.append(f'output_stride={stride}')
+        ignored['output_stride'] = f'={stride}'
     if 'norm_layer' in given:
         others = tuple((k, v) for k, v in options if k != 'norm_layer')
         plain = build_on_meta(model_name, others, [level.index for level in levels])
         if _kinds(plain) == _kinds(net):
-            ignored.append(f'norm_layer={given["norm_layer"]!r}')
+            ignored['norm_layer'] = f'={given["norm_layer"]!r}'
     if ignored:
-        raise ValueError(
-            f"timm's '{model_name}' does nothing with {'; '.join(ignored)}: leave it "
-            'out'
+        shown = '; '.join(name + text for name, text in ignored.items())
+        raise ArgumentError(
+            f"timm's '{model_name}' does nothing with {shown}: leave it out",
+            dict.fromkeys(ignored),
         )
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
+from ...errors import ArgumentError
 from ...levels import Level, map_size, select_levels
 from ...shapes.build import on_meta
 from ...shapes.repeated import repeated_shapes
@@ -180,9 +181,10 @@ def choose(
         levels = select_levels(available, out_indices, out_strides, owner=owner)
         return levels, tuple(features[level.index] for level in levels)
     if out_indices is not None or out_strides is not None:
-        raise ValueError(
+        raise ArgumentError(
             f'{owner} takes return_nodes or one of out_indices and out_strides: leave '
-            'the others out'
+            'the others out',
+            dict(out_indices=None, out_strides=None),
         )
     features = _choose_nodes(model_name, return_nodes, owner)
     return levels_of(features), features

@@ -223,7 +223,7 @@ def _freeze_at_problems(
     if frozen_stages is not None:
         return [
             f'frozen_stages or freeze_at is given, not both: got {frozen_stages!r} and '
-            f'{freeze_at!r}; freeze_at=n is frozen_stages=n-1'
+            f'{freeze_at!r}; freeze_at=n is frozen_stages=n-1: write freeze_at=None'
         ]
     if type(freeze_at) is int and 0 <= freeze_at <= stages + 1:
         return []

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...errors import ArgumentTypeError
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -95,10 +97,12 @@ def split_entries(init_cfg: Any) -> tuple[list[dict], list[dict]]:
     for entry in entries if init_cfg else ():
         if not isinstance(entry, dict) or 'type' not in entry:
             source = entry if isinstance(entry, str) else '<path or http address>'
-            raise TypeError(
+            right = dict(init_cfg=dict(type='Pretrained', checkpoint=source))
+            raise ArgumentTypeError(
                 'init_cfg must be a dict with a type or a list of such, got '
                 f"{entry!r}: write init_cfg=dict(type='Pretrained', "
-                f"checkpoint='{source}')"
+                f"checkpoint='{source}')",
+                right if init_cfg == source else None,
             )
         name = getattr(entry['type'], '__name__', entry['type'])
         is_pretrained = name in ('Pretrained', 'PretrainedInit')
