@@ -41,6 +41,7 @@ def parse_args() -> argparse.Namespace:
 def test(args: argparse.Namespace) -> None:
     from mmdet_backbones.check.start import require_loadable
 
+    testing.require_fusing(args.fuse, args.compile)
     cfg = read_config(args)
     launch.require_model(cfg)
     testing.set_checkpoint(cfg, args.checkpoint)

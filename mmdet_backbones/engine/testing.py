@@ -129,15 +129,19 @@ def _place_of_detector(runner: Runner) -> tuple[Any, str]:
     return owner, name
 
 
-def fuse_before_test(runner: Runner, fuse: bool, compile: bool) -> None:
-    """Have the detector folded, and compiled if asked for, once it is loaded.
+def require_fusing(fuse: bool, compile: bool) -> None:
+    """Refuse to compile what is not folded.
 
     Raises:
-        UserError: If it shall be compiled and not folded.
+        UserError: If it shall be.
     """
     if compile and not fuse:
         raise UserError(
             '--compile compiles the folded detector: write --fuse --compile'
         )
+
+
+def fuse_before_test(runner: Runner, fuse: bool, compile: bool) -> None:
+    """Have the detector folded, and compiled if asked for, once it is loaded."""
     if fuse:
         runner.register_hook(_FuseHook(compile), priority='LOWEST')

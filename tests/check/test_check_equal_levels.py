@@ -1,7 +1,7 @@
 """Maps of one stride, as of a plain ViT, in front of DINO: they train."""
 
 import pytest
-from cures import cured
+from cures import applied
 from planted import RETINANET, load
 
 from mmdet_backbones.check.config import check_config
@@ -36,7 +36,7 @@ def test_five_equal_maps_are_told_with_the_lines_of_a_pyramid(tmp_path):
     assert (told.severity, told.rule) == ('warning', 'levels')
     assert 'stride 16 comes 5 times' in told.problem
     assert told.cure[0] == 'model.backbone.out_indices = (11,)'
-    after = cured(config, told.cure)
+    after = applied(config, told.cure)
     assert check_config(after) == [], describe(check_config(after))
     assert after.model.neck[0].scale_factors == (4, 2, 1, 0.5)
     assert after.model.neck[1].in_channels == [256] * 4
@@ -47,7 +47,7 @@ def test_five_equal_maps_are_told_with_the_lines_of_a_pyramid(tmp_path):
 def test_both_train(pyramid, tmp_path):
     config = dino(tmp_path)
     if pyramid:
-        config = cured(config, check_config(config)[0].cure)
+        config = applied(config, check_config(config)[0].cure)
     config.model.backbone.init_cfg = None
     assert errors_of(check_config(config, fast=False)) == []
     assert try_model(config.model).idle == ()

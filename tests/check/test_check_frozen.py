@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cures import cured
+from cures import applied
 from planted import R18, RETINANET, load, merged
 from small_detectors import HOSTS, OURS, build, save, small_config
 
@@ -26,7 +26,7 @@ def random_ones(config):
 
 def sound_after(config, findings):
     for finding in findings:
-        config = cured(config, finding.cure)
+        config = applied(config, finding.cure)
     after = check_config(config)
     assert errors_of(after) == [], describe(after)
 
@@ -61,12 +61,12 @@ def test_what_was_thought_to_fill_it(tmp_path):
     for key in ('load_from', 'model.init_cfg'):
         for path, expected in ((full, False), (part, True), (most, True)):
             value = dict(type='Pretrained', checkpoint=path)
-            new = cured(config, ())
+            new = applied(config, ())
             new.merge_from_dict({key: path if key == 'load_from' else value})
             found, findings = random_ones(new)
             assert bool(found) == expected, describe(findings)
     # An initialiser fills nothing that is learned, and is no mistake either.
-    new = cured(config, ["model.init_cfg = {'type': 'Normal', 'std': 0.01}"])
+    new = applied(config, ["model.init_cfg = {'type': 'Normal', 'std': 0.01}"])
     assert random_ones(new)[0]
 
 
@@ -129,11 +129,11 @@ def test_nets_that_learn_little_from_random_weights(backbone, cure, tmp_path):
     assert (told.rule, told.severity) == ('random weights', 'warning')
     if cure is not None:
         assert told.cure == (cure,)
-    after = check_config(cured(config, told.cure))
+    after = check_config(applied(config, told.cure))
     assert 'random weights' not in [finding.rule for finding in after]
     # A detector's checkpoint is as good.
     address = 'https://host.invalid/all.pth'
-    assert check_config(cured(config, [f'load_from = {address!r}'])) == []
+    assert check_config(applied(config, [f'load_from = {address!r}'])) == []
 
 
 def test_a_vit_of_mmpretrain_fits_its_positions_while_it_loads(tmp_path):

@@ -1,7 +1,7 @@
 """A bad ``init_cfg`` is one finding among all others, with the line that mends it."""
 
 import pytest
-from cures import cured
+from cures import applied
 from planted import merged
 from small_detectors import HOSTS, OURS, small_config
 
@@ -42,7 +42,7 @@ def test_all_is_found_at_once(model, init_cfg, told, tmp_path):
     # Weights are meant, so nothing of it counts as random, unless nobody knows which.
     assert ('frozen and random' in rules) == (init_cfg == dict(type='Pretrained'))
     for finding in findings:
-        config = cured(config, finding.cure)
+        config = applied(config, finding.cure)
     after = check_config(config)
     assert errors_of(after) == [], describe(after)
 
@@ -54,7 +54,7 @@ def test_terms_and_arguments_that_only_ours_know(tmp_path):
     (finding,) = errors_of(check_config(config))
     assert 'min_coverage must be from 0 to 1, got 1.5' in finding.problem
     assert 'allow_missing must be a list' in finding.problem
-    assert errors_of(check_config(cured(config, finding.cure))) == []
+    assert errors_of(check_config(applied(config, finding.cure))) == []
     terms = dict(GOOD, min_coverage=0.5)
     config = small_config(
         tmp_path, merged(HOSTS, backbone=dict(init_cfg=terms)), **QUIET

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from cures import cured
+from cures import applied
 from mmengine.runner import load_checkpoint
 from planted import load, merged
 from small_detectors import HOSTS, OURS, build, save, small_config
@@ -39,7 +39,7 @@ def make_case(whose, tmp_path_factory):
 
 
 def checked(config, **settings):
-    new = cured(config, ())
+    new = applied(config, ())
     new.merge_from_dict(settings)
     return new, check_config(new)
 
@@ -49,7 +49,7 @@ def the_error(config, **settings):
     new, findings = checked(config, **settings)
     (error,) = errors_of(findings)
     assert error.cure, describe(findings)
-    after = check_config(cured(new, error.cure))
+    after = check_config(applied(new, error.cure))
     assert errors_of(after) == [], describe(after)
     return error
 
@@ -117,7 +117,7 @@ def test_a_checkpoint_of_a_backbone_goes_into_the_backbone(case):
     new, _ = checked(config, load_from=path)
     new.model.backbone.init_cfg = other
     error = next(f for f in errors_of(check_config(new)) if f.key == 'load_from')
-    assert errors_of(check_config(cured(new, error.cure))) == []
+    assert errors_of(check_config(applied(new, error.cure))) == []
 
 
 def test_weights_under_a_name_that_mmengine_does_not_look_at(case):

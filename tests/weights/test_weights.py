@@ -269,9 +269,14 @@ def test_an_init_cfg_that_is_none_says_what_to_write(init_cfg):
 def test_the_check_of_a_config_reports_such_an_init_cfg(tmp_path, init_cfg):
     backbone = dict(_delete_=True, type='mmdet_backbones.ResNet', depth=50)
     model = dict(backbone=dict(**backbone, init_cfg=init_cfg))
-    (finding,) = check_config(load(tmp_path, RETINANET, model=model))
+    findings = check_config(load(tmp_path, RETINANET, model=model))
+    finding = next(f for f in findings if 'init_cfg must be' in f.problem)
     assert (finding.rule, finding.key) == ('weights', 'model.backbone.init_cfg')
     assert "write init_cfg=dict(type='Pretrained'" in finding.problem
+    # The check goes on with what was meant.
+    rest = [f for f in findings if f is not finding]
+    assert [f.severity for f in rest] == ['error']
+    assert 'net.pth' in rest[0].problem
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ class TIMMBackbone(Backbone):
     def dialects(self) -> tuple[Dialect, ...]:  # type: ignore[override]
         """How files of other programs name the parameters of this net."""
         # Not kept: their functions cannot be pickled.
-        from .layouts import official_layouts
+        from .nets import official_layouts
 
         return (*INTO_TIMM, *official_layouts(self.model_name, self._options))
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 from typing import Any
 
@@ -19,6 +21,8 @@ from ...levels import map_size
 from ...shapes.build import on_default_device, on_meta
 from ...shapes.repeated import repeated_shapes
 from ...shapes.structure import replace_part
+from ...weights.names.dialect import Dialect
+from ...weights.names.libraries import through_timm
 from ..inputs import fit_map, pad_to_multiple
 from ..structure import SizeRule, fit_padding
 
@@ -220,3 +224,52 @@ def _padding(net: nn.Module, in_channels: int) -> tuple[int, int]:
         patience=2,
     )
     return (found[0].multiple, len(found[1])) if found is not None else (1, 0)
+
+
+def official_layouts(model_name: str, options: Options) -> tuple[Dialect, ...]:
+    """Dialects of a net in which timm itself would read files of other programs.
+
+    Args:
+        model_name: As in ``timm.create_model``.
+        options: Its arguments.
+
+    Returns:
+        One dialect for each function of the model's module that converts checkpoints.
+    """
+    name = model_name.partition('.')[0]
+    return tuple(
+        through_timm(partial(_convert, function, name, options))
+        for function in _converters(name)
+    )
+
+
+def _converters(name: str) -> list[str]:
+    """Names of the functions that convert checkpoints of a model."""
+    module = sys.modules[timm.model_entrypoint(name).__module__]
+    return [
+        key
+        for key, value in vars(module).items()
+        if 'filter' in key
+        and inspect.isfunction(value)
+        and next(iter(inspect.signature(value).parameters), '') == 'state_dict'
+    ]
+
+
+def _convert(
+    function: str, name: str, options: Options, state_dict: dict[str, Tensor]
+) -> Mapping[str, Tensor]:
+    module = sys.modules[timm.model_entrypoint(name).__module__]
+    convert: Callable[..., Mapping[str, Tensor]] = vars(module)[function]
+    parameters = inspect.signature(convert).parameters
+    arguments: dict[str, Any] = {}
+    if 'model' in parameters:
+        arguments['model'] = _whole_net(name, options)
+    if 'adapt_layer_scale' in parameters:
+        # Of DeiT-III; no other file has the names that it renames.
+        arguments['adapt_layer_scale'] = True
+    return convert(state_dict, **arguments)
+
+
+@lru_cache(maxsize=4)
+def _whole_net(name: str, options: Options) -> nn.Module:
+    return on_meta(lambda: timm.create_model(name, **for_whole(options)))

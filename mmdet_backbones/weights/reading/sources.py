@@ -16,7 +16,9 @@ from .download import (
     fetch,
     first_rank_first,
 )
-from .hub import find_in_hub
+
+# As timm and transformers name their files, the safe format first.
+_FILES = ('model.safetensors', 'pytorch_model.bin')
 
 
 class Located(NamedTuple):
@@ -252,3 +254,26 @@ SCHEMES: dict[str, Callable[[str], Path | str | tuple[str, ...]]] = {
 }
 # Those that mmengine's own loader does not know.
 OWN_SCHEMES = ('timm://', 'hf://')
+
+
+def find_in_hub(repository: str, filename: str | None = None) -> Path | tuple[str, ...]:
+    """Find a file in the hub's own cache; the network is not asked.
+
+    Args:
+        repository: Owner and name, ``timm/resnet50.a1_in1k``.
+        filename: In it; the usual ones if left out.
+
+    Returns:
+        Its path, or the addresses at which it may be, the likeliest first.
+
+    Raises:
+        ValueError: If there can be no such repository.
+    """
+    from huggingface_hub import hf_hub_url, try_to_load_from_cache
+
+    names = (filename,) if filename else _FILES
+    for name in names:
+        cached = try_to_load_from_cache(repository, name)
+        if isinstance(cached, str):
+            return Path(cached)
+    return tuple(hf_hub_url(repository, name) for name in names)

@@ -28,7 +28,6 @@ from urllib.request import (
 from mmengine.logging import print_log
 
 from ...errors import CheckpointError
-from .hub import authorization, is_forbidden
 
 _BLOCK = 1 << 20
 # To wait for the next bytes, for one address of a server, and for all of them.
@@ -213,12 +212,12 @@ class _Redirects(HTTPRedirectHandler):
 
 
 def _open(url: str, headers: dict[str, str]) -> HTTPResponse:
-    if is_forbidden(url):
+    if _is_forbidden(url):
         raise ConnectionError('HF_HUB_OFFLINE is set')
     _reach(url)
     own = {'User-Agent': 'mmdet_backbones', 'Accept-Encoding': 'identity'}
     request = Request(url, headers={**own, **headers})
-    for name, value in authorization(url).items():
+    for name, value in _authorization(url).items():
         # The servers that the hub sends us on to are not to know it.
         request.add_unredirected_header(name, value)
     response = build_opener(_Redirects).open(request, timeout=_SECONDS)
@@ -278,3 +277,26 @@ def _refuse_other_content(url: str, response: HTTPResponse) -> None:
         raise CheckpointError(
             f"'{url}' comes packed with {packed}, though the plain file was asked for"
         )
+
+
+def _is_forbidden(url: str) -> bool:
+    """Whether HF_HUB_OFFLINE says that the hub is not to be asked."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE) and _is_of_hub(url)
+
+
+def _authorization(url: str) -> dict[str, str]:
+    """Return the header that opens the user's own and gated repositories."""
+    if not _is_of_hub(url):
+        return {}
+    from huggingface_hub import get_token
+
+    token = get_token()
+    return {'Authorization': f'Bearer {token}'} if token else {}
+
+
+def _is_of_hub(url: str) -> bool:
+    from huggingface_hub import constants
+
+    return url.startswith(f'{constants.ENDPOINT}/')
