@@ -84,3 +84,26 @@ def test_a_kernel_larger_than_any_net_has_is_not_resampled(tmp_path):
     net = TIMMBackbone(name, out_indices=(1,))
     with pytest.raises(PretrainedWeightsError):
         load_pretrained(net, str(tmp_path / 'net.pth'), min_coverage=1)
+
+
+def of_transformers(zeros: bool):
+    """DINOv3 as transformers names it, with biases of queries and values."""
+    source = TIMMBackbone('vit_small_patch16_dinov3_qkvb', out_indices=(1,))
+    for key, value in source.state_dict().items():
+        if key.endswith(('q_bias', 'v_bias')):
+            value.fill_(0 if zeros else 1)
+    names = (d for d in source.dialects if d.name == 'DINOv3 of transformers')
+    return next(names).write(source.state_dict())
+
+
+def test_biases_of_zeros_are_no_part_that_is_lost(tmp_path):
+    path = str(tmp_path / 'net.pth')
+    net = TIMMBackbone('vit_small_patch16_dinov3', out_indices=(1,))
+    torch.save(of_transformers(zeros=True), path)
+    assert load_pretrained(net, path).coverage == 1
+    torch.save(of_transformers(zeros=False), path)
+    with pytest.raises(PretrainedWeightsError) as error:
+        load_pretrained(net, path)
+    message = str(error.value)
+    assert 'takes: layer.*.attention.q_proj.bias (2 tensors)' in message
+    assert 'architecture' not in message

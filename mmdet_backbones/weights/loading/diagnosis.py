@@ -188,10 +188,9 @@ def _whose(case: _Case) -> str:
         return 'It has only a part of this net: write a checkpoint of all of it'
     mine = variant_of(case.backbone)
     return (
-        _other_names(case)
-        or _namesake(case)
-        or _other_kind(case.backbone, case.state_dict)
+        _namesake(case)
         or _other_size(case.backbone, case.state_dict, exactly=True)
+        or _other_kind_as_spelled(case)
         or 'The file is of another net, or has other names: write a checkpoint of '
         + (f'a {mine}' if mine else 'this net')
     )
@@ -322,6 +321,14 @@ def _other_kind(backbone: Target, state_dict: Mapping[str, Tensor]) -> str | Non
             f"checkpoint='torchvision://shufflenet_v2_x{str(width).replace('.', '_')}'"
         )
     return text
+
+
+def _other_kind_as_spelled(case: _Case) -> str | None:
+    # Some names tell a kind in one dialect only.
+    spelled = case.found.dialect.spell(case.backbone.state_dict())
+    if not differ(kind_of(spelled.values()), kind_of(case.state_dict)):
+        return None
+    return _other_kind(case.backbone, case.state_dict)
 
 
 def _names(backbone: Target) -> list[str]:

@@ -51,6 +51,7 @@ def surplus(
     names = [name for name in found.unexpected if not _HARMLESS.search(name)]
     suspects = set(_beside(used, names, '_' if _is_averaged(found) else '.'))
     suspects.update(name for name in names if _OF_FEATURES.search(name))
+    suspects -= _without_effect(suspects, used, found.prefix, state_dict)
     if suspects and (whole := backbone.uncut()):
         again = match(state_dict, whole, backbone.dialects, (found.prefix,))
         suspects.intersection_update(again.unexpected)
@@ -74,6 +75,24 @@ def between(names: Sequence[str], unexpected: Iterable[str]) -> list[str]:
         for name in counted[:last]
         if name in unused and not _HARMLESS.search(name) and not _OUTPUT.search(name)
     ]
+
+
+def _without_effect(
+    names: Iterable[str],
+    used: Iterable[str],
+    prefix: str,
+    state_dict: Mapping[str, Tensor],
+) -> set[str]:
+    """Choose biases of zeros of layers that the net takes, as DINOv3 publishes them."""
+    layers = {name.removesuffix('.weight') for name in used if name.endswith('.weight')}
+    return {
+        name
+        for name in names
+        if name.endswith('.bias')
+        and name.removesuffix('.bias') in layers
+        and not state_dict[prefix + name].is_meta
+        and not bool(state_dict[prefix + name].any())
+    }
 
 
 def _short(found: Match) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -155,7 +155,7 @@ def _variants(backbone: Target) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _siblings(kind: str, model: str) -> list[str]:
-    """Names of the models that differ from one in numbers and sizes only."""
+    """Names of the models of one family, the most similar to one first."""
     if kind == 'TIMMBackbone':
         import timm
 
@@ -165,7 +165,10 @@ def _siblings(kind: str, model: str) -> list[str]:
 
         names = models.list_models(module=models)
     stem = _stem(model)
-    return sorted((n for n in names if _stem(n) == stem), key=lambda n: (len(n), n))
+    alike = {
+        n: SequenceMatcher(None, n, model).ratio() for n in names if _stem(n) == stem
+    }
+    return sorted(alike, key=lambda name: (-alike[name], name))
 
 
 def _stem(name: str) -> str:
