@@ -189,7 +189,9 @@ def mend_init_cfgs(detector: DetectorConfig) -> Iterator[Finding]:
         value: Any = kept if several else next(iter(kept), None)
         part['init_cfg'] = value
         key = dotted(*place, 'init_cfg')
-        written = dict(_delete_=True, **value) if isinstance(value, dict) else value
+        # Only a dict is merged with the one that is written in its place.
+        merged = isinstance(value, dict) and isinstance(given, Mapping)
+        written = dict(_delete_=True, **value) if merged else value
         yield Finding('weights', key, '; '.join(problems), (line(key, written),))
 
 

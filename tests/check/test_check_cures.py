@@ -11,7 +11,7 @@ from mistakes import MISTAKES, SIZES, ZOO_MISTAKES, of_weights
 from planted import PLANTED
 
 # Whose cure is another file, another class or a size that only its author knows.
-NO_LINE = {'type', 'unknown', 'weights', 'backbone'}
+NO_LINE = {'type', 'unknown', 'weights', 'backbone', 'random weights'}
 
 
 @functools.cache
@@ -97,7 +97,7 @@ def test_sizes_that_do_not_divide(model_name, tmp_path, tally):
     base, model = SIZES[model_name]
     own = cured(Draft(tmp_path, base, dict(model=model)), tally)
     assert own.findings
-    assert not own.without
+    assert set(own.without) <= {'random weights'}
 
 
 @pytest.mark.slow

@@ -182,5 +182,11 @@ def applied(config: Config, lines: tuple[str, ...]) -> Config:
     new = Config(config.to_dict())
     for text in lines:
         key, _, value = text.partition(' = ')
-        new.merge_from_dict({key: ast.literal_eval(value)})
+        written, old = ast.literal_eval(value), new._cfg_dict
+        for step in key.split('.'):
+            old = old.get(step) if isinstance(old, dict) else None
+        if isinstance(old, str) and isinstance(written, dict):
+            # Written over in the file itself, not inherited.
+            written['_delete_'] = True
+        new.merge_from_dict({key: written})
     return new

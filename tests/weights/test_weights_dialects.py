@@ -187,7 +187,8 @@ def test_weights_of_one_source_give_the_same_features_in_a_net_of_another(
     torch.save(scramble(source()).state_dict(), path)
     expected, net = same(), ours()
     load_pretrained(expected, path, min_coverage=0)
-    report = load_pretrained(net, path, min_coverage=0)
+    missing = {'mmpretrain > torchvision Swin': ['norm.*']}.get(name, ())
+    report = load_pretrained(net, path, min_coverage=0, allow_missing=missing)
     assert name.split(' > ')[0] in report.dialect or 'timm' in report.dialect
     assert report.coverage > 0.999
     assert report.mismatched == ()
