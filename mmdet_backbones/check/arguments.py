@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, TASK_UTILS, DefaultScope
 
 from ..arguments import arguments_of
 from ..detector_config.detector import DetectorConfig
-from ..detector_config.read import bases_of
+from ..detector_config.read import merged_with
 from ..detector_config.tree import Place, dotted, plain, type_name, walk
 from ..errors import explain
 from ..weights.loading.init_cfg import (
@@ -21,7 +21,7 @@ from ..weights.loading.init_cfg import (
     init_cfg_of,
     split_entries,
 )
-from .findings import Finding, line
+from .findings import Finding, instead, line
 
 # Built from other registries, or not built at all.
 _SKIPPED = ('dcn', 'plugins', 'upsample', 'pipeline')
@@ -75,14 +75,16 @@ def _check(
         allowed.add('bg_cls_weight')
     wrong = [key for key in part if key not in allowed]
     if dotted(*place) == 'model' and wrong == ['pretrained'] and 'backbone' in part:
+        text = f'{type_name(part)} takes no pretrained, which mmdet 2 handed to the '
+        text += 'backbone: there it is called init_cfg'
         init_cfg = dict(type='Pretrained', checkpoint=part['pretrained'])
-        text = (
-            f'{type_name(part)} takes no pretrained, which mmdet 2 handed to '
-            f'the backbone: take it out, and write {line("init_cfg", init_cfg)} into '
-            'the backbone'
-        )
+        lines = (instead(detector, 'model.backbone.init_cfg', init_cfg),)
         yield Finding(
-            'arguments', 'model.pretrained', text, remove=('model.pretrained',)
+            'arguments',
+            'model.pretrained',
+            text,
+            lines if part['pretrained'] else (),
+            remove=('model.pretrained',),
         )
         return
     old = _left_over(detector, place, part) if wrong else {}
@@ -104,14 +106,8 @@ def _left_over(
     detector: DetectorConfig, place: Place, part: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     """What stood at a place in a base config and was merged with another class."""
-    for base in bases_of(detector.config):
-        old: Any = base.to_dict()
-        for step in place:
-            inside = isinstance(old, Mapping) and step in old
-            old = old[step] if inside else None
-        # With _delete_=True not all of its keys would be there.
-        merged = isinstance(old, Mapping) and set(old) <= set(part)
-        if merged and 'type' in old and old['type'] != part['type']:
+    for old in merged_with(detector.config, place):
+        if 'type' in old and old['type'] != part['type']:
             return {k: v for k, v in old.items() if part[k] == v or k == 'type'}
     return {}
 
@@ -189,10 +185,9 @@ def mend_init_cfgs(detector: DetectorConfig) -> Iterator[Finding]:
         value: Any = kept if several else next(iter(kept), None)
         part['init_cfg'] = value
         key = dotted(*place, 'init_cfg')
-        # Only a dict is merged with the one that is written in its place.
-        merged = isinstance(value, dict) and isinstance(given, Mapping)
-        written = dict(_delete_=True, **value) if merged else value
-        yield Finding('weights', key, '; '.join(problems), (line(key, written),))
+        whole = isinstance(value, dict)
+        cure = instead(detector, key, value) if whole else line(key, value)
+        yield Finding('weights', key, '; '.join(problems), (cure,))
 
 
 def _mended(entry: Any, ours: bool) -> tuple[str, dict[str, Any] | None]:

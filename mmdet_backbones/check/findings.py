@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from ..detector_config.detector import DetectorConfig
+from ..detector_config.read import merged_with
 from ..errors import settings_of
 
 SEVERITIES = ('error', 'warning')
@@ -89,6 +90,16 @@ def our_class(detector: DetectorConfig) -> Cure:
         (line(f'{key}.type', detector.twin_type),),
         tuple(f'{key}.{name}' for name in detector.twin_refuses),
     )
+
+
+def instead(detector: DetectorConfig, key: str, value: Mapping[str, Any]) -> str:
+    """Spell a dict that takes the place of what stands there, as a line of a config.
+
+    ``_delete_`` goes only where something is inherited, anywhere else it would stay.
+    """
+    *place, last = key.split('.')
+    inherited = any(last in old for old in merged_with(detector.config, tuple(place)))
+    return line(key, {**({'_delete_': True} if inherited else {}), **value})
 
 
 def line(key: str, value: Any) -> str:

@@ -15,7 +15,7 @@ from ..detector_config.tree import plain, type_name
 from ..detector_config.weights import pretrained_of
 from ..engine.layer_decay import KEYS as OUR_KEYS
 from ..engine.layer_decay import MMENGINE_OPTIONS
-from .findings import Finding, line
+from .findings import Finding, instead, line
 
 _OURS = 'mmdet_backbones.LayerDecayConstructor'
 _DEFAULT = 'DefaultOptimWrapperConstructor'
@@ -77,12 +77,12 @@ def check_paramwise(detector: DetectorConfig) -> Iterator[Finding]:
     given = given or {}
     unsuited = _unsuited(detector, name, constructor, given)
     if unsuited:
-        cure = _with_ours(wrapper, given)
+        cure = _with_ours(detector, given)
         yield Finding('optimiser', 'optim_wrapper.constructor', unsuited, cure)
         return
     if 'constructor' in wrapper or given:
-        yield from _ignored(name, constructor, wrapper, given)
-        yield from _custom_keys(wrapper, constructor, given, key)
+        yield from _ignored(detector, name, constructor, given)
+        yield from _custom_keys(detector, wrapper, constructor, given, key)
 
 
 def check_zero_rate(detector: DetectorConfig) -> Iterator[Finding]:
@@ -109,7 +109,7 @@ def check_zero_rate(detector: DetectorConfig) -> Iterator[Finding]:
         place,
         f'lr_mult=0 for {" and ".join(map(repr, still))} keeps {sum(still.values()):,} '
         'parameters at random values: the backbone starts from no pretrained weights',
-        (line(place, dict(_delete_=True, **moved)),),
+        (instead(detector, place, moved),),
     )
 
 
@@ -129,9 +129,9 @@ def _unsuited(
 
 
 def _ignored(
+    detector: DetectorConfig,
     name: str,
     constructor: Constructor,
-    wrapper: Mapping[str, Any],
     given: Mapping[str, Any],
 ) -> Iterator[Finding]:
     implied = constructor.implied or {}
@@ -152,32 +152,31 @@ def _ignored(
     problem = f'{name} reads no {", ".join(guesses)}; it reads '
     problem += ', '.join(constructor.keys)
     if read:
-        cure = _with_ours(wrapper, given)
+        cure = _with_ours(detector, given)
     else:
         found = [
             (near[k][0] if near[k] else None) if k in ignored else k for k in given
         ]
         kept = {k: v for k, v in zip(found, given.values(), strict=True) if k}
-        cure = (line('optim_wrapper.paramwise_cfg', dict(_delete_=True, **kept)),)
+        cure = (instead(detector, 'optim_wrapper.paramwise_cfg', kept),)
     # Ours refuses them, the others pass them over.
     severity = 'error' if constructor.keys is OUR_KEYS else 'warning'
     yield Finding('optimiser', 'optim_wrapper.paramwise_cfg', problem, cure, severity)
 
 
-def _with_ours(wrapper: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[str, ...]:
+def _with_ours(detector: DetectorConfig, given: Mapping[str, Any]) -> tuple[str, ...]:
     """The same settings for the constructor that reads all of them."""
     renamed = {_RENAMED.get(k, k): value for k, value in given.items()}
     kept = {k: value for k, value in renamed.items() if k in OUR_KEYS}
     kept.setdefault('decay_rate', 0.8)
-    # Only what stands there already can be deleted.
-    deletes = dict(_delete_=True) if 'paramwise_cfg' in wrapper else {}
     return (
         line('optim_wrapper.constructor', _OURS),
-        line('optim_wrapper.paramwise_cfg', {**deletes, **kept}),
+        instead(detector, 'optim_wrapper.paramwise_cfg', kept),
     )
 
 
 def _custom_keys(
+    detector: DetectorConfig,
     wrapper: Mapping[str, Any],
     constructor: Constructor,
     given: Mapping[str, Any],
@@ -203,7 +202,7 @@ def _custom_keys(
             f'{key}.custom_keys',
             f"'{name}' takes lr_mult, decay_mult and options of the optimiser; nothing "
             f'reads its {", ".join(wrong)}',
-            (line(f'{key}.custom_keys', dict(_delete_=True, **keys)),),
+            (instead(detector, f'{key}.custom_keys', keys),),
             'warning',
         )
 

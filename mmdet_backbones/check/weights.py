@@ -25,7 +25,7 @@ from ..weights.names.kinds import kind_of, other_kind_by_file
 from ..weights.reading.download import by_hand, cache_path, torch_path
 from ..weights.reading.reader import Checkpoint, read_checkpoint
 from ..weights.reading.sources import OWN_SCHEMES, locate_checkpoint
-from .findings import Cure, Finding, line, our_class
+from .findings import Cure, Finding, instead, line, our_class
 from .host_weights import check_host_file, never_trained
 
 
@@ -256,9 +256,7 @@ def lines_to_load(
     if old:
         lines = [line(f'{key}.init_cfg.{name}', v) for name, v in wanted.items()]
     else:
-        # What is there and no dict gives way to nothing else.
-        deletes = dict(_delete_=True) if 'init_cfg' in backbone else {}
-        lines = [line(f'{key}.init_cfg', {**deletes, **wanted})]
+        lines = [instead(detector, f'{key}.init_cfg', wanted)]
     if backbone.get('pretrained'):
         flag = False if backbone['pretrained'] is True else None
         lines.append(line(f'{key}.pretrained', flag))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
 
 from ..errors import UserError, explain
+from .tree import Place
 
 
 def read_config(args: Namespace) -> Config:
@@ -88,6 +91,33 @@ def bases_of(config: Config) -> list[Config]:
         )
         for base in Config._get_base_files(path)
     ]
+
+
+def merged_with(config: Config, place: Place) -> Iterator[Mapping[str, Any]]:
+    """Read the dicts of its bases that a dict of a config was merged with.
+
+    Args:
+        config: As for :func:`bases_of`.
+        place: Of the dict.
+    """
+    own = _at(config, place)
+    for base in bases_of(config):
+        old = _at(base, place)
+        # With _delete_=True not all of its keys would be there.
+        if (
+            isinstance(old, Mapping)
+            and isinstance(own, Mapping)
+            and set(old) <= set(own)
+        ):
+            yield old
+
+
+def _at(config: Config, place: Place) -> Any:
+    node: Any = config.to_dict()
+    for step in place:
+        inside = isinstance(node, Mapping) and step in node
+        node = node[step] if inside else None
+    return node
 
 
 def _packaged(name: str) -> Path:

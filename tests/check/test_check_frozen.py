@@ -90,7 +90,9 @@ def test_pretrained_of_old_configs(tmp_path):
     model = dict(merged(HOSTS, backbone=FROZEN), pretrained='torchvision://resnet18')
     _, findings = random_ones(small_config(tmp_path, model, **QUIET))
     (told,) = (f for f in findings if f.rule == 'arguments')
-    assert "init_cfg = {'type': 'Pretrained', 'checkpoint': 'torchv" in told.problem
+    init_cfg = "{'type': 'Pretrained', 'checkpoint': 'torchvision://resnet18'}"
+    assert told.cure == (f'model.backbone.init_cfg = {init_cfg}',)
+    assert told.remove == ('model.pretrained',)
 
 
 def test_a_rate_of_zero_freezes_as_well(tmp_path):
@@ -108,7 +110,8 @@ def test_a_rate_of_zero_freezes_as_well(tmp_path):
     [
         (
             dict(R18, model_name='convnext_atto', init_cfg=None),
-            "model.backbone.init_cfg = {'_delete_': True, 'type': 'Pretrained', "
+            # Nothing is inherited there that _delete_ could take away.
+            "model.backbone.init_cfg = {'type': 'Pretrained', "
             "'checkpoint': 'timm://convnext_atto'}",
         ),
         pytest.param(

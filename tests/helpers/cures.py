@@ -178,15 +178,19 @@ def _check(draft: Draft, fast: bool) -> tuple[list[Finding], int]:
 
 
 def applied(config: Config, lines: tuple[str, ...]) -> Config:
-    """Write ``key = value`` lines into a copy of a config."""
-    new = Config(config.to_dict())
+    """Write ``key = value`` lines into a copy of a config that inherits nothing."""
+    content = config.to_dict()
     for text in lines:
         key, _, value = text.partition(' = ')
-        written, old = ast.literal_eval(value), new._cfg_dict
-        for step in key.split('.'):
-            old = old.get(step) if isinstance(old, dict) else None
-        if isinstance(old, str) and isinstance(written, dict):
-            # Written over in the file itself, not inherited.
-            written['_delete_'] = True
-        new.merge_from_dict({key: written})
-    return new
+        *place, last = key.split('.')
+        node = content
+        for step in place:
+            node = (
+                node[int(step)] if isinstance(node, list) else node.setdefault(step, {})
+            )
+        written = ast.literal_eval(value)
+        if isinstance(written, dict):
+            # Nothing is left that it could delete.
+            written.pop('_delete_', None)
+        node[int(last) if isinstance(node, list) else last] = written
+    return Config(content)

@@ -56,6 +56,17 @@ MISTAKES = {
         f'frozen_stage on a backbone of {source}': on(net, frozen_stage=1)
         for source, net in OTHERS.items()
     },
+    'a typo in weights beside _delete_': on(
+        R18, init_cfg=dict(type='Pretrained', chekpoint='timm://resnet18')
+    ),
+    'a typo in inherited weights': (
+        RETINANET,
+        dict(backbone=dict(init_cfg=dict(prefx='backbone.'))),
+    ),
+    'weights as mmdet 2 has them': (
+        RETINANET,
+        dict(pretrained='torchvision://resnet50'),
+    ),
     'plugins in front of YOLOX': (
         YOLOX,
         dict(
