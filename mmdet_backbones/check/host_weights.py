@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..compat.batch_norm import is_batch_norm
 from ..detector_config.detector import DetectorConfig
 from ..detector_config.tree import type_name
 from ..detector_config.weights import Pretrained
@@ -134,7 +134,7 @@ def never_trained(net: nn.Module) -> set[str]:
     names = {name for name, p in net.named_parameters() if not p.requires_grad}
     for name, module in net.named_modules():
         fixed = type(module).__name__ in FIXED_NORMS
-        if fixed or (isinstance(module, _BatchNorm) and not module.training):
+        if fixed or (is_batch_norm(module) and not module.training):
             names.update(f'{name}.{leaf}' for leaf in ('running_mean', 'running_var'))
     net.eval()
     return names

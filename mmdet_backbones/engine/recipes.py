@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..backbones.layer_groups import layer_groups
+from ..compat.batch_norm import is_batch_norm
 from ..detector_config.tree import Part, plain, type_name
 from .layer_decay import MMENGINE_OPTIONS
 
@@ -242,7 +242,7 @@ def _layers(net: nn.Module) -> tuple[bool, bool, bool]:
     """Whether a net has batch normalisation, attention and layer normalisation."""
     kinds = {type(module).__name__ for module in net.modules()}
     return (
-        any(isinstance(module, _BatchNorm) for module in net.modules()),
+        any(map(is_batch_norm, net.modules())),
         any(_ATTENTION.search(kind) for kind in kinds),
         any(re.search('LayerNorm|RmsNorm|LN2d', kind) for kind in kinds),
     )

@@ -9,13 +9,13 @@ from functools import cached_property
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..arguments import arguments_of
 from ..backbones.contract import Backbone
 from ..catalog.entries import find
 from ..catalog.entry import Entry
 from ..catalog.preprocessing import preprocess_of
+from ..compat.batch_norm import is_batch_norm
 from ..detector_config.detector import DETECTOR_PROBE_SIZE, DetectorConfig
 from ..errors import UserError, explain
 from ..levels import Level, Preprocess
@@ -48,7 +48,7 @@ class Replacement:
     @property
     def batch_norm(self) -> bool:
         """Whether it has batch normalisation."""
-        return any(isinstance(module, _BatchNorm) for module in self.net.modules())
+        return any(map(is_batch_norm, self.net.modules()))
 
     @cached_property
     def arguments(self) -> dict[str, inspect.Parameter]:

@@ -5,6 +5,7 @@ import re
 import pytest
 import timm
 import torch
+from author_layouts import CONVNEXT
 from torch import nn
 from torchvision import models
 
@@ -404,22 +405,7 @@ def test_names_are_written_as_the_source_has_them(name, dialect):
 
 def test_convnext_v2_of_its_authors(tmp_path):
     """They keep the normalisation of responses outside the MLP, as (1, 1, 1, C)."""
-    renames = (
-        (r'^stem\.', 'downsample_layers.0.'),
-        (r'^stages\.(\d)\.downsample\.', r'downsample_layers.\1.'),
-        (r'\.blocks\.(\d+)\.', r'.\1.'),
-        (r'\.conv_dw\.', '.dwconv.'),
-        (r'\.mlp\.fc(\d)\.', r'.pwconv\1.'),
-        (r'\.mlp\.grn\.weight$', '.grn.gamma'),
-        (r'\.mlp\.grn\.bias$', '.grn.beta'),
-    )
-    state = {}
-    for key, value in (
-        scramble(timm.create_model('convnextv2_atto')).state_dict().items()
-    ):
-        for pattern, new in renames:
-            key = re.sub(pattern, new, key)
-        state[key] = value[None, None, None] if '.grn.' in key else value
+    state = CONVNEXT(scramble(timm.create_model('convnextv2_atto')).state_dict())
     torch.save(state, tmp_path / 'net.pth')
     net = timm_net('convnextv2_atto')
     report = load_pretrained(net, str(tmp_path / 'net.pth'))

@@ -137,10 +137,12 @@ def _shapes(backbone: Target, arguments: Mapping[str, Any]) -> dict[str, Tensor]
         whole = type(backbone).whole(**arguments)
     except (ValueError, RuntimeError, NotImplementedError):
         return {}
+    # TIMMBackbone makes its dialects anew every time that they are asked for.
+    own = backbone.dialects[:1]
     return {
         key: value
         for key, value in whole.items()
-        if not any(d.is_head(without_root(key)) for d in backbone.dialects[:1])
+        if not any(dialect.is_head(without_root(key)) for dialect in own)
     }
 
 

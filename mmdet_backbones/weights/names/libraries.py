@@ -35,11 +35,9 @@ _TORCHVISION = Dialect(
     marker=r'(?!body\.)',
     rules=((_TORCHVISION_ROOT, ''),),
     older=(
-        # Published files of DenseNet and ViT are older than the classes; torchvision
-        # renames their keys while it loads them.
+        # So are those of DenseNet.
         (r'(denselayer\d+\.(?:norm|relu|conv))\.([12])\.', r'\1\2.'),
-        (r'\.mlp\.linear_1\.', '.mlp.0.'),
-        (r'\.mlp\.linear_2\.', '.mlp.3.'),
+        *vit.OLDER_OF_TORCHVISION,
     ),
     heads=rf'(?:{"|".join(HEADS)})\.',
 )

@@ -108,6 +108,11 @@ _TOWER_TIMM_TO_TRANSFORMERS = Dialect(
     ),
     heads=r'(?:head|post_layernorm)\.',
 )
+# Published files are older than torchvision's class, which renames their keys.
+OLDER_OF_TORCHVISION = (
+    (r'\.mlp\.linear_1\.', '.mlp.0.'),
+    (r'\.mlp\.linear_2\.', '.mlp.3.'),
+)
 _TIMM_TO_TORCHVISION = Dialect(
     'ViT of torchvision',
     marker=r'encoder\.layers\.encoder_layer_0\.',
@@ -123,8 +128,7 @@ _TIMM_TO_TORCHVISION = Dialect(
         (r'\.mlp\.fc2\.', '.mlp.3.'),
         (r'^norm\.', 'encoder.ln.'),
     ),
-    # Published files are older than torchvision's class.
-    older=((r'\.mlp\.linear_1\.', '.mlp.0.'), (r'\.mlp\.linear_2\.', '.mlp.3.')),
+    older=OLDER_OF_TORCHVISION,
     heads=r'(?:heads|encoder\.ln)\.',
 )
 
