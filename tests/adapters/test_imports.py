@@ -36,7 +36,9 @@ def packages_without(module: str, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize('module', ['einops', 'lazy_importer'])
+@pytest.mark.parametrize(
+    'module', ['einops', pytest.param('lazy_importer', marks=pytest.mark.slow)]
+)
 def test_a_package_that_mmpretrain_lacks_is_named(run_python, tmp_path, module):
     if find_spec(module) is None:
         pytest.skip(f'{module} is not installed here')
@@ -47,6 +49,10 @@ def test_a_package_that_mmpretrain_lacks_is_named(run_python, tmp_path, module):
     packages = packages_without(module, tmp_path)
     # -S: nothing is found but by these links.
     result = run_python('-S', '-c', code, PYTHONPATH=str(packages))
+    # One of the families of packages does not meet lazy_importer on its way.
+    reached = f'import sys, mmpretrain.models; print({module!r} in sys.modules)'
+    if result.returncode == 0 and run_python('-c', reached).stdout.endswith('False\n'):
+        pytest.skip(f'mmpretrain imports no {module} here')
     assert result.returncode == 1
     *_, problem, cure = result.stderr.splitlines()
     assert problem.startswith(

@@ -43,7 +43,12 @@ def named_sizes(text):
 @pytest.mark.parametrize(
     ('name', 'size', 'nearest'),
     [
-        ('maxvit_rmlp_pico_rw_256', (800, 1333), [(800, 1344), (800, 1312)]),
+        pytest.param(
+            'maxvit_rmlp_pico_rw_256',
+            (800, 1333),
+            [(800, 1344), (800, 1312)],
+            marks=pytest.mark.slow,
+        ),
         ('mvitv2_tiny', (320, 416), [(416, 416), (320, 320)]),
         ('test_vit', (100, 160), [(112, 160), (96, 160)]),
     ],

@@ -61,6 +61,7 @@ def upto(name, **arguments):
     return dict(cfg, out_strides=(8, 16))
 
 
+@pytest.mark.slow
 def test_every_backbone_trains_frozen_and_without_its_tail(train_on_two):
     cases = {name: case(upto(name)) for name in REPRESENTATIVES}
     assert train_on_two(cases) == dict.fromkeys(cases, '')

@@ -195,6 +195,7 @@ def test_empty_environment(bare_python):
     assert {finding['id'] for finding in findings} == {'missing-packages'}
 
 
+@pytest.mark.slow
 def test_this_environment_is_healthy():
     done = run_tool(sys.executable, os.environ.get('PYTHONPATH'), '--json')
     assert done.returncode == 0, done.stdout + done.stderr

@@ -85,7 +85,17 @@ def test_roles_are_names_without_the_numbers_of_blocks(key, role):
     assert role_of(key) == role
 
 
-@pytest.mark.parametrize('name', NETS)
+# Those of many roles take 10 s each.
+MANY_ROLES = ('regnetx_002', 'densenet121', 'MobileNetV3')
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in MANY_ROLES else ())
+        for name in NETS
+    ],
+)
 def test_a_file_that_lacks_any_single_role_is_refused_and_the_role_named(refused, name):
     net = build(NETS[name])
     state = net.state_dict()

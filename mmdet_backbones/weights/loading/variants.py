@@ -133,10 +133,7 @@ def _body(state_dict: Mapping[str, Tensor]) -> dict[str, torch.Size]:
 
 def _shapes(backbone: Target, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
     """Names and shapes of the parameters of a net; none if it cannot be built."""
-    try:
-        whole = type(backbone).whole(**arguments)
-    except (ValueError, RuntimeError, NotImplementedError):
-        return {}
+    whole = _whole(type(backbone), tuple(arguments.items()))
     # TIMMBackbone makes its dialects anew every time that they are asked for.
     own = backbone.dialects[:1]
     return {
@@ -144,6 +141,16 @@ def _shapes(backbone: Target, arguments: Mapping[str, Any]) -> dict[str, Tensor]
         for key, value in whole.items()
         if not any(dialect.is_head(without_root(key)) for dialect in own)
     }
+
+
+@lru_cache(maxsize=4 * _MOST)
+def _whole(
+    kind: type[Target], arguments: tuple[tuple[str, Any], ...]
+) -> Mapping[str, Tensor]:
+    try:
+        return kind.whole(**dict(arguments))
+    except (ValueError, RuntimeError, NotImplementedError):
+        return {}
 
 
 def _variants(backbone: Target) -> Iterator[tuple[str, dict[str, Any]]]:
