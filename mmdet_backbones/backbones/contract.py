@@ -21,6 +21,7 @@ from ..shapes.build import on_meta
 from ..weights.loading.init_cfg import split_init_cfg
 from ..weights.loading.loader import load_pretrained
 from ..weights.loading.report import LoadReport
+from ..weights.loading.unchecked import require_all_of
 from ..weights.names.dialect import Dialect
 
 # A family of one's own imports all it needs from here.
@@ -149,6 +150,21 @@ class Backbone(BaseModule):
         # A tensor with a history of gradients cannot be copied.
         compute_again(self)
         return self.__dict__.copy()
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # Loaded by itself, a net is asked by its own name, and torch has its rules. On
+        # the meta device nothing is lost. A checkpoint of heads alone may come later.
+        alone = not prefix or next(self.parameters()).is_meta
+        inside = {
+            name.removeprefix(prefix): value
+            for name, value in state_dict.items()
+            if name.startswith(prefix)
+        }
+        if not alone and (inside or self.load_report is None):
+            require_all_of(self, inside)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def train(self, mode: bool = True) -> Backbone:
         """Switch the mode; frozen stages and ``norm_eval`` layers stay in eval."""

@@ -241,6 +241,15 @@ def test_statistics_that_were_not_loaded_are_not_frozen(save, weights):
     assert not torch.equal(allowed.conv1.weight, weights['conv1.weight'])
 
 
+def retinanet(backbone):
+    cfg = Config.fromfile(
+        Config._get_cfg_path('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', '')[0]
+    )
+    cfg.model.backbone = backbone
+    cfg.model.neck.in_channels = [64, 128, 256, 512]
+    return cfg
+
+
 @pytest.mark.parametrize(
     'backbone',
     [
@@ -265,11 +274,7 @@ def test_a_detector_for_inference_reads_no_weights(
         'mmdet_backbones.weights.loading.loader.read_checkpoint', refuse
     )
     register_all_modules()
-    cfg = Config.fromfile(
-        Config._get_cfg_path('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', '')[0]
-    )
-    cfg.model.backbone = backbone
-    cfg.model.neck.in_channels = [64, 128, 256, 512]
+    cfg = retinanet(backbone)
     settings = dict(palette='random', device='cpu', cfg_options=options)
     detector = init_detector(cfg, None, **settings)
     assert detector.backbone.load_report is None
@@ -280,6 +285,33 @@ def test_a_detector_for_inference_reads_no_weights(
     assert again.backbone.load_report is None
     assert all(torch.equal(again.state_dict()[k], v)
                for k, v in detector.state_dict().items())  # fmt: skip
+
+
+def test_a_detector_for_inference_refuses_the_checkpoint_of_another(tmp_path):
+    from mmdet.apis import init_detector
+    from mmdet.utils import register_all_modules
+
+    register_all_modules()
+    settings = dict(palette='random', device='cpu')
+    of_timm = dict(type='mmdet_backbones.TIMMBackbone', out_strides=(4, 8, 16, 32))
+    backbones = {
+        'ours': dict(type='mmdet_backbones.ResNet', depth=18),
+        'plain': dict(of_timm, model_name='resnet18'),
+        'squeezed': dict(of_timm, model_name='seresnet18'),
+    }
+    files = {}
+    for name, backbone in backbones.items():
+        detector = init_detector(retinanet(backbone), None, **settings)
+        files[name] = str(tmp_path / f'{name}.pth')
+        torch.save(dict(state_dict=detector.state_dict(), meta={}), files[name])
+    for of_file, of_net, message in (
+        ('plain', 'ours', r'of 100 tensors of its backbone, ResNet, it fills 0, not c'),
+        ('ours', 'plain', r'of 100 tensors of its backbone, TIMMBackbone, it fills 0'),
+        ('plain', 'squeezed', r'of 132 .* fills 100, not timm_model.layer1.0.se'),
+        ('squeezed', 'plain', r'fills 100, and has more for it, .*layer1.0.se'),
+    ):
+        with pytest.raises(PretrainedWeightsError, match=message):
+            init_detector(retinanet(backbones[of_net]), files[of_file], **settings)
 
 
 class Toy(BaseModel):

@@ -1,4 +1,4 @@
-"""What mmengine's own loader takes of a file; it keeps silent about the rest."""
+"""What mmengine's own loader takes of a file, and when a backbone has it stopped."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _IncompatibleKeys
 
+from ...errors import PretrainedWeightsError
 from ..names.dialect import is_computed
-from .report import Mismatch
+from ..names.kinds import differ, kind_of
+from .report import Mismatch, some
+from .surplus import between
 
 _SIZES = re.compile(r'size mismatch for (\S+): .*?\[([\d, ]*)\].*?\[([\d, ]*)\]')
 
@@ -112,6 +116,47 @@ def lay_over(net: nn.Module, tensors: Mapping[str, Tensor]) -> Laid:
         tuple(name for name in missing if not is_computed(name)),
         tuple(Mismatch(m[1], _shape(m[3]), _shape(m[2])) for m in sizes),
         tuple(dict.fromkeys(n for n in unexpected if not is_computed(n))),
+    )
+
+
+def require_all_of(net: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
+    """Make sure that loading a checkpoint of a detector fills its backbone.
+
+    mmengine and mmdet's ``init_detector`` load with ``strict=False`` and warn.
+
+    Args:
+        net: The backbone.
+        state_dict: What the checkpoint has under the name of the backbone.
+
+    Raises:
+        PretrainedWeightsError: If a tensor of the backbone would stay as it is, or the
+            checkpoint is of a backbone whose blocks have more.
+    """
+    here = {n: v.shape for n, v in net.state_dict().items() if not is_computed(n)}
+    there = {n: v.shape for n, v in state_dict.items() if not is_computed(n)}
+    if here == there:
+        return
+    # Classes rename what older versions of them have saved.
+    laid = lay_over(deepcopy(net).to('meta'), state_dict)
+    more = between([*state_dict], laid.unexpected)
+    if not laid.lost and not more:
+        return
+    kind, other = kind_of(net.state_dict()), kind_of(state_dict)
+    problem = (
+        f'The checkpoint is not of this detector: of {len(laid.expected)} tensors of '
+        f'its backbone, {type(net).__name__}, it fills '
+        f'{len(laid.expected) - len(laid.lost)}'
+    )
+    if laid.lost:
+        problem += f', not {some(laid.lost)}'
+    if more:
+        problem += f', and has more for it, {some(more)}'
+    if differ(kind, other):
+        problem += f'. The file looks like a {other}, the backbone is a {kind}'
+    raise PretrainedWeightsError(
+        f'{problem}. Take the config that the checkpoint was trained with, which lies '
+        'in the work folder beside it; weights of a backbone alone belong into '
+        "backbone=dict(init_cfg=dict(type='Pretrained', checkpoint=...))"
     )
 
 
