@@ -83,9 +83,18 @@ def test_an_image_of_another_size_than_the_net(given, expected):
     assert expected in str(error.value)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('name', FAMILIES.split())
-@pytest.mark.parametrize('size', [(800, 1333), (320, 416)])
+@pytest.mark.parametrize(
+    ('name', 'size'),
+    [
+        pytest.param(
+            name,
+            size,
+            marks=pytest.mark.slow if (i + j) % 2 == 0 else pytest.mark.exhaustive,
+        )
+        for i, name in enumerate(FAMILIES.split())
+        for j, size in enumerate([(800, 1333), (320, 416)])
+    ],
+)
 def test_every_family_takes_a_size_or_names_others(name, size):
     try:
         assert weightless(name, img_size=size).levels
