@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 
 from ..detector_config.tree import datasets_in, dotted
 from ..errors import UserError, explain
+from .checkpoint_hook import use_safe_checkpoints
 from .lr_scaling import count_processes, find_scale, read_rates, scale_rates
 from .without_gpu import join_processes_without_gpu
 
@@ -121,6 +122,7 @@ def build_runner(cfg: Config) -> Runner:
         UserError: With the message of the part that failed.
     """
     join_processes_without_gpu(cfg)
+    use_safe_checkpoints(cfg)
     add_hook(cfg, dict(type='mmdet_backbones.PretrainedReportHook'))
     add_hook(cfg, dict(type='mmdet_backbones.ProgressBarHook'))
     try:
@@ -198,20 +200,6 @@ def apply_lr_scaling(cfg: Config, wanted: bool | None = None) -> None:
         note=f'Learning rate, {scale.rule} rule. {lines}',
     )
     add_hook(cfg, hook)
-
-
-def set_resume(cfg: Config, resume: str | None) -> None:
-    """Go on from the newest checkpoint (``'auto'``) or from a given one.
-
-    Raises:
-        UserError: If the given checkpoint is not there.
-    """
-    if resume is None:
-        return
-    if resume != 'auto' and '://' not in resume and not Path(resume).is_file():
-        raise UserError(f"--resume: there is no checkpoint '{resume}'")
-    cfg.resume = True
-    cfg.load_from = None if resume == 'auto' else resume
 
 
 def leave_processes() -> None:
