@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from copy import deepcopy
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -18,7 +17,7 @@ from ..backbones.contract import Backbone
 from ..detector_config.detector import DetectorConfig
 from ..detector_config.tree import type_name
 from ..detector_config.weights import Seen, Start, pretrained_of
-from ..detector_config.whole_checkpoints import WorkFolder
+from ..detector_config.whole_checkpoints import Newest, WorkFolder
 from ..engine.resuming import refuse_older
 from ..errors import CheckpointError, PretrainedWeightsError, UserError
 from ..weights.loading.loader import examine_checkpoint
@@ -223,11 +222,11 @@ def _content(
 
 def _training(detector: DetectorConfig, start: Start) -> Iterator[Finding]:
     """A checkpoint that an interrupted training goes on with has to have all."""
-    if detector.newest is None or start.key == 'resume':
-        return
-    folder = WorkFolder.of(detector.config)
+    if start.key == 'resume':
+        return  # it was chosen as one
+    folder, newest = WorkFolder.of(detector.config), detector.newest or Newest()
     try:
-        refuse_older(folder, detector.newest, start.checkpoint, detector.shapes)
+        refuse_older(folder, newest, start.checkpoint, detector.shapes)
     except CheckpointError as error:
         yield _finding(start, str(error), (line('resume', False),))
     except UserError as error:

@@ -219,8 +219,8 @@ class WorkFolder:
             lacking += [] if complete else ['message_hub']
         if lacking:
             return (
-                f'has no {", ".join(lacking)}, which a training needs to go on: it can be loaded, '
-                'and not be resumed'
+                f'has no {", ".join(lacking)}, which a training needs to go on: it can '
+                'be loaded, and not be resumed'
             )
         return _other_net(content, shapes) if shapes is not None else ''
 

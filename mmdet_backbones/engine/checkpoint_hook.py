@@ -102,10 +102,10 @@ class SafeCheckpointHook(CheckpointHook):
         if _kind_of(state.get('param_groups')) != _kind_of(own):
             raise UserError(
                 'the state of the optimiser in the checkpoint is of another one than '
-                f'that of the config, {type(wrapper.optimizer).__name__} with '
-                f'{len(own)} groups of {sum(len(g["params"]) for g in own)} parameters: '
-                'write optim_wrapper as it was, or load_from and resume = False, which '
-                'starts at the first epoch with these weights'
+                f'the {type(wrapper.optimizer).__name__} of the config with its '
+                f'{len(own)} groups of parameters: write optim_wrapper as it was, or '
+                'load_from and resume = False, which starts at the first epoch with '
+                'these weights'
             )
 
     def _find_moved(self, runner: Runner) -> None:
