@@ -133,16 +133,15 @@ class WorkFolder:
         )
 
     def _noted(self) -> Path | None:
-        """The file that ``last_checkpoint`` names, here or where it was written."""
+        """The file that ``last_checkpoint`` names, wherever the folder was then."""
         for folder in self.folders:
             note = folder / 'last_checkpoint'
             if not note.is_file():
                 continue
             text = note.read_bytes()[:4096].decode(errors='replace').strip('\0 \r\n\t')
             name = text.replace('\\', '/').rpartition('/')[2]
-            for path in (folder / name, Path(text)):
-                if name and _is_there(path):
-                    return path
+            if name and _is_there(folder / name):
+                return folder / name
         return None
 
     def newest(self, shapes: Shapes | None = None) -> Newest:

@@ -23,7 +23,7 @@ from mmengine.dist import (
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.runner.checkpoint import _load_checkpoint
 
 from ..arguments import arguments_of
@@ -33,6 +33,8 @@ from ..registry import HOOKS
 
 # In a checkpoint: names of the files that it takes the place of.
 _REPLACED = 'replaced_ckpts'
+# And the iteration of the last validation before it was saved.
+_VALIDATED = 'validated_iter'
 # Of an optimiser's groups; each kind has its own.
 _OF_KINDS = {'momentum', 'betas', 'alpha', 'rho', 'lambd', 'etas', 'lr_decay'}
 
@@ -88,6 +90,14 @@ class SafeCheckpointHook(CheckpointHook):
                 remove_leftovers(Path(folder))
             self._remove_replaced(runner)
         self.file_backend = _RemovesLater(self.file_backend)
+        if self.save_best and _owes_validation(runner):
+            runner.logger.info('validating once more: the run before did not get to it')
+            runner.val_loop.run()
+
+    def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
+        """Save the best checkpoint, and note that this one was validated."""
+        runner.message_hub.update_info(_VALIDATED, runner.iter)
+        super().after_val_epoch(runner, metrics)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuse the state of another optimiser, which would fail steps later."""
@@ -335,12 +345,17 @@ def _together() -> Iterator[None]:
         yield
     except Exception as caught:  # the others have to know of any
         error = caught
-    problems = all_gather_object(None if error is None else explain(error))
+    problems = all_gather_object(None if error is None else _reason(error))
     if error is not None and not isinstance(error, OSError):
         raise error
     for problem in problems:
         if problem:
             raise _NotWrittenError(problem) from error
+
+
+def _reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) else None
+    return text or explain(error)
 
 
 def _writes_files(runner: Runner) -> bool:
@@ -352,6 +367,19 @@ def _writes_files(runner: Runner) -> bool:
 
     is_full = getattr(strategy, '_is_full_state_dict', lambda: True)
     return isinstance(strategy, SingleDeviceStrategy) and bool(is_full())
+
+
+def _owes_validation(runner: Runner) -> bool:
+    """Whether a run was killed after an epoch, and before it knew how good that was."""
+    loop, done = runner.train_loop, runner.message_hub.runtime_info.get(_VALIDATED)
+    if runner.val_loop is None or not runner.iter or done == runner.iter:
+        return False
+    loop._decide_current_val_interval()
+    by_epoch = isinstance(loop, EpochBasedTrainLoop)
+    now, end = (
+        (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
+    )
+    return now >= loop.val_begin and (now % loop.val_interval == 0 or now == end)
 
 
 def use_safe_checkpoints(config: Config) -> None:

@@ -7,16 +7,14 @@ import os
 import resource
 import shutil
 import signal
-import threading
 import zipfile
 
 import pytest
 import tiny_runs
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from mmengine.config import Config
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, Hook
+from tiny_runs import StopHook, train
 
 from mmdet_backbones.engine import resuming
 from mmdet_backbones.engine.checkpoint_hook import (
@@ -30,26 +28,12 @@ HOOK = 'default_hooks.checkpoint'
 BEST = {f'{HOOK}.save_best': 'tiny/acc'}
 
 
-def train(work, epochs=3, resume=None, **options):
-    """Train as ``tools/train.py`` does; the Runner."""
-    cfg = tiny_runs.config(work, epochs, **options)
-    resuming.set_resume(cfg, resume)
-    runner = tiny_runs.build(cfg)
-    resuming.train(runner)
-    return runner
-
-
-def refusal(work, *args, **options):
-    with pytest.raises(UserError) as caught:
-        train(work, *args, **options)
-    assert 'weights_only' not in str(caught.value)
-    return str(caught.value)
-
-
 def files(work):
-    return {path.name for path in work.iterdir() if path.is_file()} - {'run.py'} - {
-        path.name for path in work.glob('2*.py')
-    }
+    return (
+        {path.name for path in work.iterdir() if path.is_file()}
+        - {'run.py'}
+        - {path.name for path in work.glob('2*.py')}
+    )
 
 
 @pytest.fixture(scope='module')
@@ -63,6 +47,32 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def work(trained, tmp_path):
     return shutil.copytree(trained, tmp_path / 'work')
+
+
+@pytest.fixture(scope='module')
+def runner(tmp_path_factory):
+    """A Runner that has not started."""
+    return tiny_runs.build(tiny_runs.config(tmp_path_factory.mktemp('runner')))
+
+
+@pytest.fixture
+def settle(runner, work):
+    """What a training in the work folder starts from."""
+
+    def settled(given=None, resume=True):
+        runner._work_dir = str(work)
+        runner._resume, runner._load_from = resume, given
+        resuming.settle_start(runner)
+        return runner._load_from if runner._resume else None
+
+    return settled
+
+
+def refused(settle, *args):
+    with pytest.raises(UserError) as caught:
+        settle(*args)
+    assert 'weights_only' not in str(caught.value)
+    return str(caught.value)
 
 
 def cut(path):
@@ -124,7 +134,9 @@ def pipe(path):
 
 
 def tensors(path):
-    torch.save(dict(torch.load(path), optimizer=torch.ones(2), meta=torch.ones(3)), path)
+    torch.save(
+        dict(torch.load(path), optimizer=torch.ones(2), meta=torch.ones(3)), path
+    )
 
 
 DAMAGES = [
@@ -134,37 +146,44 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize('damage', DAMAGES, ids=lambda damage: damage.__name__)
-def test_the_newest_that_is_whole_is_found(damage, work, caplog):
+def test_the_newest_that_is_whole_is_found(damage, work, settle):
+    assert settle() == str(work / 'epoch_3.pth')
     damage(work / 'epoch_3.pth')
-    cfg = tiny_runs.config(work)
-    resuming.set_resume(cfg, 'auto')
-    runner = tiny_runs.build(cfg)
-    resuming.settle_start(runner)
-    assert runner._resume
-    assert runner._load_from == str(work / 'epoch_2.pth')
+    assert settle() == str(work / 'epoch_2.pth')
 
 
 @pytest.mark.parametrize(
     'note', [None, b'', b'\xff\xfe\x00\x81', b'epoch_1.pth', b'/old/place/epoch_2.pth']
 )
-def test_whatever_last_checkpoint_says(note, work):
+def test_whatever_last_checkpoint_says(note, work, settle):
     (work / 'last_checkpoint').unlink()
     if note is not None:
         (work / 'last_checkpoint').write_bytes(note)
+    assert settle() == str(work / 'epoch_3.pth')
+
+
+def test_a_training_goes_on_without_last_checkpoint(work):
+    (work / 'last_checkpoint').unlink()
     assert train(work, 4, 'auto').epoch == 4
     assert files(work) == {f'epoch_{n}.pth' for n in (1, 2, 3, 4)} | {'last_checkpoint'}
     assert (work / 'last_checkpoint').read_text() == str(work / 'epoch_4.pth')
 
 
-def test_resume_in_the_config_is_the_flag(work):
-    assert train(work, 4, resume=None, **dict(zip(['resume'], [True]))).epoch == 4
+def test_a_checkpoint_of_another_name_is_found_by_last_checkpoint(work, settle):
+    for number in (1, 2):
+        (work / f'epoch_{number}.pth').unlink()
+    (work / 'epoch_3.pth').rename(work / 'mine.pth')
+    (work / 'last_checkpoint').write_text('/where/it/was/mine.pth')
+    assert settle() == str(work / 'mine.pth')
 
 
-def test_no_whole_one_is_told_and_an_empty_folder_starts(work, tmp_path):
+def test_no_whole_one_is_told_and_an_empty_folder_starts(work, settle):
     for number in (1, 2, 3):
         cut(work / f'epoch_{number}.pth')
-    assert 'no checkpoint' in refusal(work, resume='auto')
-    assert train(tmp_path / 'new', 1, 'auto').epoch == 1
+    assert 'no checkpoint' in refused(settle)
+    assert settle(None, False) is None
+    shutil.rmtree(work)
+    assert settle() is None
 
 
 def test_weights_to_start_from_stay_where_there_is_nothing_to_resume(work, tmp_path):
@@ -178,39 +197,40 @@ def test_weights_to_start_from_stay_where_there_is_nothing_to_resume(work, tmp_p
 
 
 @pytest.mark.parametrize('damage', DAMAGES, ids=lambda damage: damage.__name__)
-def test_a_file_given_by_hand_is_whole_or_refused(damage, work):
+def test_a_file_given_by_hand_is_whole_or_refused(damage, work, settle):
     path = work / 'epoch_3.pth'
     damage(path)
-    assert str(path) in refusal(work, resume=str(path))
+    assert str(path) in refused(settle, str(path))
 
 
-def test_a_file_to_load_is_read_as_data(work, tmp_path):
-    hostile(work / 'epoch_3.pth')
-    path = str(work / 'epoch_3.pth')
-    assert path in refusal(tmp_path / 'new', load_from=path)
+def test_a_file_to_load_is_read_as_data(work, settle):
+    path = work / 'other.pth'
+    shutil.copy(work / 'epoch_3.pth', path)
+    hostile(path)
+    assert str(path) in refused(settle, str(path), False)
 
 
-def test_nothing_that_came_further_is_overwritten(work, tmp_path):
-    before = {path: path.read_bytes() for path in work.glob('*.pth')}
-    message = refusal(work, resume=str(work / 'epoch_1.pth'))
-    assert f"'{work}/epoch_3.pth' (epoch 3" in message
-    assert '--resume' in message
-    message = refusal(work)
-    assert f"'{work}/epoch_3.pth' (epoch 3" in message
-    assert {path: path.read_bytes() for path in work.glob('*.pth')} == before
-    assert train(tmp_path / 'new', 2, str(work / 'epoch_1.pth')).epoch == 2
+def test_nothing_that_came_further_is_overwritten(work, settle):
+    older, newer = str(work / 'epoch_1.pth'), f"'{work}/epoch_3.pth' (epoch 3"
+    for args in ((older,), (None, False)):
+        message = refused(settle, *args)
+        assert newer in message
+        assert '--resume' in message
+        assert '--work-dir' in message
+    for number in (2, 3):
+        (work / f'epoch_{number}.pth').unlink()
+    assert settle(older) == older
 
 
-def test_a_renamed_checkpoint_hides_none(work):
+def test_a_renamed_checkpoint_hides_none(work, settle):
     shutil.copy(work / 'epoch_1.pth', work / 'epoch_9.pth')
-    runner = train(work, 4, 'auto')
-    assert runner.epoch == 4
-    assert runner._load_from == str(work / 'epoch_3.pth')
+    assert settle() == str(work / 'epoch_3.pth')
 
 
 def test_the_state_of_another_optimiser_is_told(work):
     options = {'optim_wrapper.optimizer': dict(type='Adam', lr=0.1, _delete_=True)}
-    assert 'of another one than the Adam' in refusal(work, 4, 'auto', **options)
+    with pytest.raises(UserError, match='of another one than the Adam'):
+        train(work, 4, 'auto', **options)
 
 
 def test_no_code_of_a_checkpoint_runs(work, tmp_path):
@@ -224,7 +244,8 @@ def test_no_code_of_a_checkpoint_runs(work, tmp_path):
 
 
 def test_a_copied_folder_leaves_the_original_alone(tmp_path):
-    train(tmp_path / 'old', 2, **BEST)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / 'old', 3, hook=StopHook(2), **BEST)
     before = files(tmp_path / 'old')
     shutil.copytree(tmp_path / 'old', tmp_path / 'new')
     train(tmp_path / 'new', 3, 'auto', **BEST)
@@ -290,7 +311,8 @@ def test_what_is_left_out_and_published(tmp_path):
 def test_averaged_weights_are_saved_and_resumed(tmp_path):
     options = dict(custom_hooks=[dict(type='EMAHook', momentum=0.1)], **BEST)
     train(tmp_path / 'whole', 3, **options)
-    train(tmp_path / 'parts', 2, **options)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / 'parts', 3, hook=StopHook(2), **options)
     train(tmp_path / 'parts', 3, 'auto', **options)
     one, two = (torch.load(tmp_path / n / 'epoch_3.pth') for n in ('whole', 'parts'))
     for key in ('state_dict', 'ema_state_dict'):
@@ -307,8 +329,9 @@ def test_mistakes_in_the_hook_s_arguments():
 
 
 def test_a_metric_that_is_not_there_is_told(tmp_path):
-    message = refusal(tmp_path, **{f'{HOOK}.save_best': 'bbox', f'{HOOK}.rule': 'less'})
-    assert "write one of 'tiny/acc'" in message
+    options = {f'{HOOK}.save_best': 'bbox', f'{HOOK}.rule': 'less'}
+    with pytest.raises(UserError, match="write one of 'tiny/acc'"):
+        train(tmp_path, 1, **options)
 
 
 def test_mmengine_s_hook_is_replaced_wherever_it_stands():
@@ -354,8 +377,9 @@ def test_a_checkpoint_that_cannot_be_written_ends_with_the_last_one_named(tmp_pa
     train(work, 2, **options)
     before = {name: (work / name).read_bytes() for name in files(work)}
     size = (work / 'epoch_2.pth').stat().st_size
-    with no_file_larger_than(size // 2):
-        message = refusal(work, 4, 'auto', **options)
+    with no_file_larger_than(size // 2), pytest.raises(UserError) as caught:
+        train(work, 4, 'auto', **options)
+    message = str(caught.value)
     assert f"the last whole one is '{work}/epoch_2.pth'" in message
     assert '--resume' in message
     assert {name: (work / name).read_bytes() for name in files(work)} == before
@@ -367,10 +391,9 @@ def test_a_training_may_go_on_without_a_checkpoint(tmp_path):
         f'{HOOK}.max_keep_ckpts': 1, f'{HOOK}.on_write_error': 'continue', **BEST
     }  # fmt: skip
     work = tmp_path / 'work'
-    runner = tiny_runs.build(tiny_runs.config(work, 4, **options))
     room = []
 
-    class Fills(tiny_runs.Hook):
+    class Fills(Hook):
         priority = 'LOWEST'
 
         def before_train_epoch(self, runner):
@@ -380,9 +403,8 @@ def test_a_training_may_go_on_without_a_checkpoint(tmp_path):
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
             room.append(sorted(files(work) if runner.epoch else ()))
 
-    runner.register_hook(Fills())
     with no_file_larger_than(resource.RLIM_INFINITY):
-        resuming.train(runner)
+        train(work, 4, hook=Fills(), **options)
     assert room[1] == room[2] == room[3]
     assert {'best_tiny_acc_epoch_1.pth', 'epoch_1.pth'} < set(room[3])
     after = {'best_tiny_acc_epoch_4.pth', 'epoch_4.pth', 'last_checkpoint'}

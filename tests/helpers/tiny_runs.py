@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +20,11 @@ from mmengine.registry import DATASETS, METRICS, MODELS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmdet_backbones.engine import launch
-
-__all__ = ['Hook', 'build', 'config']
+from mmdet_backbones import errors
+from mmdet_backbones.engine import launch, resuming
 
 ITERATIONS = 4
+_NUMBERS = itertools.count()
 
 
 @MODELS.register_module()
@@ -50,6 +55,9 @@ class TinyData(BaseDataset):
 
     METAINFO = dict(classes=('point',))
 
+    def __init__(self) -> None:
+        super().__init__(serialize_data=False)
+
     def load_data_list(self) -> list[dict]:
         return [dict(number=number) for number in range(ITERATIONS * 2)]
 
@@ -60,7 +68,7 @@ class TinyData(BaseDataset):
 
 @METRICS.register_module()
 class TinyMetric(BaseMetric):
-    """A metric that every epoch betters."""
+    """Two numbers that grow with training."""
 
     default_prefix = 'tiny'
 
@@ -110,10 +118,75 @@ def config(work: Path, epochs: int = 3, **settings: Any) -> Config:
 
 def build(cfg: Config) -> Runner:
     """A Runner as ``tools/train.py`` builds it."""
-    # Runners of one second have one name otherwise.
-    cfg.experiment_name = f'tiny_{build.count}'
-    build.count += 1
+    # Runners of one second would share a name, and with it their logs.
+    cfg.experiment_name = f'tiny_{next(_NUMBERS)}'
     return launch.build_runner(cfg)
 
 
-build.count = 0
+def train(
+    work: Path,
+    epochs: int = 3,
+    resume: str | None = None,
+    hook: Hook | None = None,
+    **options: Any,
+) -> Runner:
+    """Train as ``tools/train.py`` does.
+
+    Args:
+        work: The work folder.
+        epochs: Of the whole training.
+        resume: As ``--resume`` takes it.
+        hook: One more.
+        **options: As for :func:`config`.
+
+    Returns:
+        The Runner.
+    """
+    cfg = config(work, epochs, **options)
+    resuming.set_resume(cfg, resume)
+    runner = build(cfg)
+    if hook is not None:
+        runner.register_hook(hook)
+    resuming.train(runner)
+    return runner
+
+
+class StopHook(Hook):
+    """Ends a training before an epoch, as an error in it does."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        if runner.epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
+def fork(task: Callable[[], Any], log: Path) -> int:
+    """Do something in a process of its own, without importing all once more.
+
+    Args:
+        task: What.
+        log: What it prints.
+
+    Returns:
+        The number of the process; it exits with 0, 1 after an error.
+    """
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        # pytest has put something else into the place of the file descriptors.
+        sys.stdout = sys.stderr = log.open('a', buffering=1)
+        os.dup2(sys.stderr.fileno(), 1)
+        os.dup2(sys.stderr.fileno(), 2)
+        status = errors.run(task)
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    except BaseException:
+        traceback.print_exc(file=sys.stderr)
+    finally:
+        sys.stderr.flush()
+        sys.stdout.flush()
+        os._exit(status)
