@@ -252,8 +252,11 @@ def _is_dict(value: Any) -> bool:
 
 
 def _listed(folder: Path) -> Iterator[Path]:
-    if folder.is_dir():
-        yield from folder.iterdir()
+    try:
+        if folder.is_dir():
+            yield from folder.iterdir()
+    except OSError as error:
+        raise CheckpointError(f"'{folder}' cannot be read: {error.strerror}") from error
 
 
 def _is_there(path: Path) -> bool:

@@ -30,6 +30,7 @@ from ..arguments import arguments_of
 from ..errors import UserError, explain
 from ..files import remove_leftovers, whole_file, write_atomically
 from ..registry import HOOKS
+from .resuming import last_whole
 
 # In a checkpoint: names of the files that it takes the place of.
 _REPLACED = 'replaced_ckpts'
@@ -108,6 +109,8 @@ class SafeCheckpointHook(CheckpointHook):
         wrapper, state = runner.optim_wrapper, checkpoint.get('optimizer')
         if not runner._resume or not isinstance(wrapper, OptimWrapper) or not state:
             return
+        if hasattr(runner, 'strategy'):
+            return  # shards of parameters are other groups
         own = wrapper.optimizer.param_groups
         if _kind_of(state.get('param_groups')) != _kind_of(own):
             raise UserError(
@@ -235,11 +238,9 @@ class SafeCheckpointHook(CheckpointHook):
             self.file_backend.remove_noted(kept)
 
     def _tell(self, runner: Runner, problem: str) -> None:
-        last = runner.message_hub.runtime_info.get('last_ckpt')
-        whole = f"the last whole one is '{last}'" if last else 'there is no whole one'
-        message = (
-            f'no checkpoint could be written to {self.out_dir}: {problem}; {whole}'
-        )
+        message = f'no checkpoint could be written to {self.out_dir}: {problem}'
+        if is_main_process():
+            message += f'; {last_whole(runner.cfg, runner.work_dir)}'
         if self._local:
             free = shutil.disk_usage(Path(runner.work_dir)).free / 1e6
             message += f'. {free:.0f} MB are free there'

@@ -19,6 +19,7 @@ from ..detector_config.tree import datasets_in, dotted
 from ..errors import UserError, explain
 from .checkpoint_hook import use_safe_checkpoints
 from .lr_scaling import count_processes, find_scale, read_rates, scale_rates
+from .resuming import refuse_full_disk
 from .without_gpu import join_processes_without_gpu
 
 
@@ -130,6 +131,8 @@ def build_runner(cfg: Config) -> Runner:
             return RUNNERS.build(cfg)
         return Runner.from_cfg(cfg)
     except (KeyError, ValueError, TypeError, ImportError, OSError) as error:
+        if isinstance(error, OSError):
+            refuse_full_disk(error, cfg, cfg.work_dir)
         raise UserError(
             f'the config cannot be built: {type(error).__name__}: {explain(error)}'
         ) from error

@@ -54,14 +54,29 @@ def train(runner: Runner) -> None:
     try:
         runner.train()
     except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        last = runner.message_hub.runtime_info.get('last_ckpt')
-        whole = f"the last whole checkpoint is '{last}'" if last else 'no checkpoint'
+        refuse_full_disk(error, runner.cfg, runner.work_dir)
+        raise
+
+
+def refuse_full_disk(error: OSError, cfg: Config, work_dir: str) -> None:
+    """Say from where to go on, if a disk is full; other errors are left alone.
+
+    Raises:
+        UserError: If it is.
+    """
+    if error.errno in _FULL:
         raise UserError(
-            f'{error.filename or runner.work_dir} cannot be written: {error.strerror}; '
-            f'{whole}. Make room, and start again with --resume'
+            f'{error.filename or work_dir} cannot be written: {error.strerror}; '
+            f'{last_whole(cfg, work_dir)}. Make room, and start again with --resume'
         ) from error
+
+
+def last_whole(cfg: Config, work_dir: str) -> str:
+    """Name the checkpoint that a training which stops here goes on with."""
+    found = WorkFolder.of(cfg, work_dir).newest().found
+    if found is None:
+        return 'there is no whole checkpoint yet'
+    return f'the last whole checkpoint is {found}'
 
 
 def settle_start(runner: Runner) -> None:

@@ -380,7 +380,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_with_the_last_one_named(tmp_pa
     with no_file_larger_than(size // 2), pytest.raises(UserError) as caught:
         train(work, 4, 'auto', **options)
     message = str(caught.value)
-    assert f"the last whole one is '{work}/epoch_2.pth'" in message
+    assert f"the last whole checkpoint is '{work}/epoch_2.pth'" in message
     assert '--resume' in message
     assert {name: (work / name).read_bytes() for name in files(work)} == before
     assert train(work, 4, 'auto', **options).epoch == 4

@@ -107,7 +107,7 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('reserve', [0, 8192])
+@pytest.mark.parametrize('reserve', [0, 8192, 20000])
 def test_a_full_disk_ends_in_one_message(reserve, small_disk, tmp_path):
     work = small_disk / 'work'
     train(work, 2, **ONE_OF_EACH)
@@ -120,6 +120,7 @@ def test_a_full_disk_ends_in_one_message(reserve, small_disk, tmp_path):
     text = log.read_text()
     assert text.count('error: ') == 1
     assert 'Traceback' not in text
+    assert f"the last whole checkpoint is '{work}/epoch_2.pth'" in text
     assert newest(work) == before
     assert not list(work.glob('.*'))
     (small_disk / 'filler').unlink()
@@ -156,7 +157,7 @@ def test_all_processes_stop_when_the_first_cannot_write(tmp_path):
     assert statuses == [1, 1], logs
     assert [log.count('error: ') for log in logs] == [1, 0], logs
     assert not any('Traceback' in log for log in logs), logs
-    assert 'there is no whole one' in logs[0]
+    assert 'there is no whole checkpoint yet' in logs[0]
 
 
 @pytest.mark.slow
