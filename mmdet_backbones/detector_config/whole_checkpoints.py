@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from torch import nn
 
@@ -184,7 +184,7 @@ class WorkFolder:
         if not path.is_file():
             raise CheckpointError(f"'{path}' is no file")
         saved = read_saved(path, str(path))
-        content = saved.content if saved.by_torch else None
+        content: Any = saved.content if saved.by_torch else None
         if problem := self.problem(content, shapes):
             raise CheckpointError(f"'{path}' {problem}")
         check_finite(taken_by_mmengine(content), str(path))
@@ -207,15 +207,13 @@ class WorkFolder:
                 'does not say how far a training came (meta.epoch and meta.iter): it '
                 'can be loaded, and not be resumed'
             )
-        lacking = [
-            key
-            for key in ('state_dict', *self.needed)
-            if not isinstance(content.get(key), (Mapping, list))
-        ]
-        if 'message_hub' not in lacking:
-            hub = content['message_hub']
-            complete = _is_dict(hub) and all(_is_dict(hub.get(key)) for key in _OF_HUB)
-            lacking += [] if complete else ['message_hub']
+        parts = {key: content.get(key) for key in ('state_dict', *self.needed)}
+        if isinstance(parts.get('param_schedulers'), list):
+            parts.pop('param_schedulers')
+        lacking = [key for key, part in parts.items() if not _is_dict(part)]
+        hub = content.get('message_hub')
+        if _is_dict(hub) and not all(_is_dict(hub.get(key)) for key in _OF_HUB):
+            lacking.append('message_hub')
         if lacking:
             return (
                 f'has no {", ".join(lacking)}, which a training needs to go on: it can '
@@ -247,7 +245,7 @@ def _hook(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return {}
 
 
-def _is_dict(value: Any) -> bool:
+def _is_dict(value: Any) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(value, Mapping)
 
 

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import pickle
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -78,6 +78,7 @@ class SafeCheckpointHook(CheckpointHook):
             hint = f'; write {near[0]}' if near else ''
             raise TypeError(f'SafeCheckpointHook takes no argument {name!r}{hint}')
         super().__init__(**kwargs)
+        self.file_backend: Any = None
         self.on_write_error = on_write_error
 
     def before_train(self, runner: Runner) -> None:
@@ -136,14 +137,14 @@ class SafeCheckpointHook(CheckpointHook):
         # Every process has to come to the same, also where the folder is not shared.
         there = [{key: self.file_backend.exists(path) for key, path in here.items()}]
         broadcast_object_list(there)
-        for key, path in here.items():
-            if there[0][key]:
+        for key in here:
+            path = here[key] if there[0][key] else None
+            if path is not None:
                 info[key] = path
             else:
                 # Else nothing that is less good than a lost file would be kept.
                 info.pop(key)
                 info.pop(key.replace('best_ckpt', 'best_score'), None)
-                path = None
             indicator = key.removeprefix('best_ckpt').removeprefix('_')
             if several is not None and indicator in several:
                 several[indicator] = path
@@ -226,7 +227,8 @@ class SafeCheckpointHook(CheckpointHook):
         try:
             yield saving
         except _NotWrittenError as error:
-            vars(self).update(own)
+            for name, value in own.items():
+                setattr(self, name, value)
             info.clear()
             info.update(before)
             self.file_backend.noted.clear()
@@ -241,7 +243,7 @@ class SafeCheckpointHook(CheckpointHook):
         message = f'no checkpoint could be written to {self.out_dir}: {problem}'
         if is_main_process():
             message += f'; {last_whole(runner.cfg, runner.work_dir)}'
-        if self._local:
+        if Path(runner.work_dir).is_dir():
             free = shutil.disk_usage(Path(runner.work_dir)).free / 1e6
             message += f'. {free:.0f} MB are free there'
         if self.on_write_error == 'continue':
@@ -396,7 +398,7 @@ def use_safe_checkpoints(config: Config) -> None:
         config.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1)
     hooks = [config.default_hooks.checkpoint, *(config.get('custom_hooks') or ())]
     for hook in hooks:
-        if isinstance(hook, Mapping) and _is_mmengines(hook.get('type')):
+        if isinstance(hook, dict) and _is_mmengines(hook.get('type')):
             hook['type'] = f'mmdet_backbones.{SafeCheckpointHook.__name__}'
 
 
