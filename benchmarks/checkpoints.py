@@ -148,7 +148,7 @@ def measure(folder: Path, rounds: int) -> str:
         f'{os.getloadavg()[1]:.1f}. Written by `benchmarks/checkpoints.py`, which says '
         'what is measured.',
         '',
-        '| | time (ms) | against mmengine |',
+        '| | time (ms) | against mmengine in the same round |',
         '|---|---|---|',
     ]
     for name in sorted(times, reverse=True):
