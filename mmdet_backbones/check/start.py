@@ -94,6 +94,8 @@ def _last(detector: DetectorConfig) -> Iterator[Finding]:
     newest, folder = detector.newest, detector.config.get('work_dir')
     if newest is None or detector.config.get('load_from'):
         return
+    if newest.found is None and WorkFolder.of(detector.config).address:
+        return  # which nobody here can look into
     other = line('work_dir', f'{folder}_2')
     if newest.found is not None and newest.skipped:
         problem = f'a training goes on from {newest.found}, as {newest.reasons}'

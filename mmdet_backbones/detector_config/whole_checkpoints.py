@@ -18,6 +18,10 @@ from ..weights.reading.reader import read_saved
 from ..weights.reading.values import check_finite
 
 Shapes = Mapping[str, tuple[int, ...]]
+# Of the checkpoints that are passed over.
+_TOLD = 3
+_LONGEST_PATH = 4096
+_ADDRESS = re.compile(r'[a-z][\w:]*://\S+$')
 _OF_HUB = ('log_scalars', 'runtime_info', 'resumed_keys')
 
 
@@ -53,7 +57,9 @@ class Newest:
     @property
     def reasons(self) -> str:
         """Why those that came further are not taken."""
-        return '; '.join(f"'{path}' {why}" for path, why in self.skipped.items())
+        texts = [f"'{path}' {why}" for path, why in self.skipped.items()]
+        more = len(texts) - _TOLD
+        return '; '.join(texts[:_TOLD]) + (f'; and {more} more' if more > 0 else '')
 
 
 def shapes_of(net: nn.Module) -> Shapes:
@@ -134,15 +140,25 @@ class WorkFolder:
 
     def _noted(self) -> Path | None:
         """The file that ``last_checkpoint`` names, wherever the folder was then."""
-        for folder in self.folders:
-            note = folder / 'last_checkpoint'
-            if not note.is_file():
-                continue
-            text = note.read_bytes()[:4096].decode(errors='replace').strip('\0 \r\n\t')
+        for folder, text in self._notes():
             name = text.replace('\\', '/').rpartition('/')[2]
-            if name and _is_there(folder / name):
+            if name and '://' not in text and _is_there(folder / name):
                 return folder / name
         return None
+
+    def _notes(self) -> Iterator[tuple[Path, str]]:
+        for folder in self.folders:
+            note = folder / 'last_checkpoint'
+            if note.is_file():
+                with note.open('rb') as file:
+                    text = file.read(_LONGEST_PATH).decode(errors='replace')
+                yield folder, text.strip('\0 \r\n\t')
+
+    @property
+    def address(self) -> str | None:
+        """What ``last_checkpoint`` names if it is not on this machine's disks."""
+        texts = (text for _, text in self._notes())
+        return next((text for text in texts if _ADDRESS.match(text)), None)
 
     def newest(self, shapes: Shapes | None = None) -> Newest:
         """Find the checkpoint that came furthest and is whole.
@@ -155,7 +171,7 @@ class WorkFolder:
         for group in self._checkpoints():
             for number, path in group:
                 try:
-                    progress = self.progress(path, shapes, number)
+                    progress = self.progress(path, shapes)
                 except CheckpointError as error:
                     skipped[path] = str(error).removeprefix(f"'{path}' ")
                     continue
@@ -166,20 +182,18 @@ class WorkFolder:
         best = max(found, key=lambda progress: progress[1:], default=None)
         return Newest(best, skipped)
 
-    def progress(
-        self, path: Path, shapes: Shapes | None = None, number: int = 0
-    ) -> Progress:
+    def progress(self, path: Path, shapes: Shapes | None = None) -> Progress:
         """Read how far a checkpoint is, if it is whole and of a net.
 
         Args:
             path: Of the checkpoint.
             shapes: As for :meth:`newest`.
-            number: In its name, which is all that is known of shards.
 
         Raises:
             CheckpointError: If a training cannot go on with it.
         """
         if self.shards and path.is_dir():
+            number = int((re.findall(r'\d+', path.stem) or [0])[-1])
             return Progress(path, number, number)
         if not path.is_file():
             raise CheckpointError(f"'{path}' is no file")

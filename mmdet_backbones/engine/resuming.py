@@ -129,6 +129,8 @@ def _decide(runner: Runner, given: str | None) -> tuple[bool, str | None]:
         return True, given
     if newest.skipped:
         print_log(f'not resumed: {newest.reasons}', 'current', logging.WARNING)
+    if newest.found is None and folder.address:
+        return True, folder.address
     if newest.found is None:
         if newest.skipped:
             raise UserError(
@@ -169,7 +171,7 @@ def refuse_older(
 
 
 def _refuse_to_overwrite(folder: WorkFolder) -> None:
-    found = folder.newest().found
+    found = folder.newest().found or folder.address
     if found is not None:
         raise UserError(
             f'a training that starts anew would overwrite {found} and those before: '

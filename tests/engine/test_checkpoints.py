@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import resource
 import shutil
@@ -13,9 +14,12 @@ import pytest
 import tiny_runs
 import torch
 from mmengine.config import Config
+from mmengine.fileio import BaseStorageBackend, FileClient, register_backend
 from mmengine.hooks import CheckpointHook, Hook
+from mmengine.runner import CheckpointLoader
 from tiny_runs import StopHook, train
 
+from mmdet_backbones.detector_config.whole_checkpoints import WorkFolder
 from mmdet_backbones.engine import resuming
 from mmdet_backbones.engine.checkpoint_hook import (
     SafeCheckpointHook,
@@ -225,6 +229,51 @@ def test_nothing_that_came_further_is_overwritten(work, settle):
 def test_a_renamed_checkpoint_hides_none(work, settle):
     shutil.copy(work / 'epoch_1.pth', work / 'epoch_9.pth')
     assert settle() == str(work / 'epoch_3.pth')
+
+
+def test_shards_are_found_by_their_names(tmp_path):
+    for number in (1, 2, 10):
+        (tmp_path / f'epoch_{number}.pth').mkdir()
+    config = dict(work_dir=str(tmp_path))
+    assert WorkFolder.of(config).newest().found is None
+    found = WorkFolder.of(dict(config, strategy=dict())).newest().found
+    assert found.path.name == 'epoch_10.pth'
+
+
+@pytest.fixture
+def store():
+    """Something that is no disk, for addresses that begin with memory://."""
+    content = {}
+
+    class MemoryBackend(BaseStorageBackend):
+        put = staticmethod(lambda data, path: content.update({path: data}))
+        get = staticmethod(lambda path: content[path])
+        get_text = staticmethod(lambda path: content[path].decode())
+        exists = isfile = staticmethod(lambda path: path in content)
+        isdir = staticmethod(lambda path: False)
+        remove = staticmethod(lambda path: content.pop(path))
+        join_path = staticmethod(lambda *parts: '/'.join(map(str, parts)))
+
+    register_backend('memory', MemoryBackend, prefixes='memory', force=True)
+    FileClient.register_backend('memory', MemoryBackend, prefixes='memory', force=True)
+
+    @CheckpointLoader.register_scheme(prefixes='memory://', force=True)
+    def load_from_memory(filename, map_location):
+        return torch.load(io.BytesIO(content[filename]), map_location)
+
+    return content
+
+
+def test_what_is_not_on_a_disk_is_left_to_mmengine(store, tmp_path):
+    options = {f'{HOOK}.out_dir': 'memory://all', f'{HOOK}.max_keep_ckpts': 1, **BEST}
+    work = tmp_path / 'work'
+    train(work, 2, **options)
+    names = {f'memory://all/work/{n}epoch_2.pth' for n in ('', 'best_tiny_acc_')}
+    assert store.keys() == names
+    with pytest.raises(UserError, match='would overwrite memory://all/work/epoch_2'):
+        train(work, 2, **options)
+    assert train(work, 3, 'auto', **options)._load_from == max(names)
+    assert 'memory://all/work/epoch_3.pth' in store
 
 
 def test_the_state_of_another_optimiser_is_told(work):
