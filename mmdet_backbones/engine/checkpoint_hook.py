@@ -36,7 +36,8 @@ from .resuming import last_whole
 _REPLACED = 'replaced_ckpts'
 # And the iteration of the last validation before it was saved.
 _VALIDATED = 'validated_iter'
-# Of an optimiser's groups; each kind has its own.
+# Of an optimiser's state, of the shape of the parameter; of its groups, by its kind.
+_AS_PARAMETERS = {'momentum_buffer', 'exp_avg', 'exp_avg_sq'}
 _OF_KINDS = {'momentum', 'betas', 'alpha', 'rho', 'lambd', 'etas', 'lr_decay'}
 
 
@@ -79,10 +80,14 @@ class SafeCheckpointHook(CheckpointHook):
             raise TypeError(f'SafeCheckpointHook takes no argument {name!r}{hint}')
         super().__init__(**kwargs)
         self.file_backend: Any = None
+        # Whether a checkpoint has been read, and all that it is for is not set yet.
+        self.loading = False
         self.on_write_error = on_write_error
 
     def before_train(self, runner: Runner) -> None:
         """Find the folder, and finish what a run that was killed had begun there."""
+        self.loading = False
+        _forget_what_cannot_be(runner.message_hub.runtime_info)
         super().before_train(runner)
         backend = getattr(self.file_backend, 'client', self.file_backend)
         self._local = isinstance(backend, LocalBackend)
@@ -103,6 +108,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuse the state of another optimiser, which would fail steps later."""
+        self.loading = True
         meta = checkpoint.get('meta')
         if isinstance(meta, dict):
             # mmengine would run the code of this config of its first versions.
@@ -113,7 +119,7 @@ class SafeCheckpointHook(CheckpointHook):
         if hasattr(runner, 'strategy'):
             return  # shards of parameters are other groups
         own = wrapper.optimizer.param_groups
-        if _kind_of(state.get('param_groups')) != _kind_of(own):
+        if not _fits(state, own):
             raise UserError(
                 'the state of the optimiser in the checkpoint is of another one than '
                 f'the {type(wrapper.optimizer).__name__} of the config with its '
@@ -133,12 +139,14 @@ class SafeCheckpointHook(CheckpointHook):
         here: dict[str, str] = {}
         for key in [k for k in info if k.startswith('best_ckpt')]:
             name = str(info[key]).replace('\\', '/').rpartition('/')[2]
+            # A name that is none of ours is none that may be removed.
+            name = name if name.startswith('best_') else 'best_'
             here[key] = self.file_backend.join_path(self.out_dir, name)
         # Every process has to come to the same, also where the folder is not shared.
         there = [{key: self.file_backend.exists(path) for key, path in here.items()}]
         broadcast_object_list(there)
         for key in here:
-            path = here[key] if there[0][key] else None
+            path: str | None = here[key] if there[0][key] else None
             if path is not None:
                 info[key] = path
             else:
@@ -154,9 +162,12 @@ class SafeCheckpointHook(CheckpointHook):
     def _remove_replaced(self, runner: Runner) -> None:
         """Remove what the checkpoint that this run goes on from replaced."""
         kept = {*self._best_paths(), *self._regular_paths()}
-        for name in runner.message_hub.runtime_info.get(_REPLACED) or []:
-            path = self.file_backend.join_path(self.out_dir, str(Path(name).name))
-            if path not in kept and self.file_backend.isfile(path):
+        start = self.filename_tmpl.partition('{')[0] or 'best_'
+        for given in runner.message_hub.runtime_info.get(_REPLACED) or []:
+            name = Path(str(given)).name
+            path = self.file_backend.join_path(self.out_dir, name)
+            ours = name.startswith(('best_', start)) and path not in kept
+            if ours and self.file_backend.isfile(path):
                 self.file_backend.remove(path)
 
     def _best_paths(self) -> list[str]:
@@ -275,12 +286,39 @@ class SafeCheckpointHook(CheckpointHook):
         runner.logger.info('%s is published as %s, without %s', path, final, left)
 
 
-def _kind_of(groups: Any) -> list[tuple[int, set[str]]] | None:
-    """What two optimisers have in common if one can go on with the other's state."""
+def _forget_what_cannot_be(info: dict[str, Any]) -> None:
+    """Drop notes of a checkpoint that no hook has written."""
+    for key in list(info):
+        value = info[key]
+        if key.startswith('best_score') and not isinstance(value, (int, float)):
+            del info[key]
+    for key, kind in (('keep_ckpt_ids', int), (_REPLACED, str)):
+        given = info.get(key)
+        whole = isinstance(given, list) and all(type(one) is kind for one in given)
+        if key in info and not whole:
+            del info[key]
+
+
+def _fits(state: dict[str, Any], own: list[dict[str, Any]]) -> bool:
+    """Whether an optimiser with these groups can go on with the state of another."""
     try:
-        return [(len(group['params']), _OF_KINDS & group.keys()) for group in groups]
+        saved = state['param_groups']
+        if [_kind_of(group) for group in saved] != [_kind_of(group) for group in own]:
+            return False
+        numbers = [number for group in saved for number in group['params']]
+        parameters = [parameter for group in own for parameter in group['params']]
+        return all(
+            value.shape == parameter.shape
+            for number, parameter in zip(numbers, parameters, strict=True)
+            for name, value in state['state'].get(number, {}).items()
+            if name in _AS_PARAMETERS and value is not None
+        )
     except (TypeError, KeyError, AttributeError):
-        return None
+        return False
+
+
+def _kind_of(group: dict[str, Any]) -> tuple[int, set[str]]:
+    return len(group['params']), _OF_KINDS & group.keys()
 
 
 class _NotWrittenError(Exception):

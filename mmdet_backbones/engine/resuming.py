@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..detector_config.whole_checkpoints import Newest, Shapes, WorkFolder, shapes_of
-from ..errors import CheckpointError, UserError
+from ..errors import CheckpointError, UserError, explain
 from ..weights.reading.reader import read_saved
 from ..weights.reading.sources import bring
 
@@ -55,6 +55,17 @@ def train(runner: Runner) -> None:
         runner.train()
     except OSError as error:
         refuse_full_disk(error, runner.cfg, runner.work_dir)
+        raise
+    except UserError:
+        raise
+    except Exception as error:  # of states that are of another kind than they should be
+        if runner._resume and any(getattr(h, 'loading', False) for h in runner.hooks):
+            raise UserError(
+                f"'{runner._load_from}' cannot be resumed, its state does not fit the "
+                f'config ({type(error).__name__}: {explain(error)}): write the config '
+                'as it was, or load_from and resume = False, which starts at the first '
+                'epoch with these weights'
+            ) from error
         raise
 
 

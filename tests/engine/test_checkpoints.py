@@ -19,7 +19,6 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import CheckpointLoader
 from tiny_runs import StopHook, train
 
-from mmdet_backbones.detector_config.whole_checkpoints import WorkFolder
 from mmdet_backbones.engine import resuming
 from mmdet_backbones.engine.checkpoint_hook import (
     SafeCheckpointHook,
@@ -231,15 +230,6 @@ def test_a_renamed_checkpoint_hides_none(work, settle):
     assert settle() == str(work / 'epoch_3.pth')
 
 
-def test_shards_are_found_by_their_names(tmp_path):
-    for number in (1, 2, 10):
-        (tmp_path / f'epoch_{number}.pth').mkdir()
-    config = dict(work_dir=str(tmp_path))
-    assert WorkFolder.of(config).newest().found is None
-    found = WorkFolder.of(dict(config, strategy=dict())).newest().found
-    assert found.path.name == 'epoch_10.pth'
-
-
 @pytest.fixture
 def store():
     """Something that is no disk, for addresses that begin with memory://."""
@@ -280,6 +270,52 @@ def test_the_state_of_another_optimiser_is_told(work):
     options = {'optim_wrapper.optimizer': dict(type='Adam', lr=0.1, _delete_=True)}
     with pytest.raises(UserError, match='of another one than the Adam'):
         train(work, 4, 'auto', **options)
+
+
+def change(path, key, value):
+    content = torch.load(path)
+    content[key] = value(content[key])
+    torch.save(content, path)
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('param_schedulers', lambda _: [1, 2]),
+        ('optimizer', lambda _: dict(param_groups='many')),
+        ('optimizer', lambda old: dict(old, state={0: 'none'})),
+        ('optimizer', lambda old: dict(old, state={0: old['state'][1]})),
+        ('meta', lambda old: dict(old, seed='seven')),
+    ],
+)
+def test_a_state_that_fits_nothing_is_told(key, value, work):
+    change(work / 'epoch_3.pth', key, value)
+    with pytest.raises(UserError, match=r'write (the config|optim_wrapper) as it was'):
+        train(work, 4, 'auto')
+
+
+def test_no_file_but_those_of_the_hook_is_removed(tmp_path):
+    options = {f'{HOOK}.max_keep_ckpts': 1, **BEST}
+    work = tmp_path / 'work'
+    train(work, 2, **options)
+    other, beside = tmp_path / 'other.pth', work / 'precious.txt'
+    other.write_text('')
+    beside.write_text('')
+    notes = dict(
+        best_ckpt=str(other),
+        best_score='much',
+        keep_ckpt_ids=['../../other', '/x'],
+        replaced_ckpts=['precious.txt', str(other), 'best_tiny_acc_epoch_2.pth'],
+    )
+
+    def noted(hub):
+        hub['runtime_info'].update(notes)
+        return hub
+
+    change(work / 'epoch_2.pth', 'message_hub', noted)
+    assert train(work, 3, 'auto', **options).epoch == 3
+    assert other.exists()
+    assert beside.exists()
 
 
 def test_no_code_of_a_checkpoint_runs(work, tmp_path):
