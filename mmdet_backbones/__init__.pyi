@@ -14,6 +14,7 @@ from .backbones.frozen_norm import FrozenBN as FrozenBN
 from .backbones.residual.res2net import Res2Net as Res2Net
 from .backbones.residual.resnet import ResNet as ResNet
 from .check.config import check_config as check_config
+from .engine.checkpoint_hook import SafeCheckpointHook as SafeCheckpointHook
 from .engine.display import ProgressBarHook as ProgressBarHook
 from .engine.hooks import LearningRateScaleHook as LearningRateScaleHook
 from .engine.hooks import PretrainedReportHook as PretrainedReportHook

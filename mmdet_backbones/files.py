@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+# The name of a file until it is whole, with the process that writes it.
+_PARTIAL = re.compile(r'\..+\.(\d+)\.partial')
+
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, durable: bool = False) -> Iterator[Path]:
     """Let a file be written under a temporary name, then give it its own.
 
     An interruption leaves the old file or the new one. A link in the place of
@@ -17,6 +21,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     Args:
         path: The file; its folder is made when missing.
+        durable: Whether it also outlasts a loss of power: it is on the disk before the
+            old one is given up.
 
     Yields:
         The temporary name, beside the file; nothing is there.
@@ -30,23 +36,64 @@ def whole_file(path: Path) -> Iterator[Path]:
     partial.unlink(missing_ok=True)
     try:
         yield partial
+        if durable:
+            _to_disk(partial)
         partial.replace(path)
+        if durable and os.name == 'posix':  # folders cannot be opened elsewhere
+            _to_disk(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
+def _to_disk(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY if os.name == 'posix' else os.O_RDWR)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what :func:`whole_file` was writing in processes that were killed.
+
+    Nothing of this process may be being written there.
+
+    Args:
+        folder: Where it lies; files that another process is writing stay.
+    """
+    for path in folder.glob('.*.partial'):
+        match = _PARTIAL.fullmatch(path.name)
+        if match is not None and not _runs(int(match[1])):
+            path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    """Whether there is another process of this number; True where nobody can tell."""
+    # Containers number their processes alike: the one that was killed was this one.
+    if os.name != 'posix' or process == os.getpid():
+        return os.name != 'posix'
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def write_atomically(path: Path, content: bytes | str, durable: bool = False) -> None:
     """Write a file so that an interruption leaves the old one or the new one.
 
     Args:
         path: The file; its folder is made when missing.
         content: What to write, text as UTF-8.
+        durable: As for :func:`whole_file`.
 
     Raises:
         OSError: If the folder or the file cannot be written.
     """
     data = content.encode() if isinstance(content, str) else content
-    with whole_file(path) as partial, partial.open('xb') as file:
+    with whole_file(path, durable) as partial, partial.open('xb') as file:
         file.write(data)
 
 

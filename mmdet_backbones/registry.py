@@ -28,6 +28,7 @@ HOOKS = Registry(
     parent=MMENGINE_HOOKS,
     scope='mmdet_backbones',
     locations=[
+        'mmdet_backbones.engine.checkpoint_hook',
         'mmdet_backbones.engine.display',
         'mmdet_backbones.engine.hooks',
         'mmdet_backbones.inference.memory_format',

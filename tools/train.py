@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mmdet_backbones  # noqa: F401
 from mmdet_backbones.detector_config.read import read_config
-from mmdet_backbones.engine import launch
+from mmdet_backbones.engine import launch, resuming
 from mmdet_backbones.engine.display import add_tensorboard
 from mmdet_backbones.engine.without_gpu import require_gpu
 from mmdet_backbones.errors import run
@@ -55,7 +55,7 @@ def train(args: argparse.Namespace) -> None:
         launch.enable_amp(cfg)
     require_gpu(cfg)
     launch.apply_lr_scaling(cfg, args.scale_lr)
-    launch.set_resume(cfg, args.resume)
+    resuming.set_resume(cfg, args.resume)
     launch.require_data(cfg, 'train', 'val')
     if not args.no_check:
         from mmdet_backbones.check.config import require_sound
@@ -64,7 +64,7 @@ def train(args: argparse.Namespace) -> None:
     launch.add_hook(cfg, dict(type='mmdet_backbones.BestAndWorstHook'), replace=False)
     add_tensorboard(cfg)
     runner = launch.build_runner(cfg)
-    runner.train()
+    resuming.train(runner)
     if runner.rank == 0:
         from mmdet_backbones.runs.comparing import summarise
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from copy import deepcopy
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -18,7 +16,9 @@ from torch import Tensor
 from ..backbones.contract import Backbone
 from ..detector_config.detector import DetectorConfig
 from ..detector_config.tree import type_name
-from ..detector_config.weights import Seen, Start, last_checkpoint, pretrained_of
+from ..detector_config.weights import Seen, Start, pretrained_of
+from ..detector_config.whole_checkpoints import Newest, WorkFolder
+from ..engine.resuming import refuse_older
 from ..errors import CheckpointError, PretrainedWeightsError, UserError
 from ..weights.loading.loader import examine_checkpoint
 from ..weights.loading.report import some
@@ -51,7 +51,7 @@ def check_start(
         ask: As for :func:`~.weights.check_weights`.
         training: Whether what a checkpoint does not fill is going to be learned.
     """
-    yield from _last(detector.config)
+    yield from _last(detector)
     for seen in detector.starts:
         wrong = [*_address(detector, seen, ask)]
         yield from wrong
@@ -89,32 +89,27 @@ def require_loadable(config: Config) -> None:
         print_log(str(finding), 'current', logging.WARNING)
 
 
-def _last(config: Mapping[str, Any]) -> Iterator[Finding]:
-    """A training that shall go on, in a folder that does not say with what."""
-    folder = config.get('work_dir')
-    if not config.get('resume') or config.get('load_from') or not folder:
+def _last(detector: DetectorConfig) -> Iterator[Finding]:
+    """A training that shall go on, and what there is to go on with."""
+    newest, folder = detector.newest, detector.config.get('work_dir')
+    if newest is None or detector.config.get('load_from'):
         return
-    last = last_checkpoint(config)
-    if last is not None and ('://' in last or Path(last).is_file()):
-        return
-    there = [
-        p for p in Path(folder).glob('*.pth') if re.match(r'(epoch|iter)_', p.name)
-    ]
-    newest = max(there, key=lambda path: path.stat().st_mtime, default=None)
-    note = f'{Path(folder) / "last_checkpoint"}'
-    if last is None:
-        problem = f"resume=True, and there is no '{note}' that names a checkpoint"
-    else:
-        problem = f"'{note}' names '{last}', which is not there"
-    if newest is None:
-        problem += '. There is no other: training would start at the first iteration'
-        cure = line('resume', False)
-    else:
-        problem += f". The newest one there is '{newest}'"
-        cure = line('load_from', str(newest))
-    # A first start with --resume is what schedulers of clusters do.
-    severity = 'warning' if last is None and newest is None else 'error'
-    yield Finding('resume', 'resume', problem, (cure,), severity)
+    if newest.found is None and WorkFolder.of(detector.config).address:
+        return  # which nobody here can look into
+    other = line('work_dir', f'{folder}_2')
+    if newest.found is not None and newest.skipped:
+        problem = f'a training goes on from {newest.found}, as {newest.reasons}'
+        yield Finding('resume', 'resume', problem, (), 'warning')
+    elif newest.skipped:
+        problem = f"no checkpoint in '{folder}' can be resumed: {newest.reasons}"
+        yield Finding('resume', 'resume', problem, (other,))
+    elif newest.found is None:
+        # A first start with --resume is what schedulers of clusters do.
+        problem = (
+            f"there is no checkpoint in '{folder}': training would start at the first "
+            'iteration'
+        )
+        yield Finding('resume', 'resume', problem, (line('resume', False),), 'warning')
 
 
 def _address(detector: DetectorConfig, seen: Seen, ask: bool) -> Iterator[Finding]:
@@ -213,7 +208,7 @@ def _content(
         yield _finding(start, problem, _without(start))
         return
     if start.resumes:
-        yield from _training(start, saved, laid)
+        yield from _training(detector, start)
     elif laid.lost:
         shapes = {e.name: (e.here[1:], e.there[1:]) for e in laid.mismatched}
         classes = all(n in shapes and shapes[n][0] == shapes[n][1] for n in laid.lost)
@@ -227,18 +222,17 @@ def _content(
         yield _finding(start, problem, (), severity)
 
 
-def _training(start: Start, saved: Saved, laid: Laid) -> Iterator[Finding]:
+def _training(detector: DetectorConfig, start: Start) -> Iterator[Finding]:
     """A checkpoint that an interrupted training goes on with has to have all."""
-    meta = saved.content.get('meta')
-    if not isinstance(meta, Mapping) or not {'epoch', 'iter'} <= meta.keys():
-        problem = (
-            f'{start.checkpoint} does not say how far a training came (meta.epoch and '
-            'meta.iter): it can be loaded, and not be resumed'
-        )
-        yield _finding(start, problem, (line('resume', False),))
-    elif laid.lost:
-        problem = f'{_counts(start, laid)}; a training goes on with all of them only'
-        yield _finding(start, f'{problem}: {some(laid.lost)}', (line('resume', False),))
+    if start.key == 'resume':
+        return  # it was chosen as one
+    folder, newest = WorkFolder.of(detector.config), detector.newest or Newest()
+    try:
+        refuse_older(folder, newest, start.checkpoint, detector.shapes)
+    except CheckpointError as error:
+        yield _finding(start, str(error), (line('resume', False),))
+    except UserError as error:
+        yield _finding(start, str(error), (line('load_from', None),))
 
 
 def _too_little(

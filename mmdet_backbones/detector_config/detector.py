@@ -30,6 +30,7 @@ from ..shapes.repeated import repeated_shapes
 from .neck_rules import Reader, Strides, output_strides, reader_of
 from .tree import Part, plain, walk
 from .weights import Seen, look_into, starts_of
+from .whole_checkpoints import Newest, Shapes, WorkFolder, shapes_of
 
 # Large enough that nets without padding leave a map at their last stride, and for the
 # windows of transformers.
@@ -152,9 +153,23 @@ class DetectorConfig:
             return None
 
     @cached_property
+    def newest(self) -> Newest | None:
+        """What a training goes on with in its work folder; None if it does not."""
+        config = self.config
+        if not config.get('resume') or not config.get('work_dir'):
+            return None
+        return WorkFolder.of(config).newest(self.shapes)
+
+    @property
+    def shapes(self) -> Shapes | None:
+        """Those of all tensors of the detector; None if they are not known."""
+        return None if self.whole is None else shapes_of(self.whole)
+
+    @cached_property
     def starts(self) -> list[Seen]:
         """Checkpoints that are laid over all of the detector, looked into."""
-        given = starts_of(self.config)
+        found = self.newest.found if self.newest is not None else None
+        given = starts_of(self.config, found and found.path)
         if not given:
             return []
         net = self.whole or nn.ModuleDict(dict(backbone=self.net))

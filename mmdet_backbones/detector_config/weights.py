@@ -100,11 +100,12 @@ class Seen(NamedTuple):
     problem: str = ''
 
 
-def starts_of(config: Mapping[str, Any]) -> list[Start]:
+def starts_of(config: Mapping[str, Any], newest: Path | None = None) -> list[Start]:
     """List what is loaded over the detector, in the order of loading.
 
     Args:
         config: All of it.
+        newest: The checkpoint of the work folder that a training goes on with.
 
     Raises:
         TypeError: If ``model.init_cfg`` is no dict with a ``type``, nor a list of such.
@@ -117,21 +118,9 @@ def starts_of(config: Mapping[str, Any]) -> list[Start]:
     resumes = bool(config.get('resume'))
     if config.get('load_from'):
         found.append(Start(str(config['load_from']), 'load_from', resumes=resumes))
-    elif resumes and (last := last_checkpoint(config)) is not None:
-        found.append(Start(last, 'resume', resumes=True))
+    elif resumes and newest is not None:
+        found.append(Start(str(newest), 'resume', resumes=True))
     return found
-
-
-def last_checkpoint(config: Mapping[str, Any]) -> str | None:
-    """Read which checkpoint a training in the work folder wrote last.
-
-    Returns:
-        What the file ``last_checkpoint`` says; None if there is no such file.
-    """
-    note = Path(config.get('work_dir') or '', 'last_checkpoint')
-    if not config.get('work_dir') or not note.is_file():
-        return None
-    return note.read_text(encoding='utf-8').strip()
 
 
 def look_into(start: Start, net: nn.Module) -> Seen:

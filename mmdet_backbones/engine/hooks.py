@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -19,6 +19,7 @@ from ..files import write_atomically
 from ..registry import HOOKS
 from .lr_scaling import ABSOLUTE, Scale
 
+_SETTINGS = 'auto_scale_lr'
 _RATES_OF_GROUPS = ('lr', 'initial_lr', 'max_lr', 'min_lr')
 _RATES_OF_SCHEDULERS = ('base_values', '_last_value', 'min_values', *ABSOLUTE)
 
@@ -117,11 +118,21 @@ class LearningRateScaleHook(Hook):
 
 
 def _batch_size_of(checkpoint: dict) -> int | None:
-    text = checkpoint.get('meta', {}).get('cfg')
-    if not isinstance(text, str):
+    """Read it from the text of the config; reading a config as such runs its code."""
+    try:
+        config = ast.parse(str(checkpoint.get('meta', {}).get('cfg')))
+    except (SyntaxError, ValueError, RecursionError):
         return None
-    settings = Config.fromstring(text, file_format='.py').get('auto_scale_lr') or {}
-    return settings.get('base_batch_size')
+    settings = [
+        node.value
+        for node in config.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == _SETTINGS
+    ]
+    for node in (node for value in settings for node in ast.walk(value)):
+        if isinstance(node, ast.keyword) and node.arg == 'base_batch_size':
+            size = node.value.value if isinstance(node.value, ast.Constant) else None
+            return size if type(size) is int and size > 0 else None
+    return None
 
 
 def _multiply(state: dict[str, Any], keys: tuple[str, ...], factor: float) -> None:

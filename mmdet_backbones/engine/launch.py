@@ -17,7 +17,9 @@ from mmengine.runner import Runner
 
 from ..detector_config.tree import datasets_in, dotted
 from ..errors import UserError, explain
+from .checkpoint_hook import use_safe_checkpoints
 from .lr_scaling import count_processes, find_scale, read_rates, scale_rates
+from .resuming import refuse_full_disk
 from .without_gpu import join_processes_without_gpu
 
 
@@ -121,6 +123,7 @@ def build_runner(cfg: Config) -> Runner:
         UserError: With the message of the part that failed.
     """
     join_processes_without_gpu(cfg)
+    use_safe_checkpoints(cfg)
     add_hook(cfg, dict(type='mmdet_backbones.PretrainedReportHook'))
     add_hook(cfg, dict(type='mmdet_backbones.ProgressBarHook'))
     try:
@@ -128,6 +131,8 @@ def build_runner(cfg: Config) -> Runner:
             return RUNNERS.build(cfg)
         return Runner.from_cfg(cfg)
     except (KeyError, ValueError, TypeError, ImportError, OSError) as error:
+        if isinstance(error, OSError):
+            refuse_full_disk(error, cfg, cfg.work_dir)
         raise UserError(
             f'the config cannot be built: {type(error).__name__}: {explain(error)}'
         ) from error
@@ -198,20 +203,6 @@ def apply_lr_scaling(cfg: Config, wanted: bool | None = None) -> None:
         note=f'Learning rate, {scale.rule} rule. {lines}',
     )
     add_hook(cfg, hook)
-
-
-def set_resume(cfg: Config, resume: str | None) -> None:
-    """Go on from the newest checkpoint (``'auto'``) or from a given one.
-
-    Raises:
-        UserError: If the given checkpoint is not there.
-    """
-    if resume is None:
-        return
-    if resume != 'auto' and '://' not in resume and not Path(resume).is_file():
-        raise UserError(f"--resume: there is no checkpoint '{resume}'")
-    cfg.resume = True
-    cfg.load_from = None if resume == 'auto' else resume
 
 
 def leave_processes() -> None:

@@ -228,25 +228,40 @@ def test_the_detector_s_own_init_cfg_is_looked_into_as_well(case):
 
 def test_resuming_from_the_work_folder(case, tmp_path):
     config, detector, _ = case
-    settings = dict(resume=True, work_dir=str(tmp_path))
+    work = tmp_path / 'work'
+    settings = dict(resume=True, work_dir=str(work))
     (told,) = checked(config, **settings)[1]
     # As in the first start of a job that a cluster may start again.
     assert (told.severity, told.cure) == ('warning', ('resume = False',))
     assert 'start at the first iteration' in told.problem
-    older = save(tmp_path / 'epoch_1.pth', detector.state_dict())
-    newer = save(tmp_path / 'epoch_2.pth', detector.state_dict())
-    os.utime(older, (1, 1))
-    error = the_error(config, **settings)
-    assert error.cure == (f'load_from = {newer!r}',)
-    note = tmp_path / 'last_checkpoint'
-    note.write_text(str(tmp_path / 'epoch_3.pth'))
-    error = the_error(config, **settings)
-    assert "epoch_3.pth', which is not there" in error.problem
-    note.write_text(f'{newer}\n')
-    assert checked(config, **settings)[1] == []
+    work.mkdir()
+    older = save(work / 'epoch_1.pth', detector.state_dict())
+    newer = save(work / 'epoch_2.pth', detector.state_dict(), epoch=2, iter=20)
+    # Whatever stands in it: the checkpoints themselves say which one is the newest.
+    note = work / 'last_checkpoint'
+    for text in (b'', b'\xff\x00\x80', str(work / 'epoch_3.pth').encode(), b'/'):
+        note.write_bytes(text)
+        assert checked(config, **settings)[1] == []
+    content = (work / 'epoch_2.pth').read_bytes()
+    (work / 'epoch_2.pth').write_bytes(content[:-5000])
+    (told,) = checked(config, **settings)[1]
+    assert f"goes on from '{older}' (epoch 1" in told.problem
+    assert f"'{newer}' is cut off" in told.problem
     torch.save(detector.state_dict(), newer)
+    (told,) = checked(config, **settings)[1]
+    assert 'does not say how far a training came' in told.problem
+    os.unlink(older)
+    assert 'no checkpoint' in the_error(config, **settings).problem
+
+
+def test_an_older_checkpoint_is_not_resumed_over_a_newer_one(case, tmp_path):
+    config, detector, _ = case
+    older = save(tmp_path / 'epoch_1.pth', detector.state_dict())
+    save(tmp_path / 'epoch_2.pth', detector.state_dict(), epoch=2, iter=20)
+    settings = dict(resume=True, work_dir=str(tmp_path), load_from=older)
     error = the_error(config, **settings)
-    assert 'does not say how far a training came' in error.problem
+    assert 'came further: it would be overwritten' in error.problem
+    assert error.cure == ('load_from = None',)
 
 
 @pytest.mark.parametrize('change', ['none', 'classes', 'depth', 'two stages'])

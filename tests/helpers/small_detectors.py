@@ -45,7 +45,13 @@ def build(config: Config) -> torch.nn.Module:
         return MODELS.build(config.copy().model)
 
 
-def save(path, state_dict, **beside) -> str:
+def save(path, state_dict, epoch=1, iter=10) -> str:
     """Write a checkpoint as mmengine's Runner does."""
-    torch.save(dict(meta=dict(epoch=1, iter=10), state_dict=state_dict, **beside), path)
+    state = dict(
+        meta=dict(epoch=epoch, iter=iter),
+        message_hub=dict(log_scalars={}, runtime_info={}, resumed_keys={}),
+        optimizer=dict(param_groups=[]),
+        param_schedulers=[],
+    )
+    torch.save(dict(state, state_dict=state_dict), path)
     return str(path)
