@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ..errors import UserError
 from .images import Facts
-from .records import LEFT_OUT, Notes, Record
+from .records import Notes, Record
 
 
 def settle(
@@ -34,10 +34,12 @@ def settle(
     _note_copies(records, facts, notes)
     if not {'train', held_out} <= given:
         return _draw(records, facts, share, seed)
-    rest = [r for r in records if r.split not in ('train', held_out)]
-    for record in rest:
-        where = f'in the split {record.split}' if record.split else 'in no split'
-        notes.add(record.name, where, LEFT_OUT)
+    for record in records:
+        if record.split is None:
+            notes.add(record.name, 'in no split')
+        elif record.split not in ('train', held_out):
+            # A whole split is one thing to tell.
+            notes.add(f'split {record.split}', f'in the split {record.split}')
     return {
         'train': [record for record in records if record.split == 'train'],
         'val': [record for record in records if record.split == held_out],
