@@ -13,6 +13,7 @@ from typing import Any
 from ..detector_config.text import Code
 from ..detector_config.tree import datasets_in, type_name, walk
 from ..errors import UserError
+from .placing import STATE
 
 # Where annotations and images of a split may be, the usual place first.
 _ANNOTATIONS = (
@@ -95,6 +96,9 @@ def read_folder(path: str) -> DataFolder:
             tried = ', '.join(f'{form.format(split)}/' for form in _IMAGES)
             problems.append(f'no images to {split} with (looked for {tried})')
         splits[split] = Split(annotations or '', f'{images}/')
+    if problems and (folder / STATE).exists():
+        problems.append('a run of tools/prepare_data.py that was stopped: write it '
+                        'again as it was')  # fmt: skip
     if problems:
         raise UserError(f"--data: '{path}' has {'; '.join(problems)}")
     contents = [_read_json(folder / split.annotations) for split in splits.values()]

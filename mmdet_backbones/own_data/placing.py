@@ -233,9 +233,14 @@ def write(out: Path, fill: Callable[[Path], None], force: bool) -> None:
                 raise
             claim.end()
     except OSError as error:
+        _forget(out, made)
         raise UserError(f"-o '{out}' cannot be written: {error}") from error
-    finally:
-        if made:
-            # There is something in it, unless nothing came of it.
-            with contextlib.suppress(OSError):
-                out.rmdir()
+    except BaseException:
+        _forget(out, made)
+        raise
+
+
+def _forget(out: Path, made: bool) -> None:
+    if made:
+        with contextlib.suppress(OSError):
+            out.rmdir()
