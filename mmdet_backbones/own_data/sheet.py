@@ -56,7 +56,8 @@ def draw_sheet(
         sheet.paste(
             _example(paths[record.name], record, classes, font), (left, top + _TITLE)
         )
-    sheet.save(path)
+    # It is looked at once: smaller would take most of the time of a small folder.
+    sheet.save(path, compress_level=1)
 
 
 def _legend(sheet: Image.Image, classes: tuple[str, ...], font: Any) -> None:

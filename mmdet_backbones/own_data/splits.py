@@ -33,7 +33,7 @@ def settle(
     held_out = 'val' if 'val' in given else 'test'
     _note_copies(records, facts, notes)
     if not {'train', held_out} <= given:
-        return _draw(records, facts, share, seed)
+        return _draw(records, facts, share, seed, notes)
     for record in records:
         if record.split is None:
             notes.add(record.name, 'in no split')
@@ -47,14 +47,19 @@ def settle(
 
 
 def _draw(
-    records: list[Record], facts: Mapping[str, Facts], share: float, seed: int
+    records: list[Record],
+    facts: Mapping[str, Facts],
+    share: float,
+    seed: int,
+    notes: Notes,
 ) -> dict[str, list[Record]]:
     groups: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda record: record.name):
         groups.setdefault(facts[record.name].digest, []).append(record)
     if len(groups) < 2:
         raise UserError(
-            f'{len(groups)} good image(s): a split into train and val takes two or more'
+            f'{len(groups)} good image(s): a split into train and val takes two or '
+            f'more{notes.worst()}'
         )
     drawn = list(groups.values())
     random.Random(seed).shuffle(drawn)
