@@ -159,9 +159,12 @@ def read_bytes(path: Path, most: int = MOST_TEXT) -> bytes:
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it is larger.
+        ValueError: If it is larger, or a pipe, which one would wait for.
     """
-    size = path.stat().st_size
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError('no file')
+    size = status.st_size
     if size > most:
         raise ValueError(f'{size >> 20} MiB, where {most >> 20} are the most')
     with path.open('rb') as file:
