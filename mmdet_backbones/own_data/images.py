@@ -97,7 +97,7 @@ def _look(content: bytes) -> Facts:
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
-            mode, kind = picture.mode, picture.format
+            mode, kind, stored = picture.mode, picture.format, picture.size
             orientation = picture.getexif().get(_ORIENTATION, 1)
             several = getattr(picture, 'is_animated', False)
             picture.load()
@@ -108,6 +108,9 @@ def _look(content: bytes) -> Facts:
     if shown is None:
         return Facts(fault=f'image that OpenCV, and so mmdet, cannot read ({mode})')
     height, width = shown.shape[:2]
+    if {width, height} != set(stored):
+        return Facts(fault=f'Pillow reads {stored[0]} x {stored[1]} pixels of it, '
+                     f'OpenCV {width} x {height}')  # fmt: skip
     remarks = _remarks(content, mode, min(width, height))
     if several:
         remarks.append(('several pictures in one file', 'kept: mmdet reads the first'))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import stat
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from .records import some
+from .scan import read_json
 
 TOOL = 'mmdet_backbones prepare_data'
 REPORT = 'report.json'
@@ -28,10 +28,14 @@ def problems_with(out: Path, source: Path, force: bool) -> list[str]:
 
     What a run that was killed has left there is put in order first.
     """
-    whole, origin = out.resolve(), source.resolve()
+    try:
+        whole, origin, there = out.resolve(), source.resolve(), out.exists()
+    except (OSError, RuntimeError) as error:
+        # Too long a name, or links in a circle.
+        return [f"-o '{out}' cannot be written: {error}"]
     if whole == origin or whole in origin.parents or origin in whole.parents:
         return [f"-o '{out}' lies in '{source}' or around it: name a folder beside it"]
-    if not out.exists() and not out.is_symlink():
+    if not there and not out.is_symlink():
         near = next(parent for parent in whole.parents if parent.exists())
         return [] if near.is_dir() else [f"-o '{out}': '{near}' is a file"]
     if not out.is_dir():
@@ -65,7 +69,7 @@ def _in_the_way(out: Path, force: bool) -> list[str]:
 
 def _ours(out: Path) -> bool:
     try:
-        return json.loads((out / REPORT).read_bytes()).get('tool') == TOOL
+        return read_json(out / REPORT).get('tool') == TOOL
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -75,7 +79,7 @@ def _strangers(out: Path) -> list[str]:
     ours = {'annotations/train.json', 'annotations/val.json'}
     for split in ('train', 'val'):
         try:
-            content = json.loads((out / f'annotations/{split}.json').read_bytes())
+            content = read_json(out / f'annotations/{split}.json')
             ours |= {f'{split}/{image["file_name"]}' for image in content['images']}
         except (OSError, ValueError, KeyError, TypeError):
             return [f'annotations/{split}.json']

@@ -109,7 +109,7 @@ def prepare(options: DataOptions, track: Track = lambda items, _: items) -> Data
 
 def _check_order(options: DataOptions) -> None:
     problems = []
-    if not options.folder.is_dir():
+    if not os.path.isdir(options.folder):
         problems.append(f"there is no folder '{options.folder}'")
     else:
         problems += problems_with(options.out, options.folder, options.force)

@@ -20,7 +20,9 @@ IMAGE_ENDS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 _OTHER_IMAGES = ('.gif', '.heic', '.heif', '.avif', '.jp2', '.jxl', '.psd', '.svg')
 _READ = (*IMAGE_ENDS, '.json', '.xml', '.txt', '.yaml', '.yml')
 # A file of text as people write them, and one for a whole data set.
-MOST_TEXT, _MOST_JSON = 32 << 20, 4 << 30
+MOST_TEXT, _MOST_JSON = 16 << 20, 4 << 30
+_DEEPEST, _LIKE_A_FILE = 100, 'folder named like a file'
+_OF_THE_SYSTEM = {('/', 'proc'), ('/', 'sys'), ('/', 'dev')}
 LOOKED_FOR = {
     'coco': "a JSON file with 'images' and 'annotations'",
     'voc': 'XML files with <annotation>',
@@ -73,24 +75,27 @@ def scan(root: Path, out: Path) -> DataFiles:
         root: The folder, without links.
         out: Where the data set goes, without links; nothing of it is read.
     """
-    found, seen = DataFiles(root), set()
-
-    def unread(error: OSError) -> None:
-        name = below(root, Path(error.filename))
-        found.odd[name] = f'folder that cannot be read: {error.strerror}'
-
-    for folder, below_it, names in os.walk(root, onerror=unread, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen or Path(real).is_relative_to(out):
-            below_it.clear()
+    found, seen, folders = DataFiles(root), {str(root)}, [root]
+    while folders:
+        folder = folders.pop()
+        try:
+            names = sorted(n for n in os.listdir(folder) if not n.startswith('.'))
+        except OSError as error:
+            why = f'folder that cannot be read: {error.strerror}'
+            found.odd[below(root, folder)] = why
             continue
-        seen.add(real)
-        below_it[:] = sorted(name for name in below_it if not name.startswith('.'))
-        for name in below_it:
-            if Path(name).suffix.lower() in _READ:
-                found.odd[below(root, Path(folder, name))] = 'folder named like a file'
-        for name in (n for n in names if not n.startswith('.')):
-            _add(found, Path(folder, name), out)
+        for path in (folder / name for name in names):
+            if not os.path.isdir(path):
+                _add(found, path, out)
+                continue
+            real = os.path.realpath(path)
+            odd = _odd_folder(path, root, Path(real))
+            if odd:
+                found.odd[below(root, path)] = odd
+            if real not in seen and not Path(real).is_relative_to(out):
+                seen.add(real)
+                if odd in ('', _LIKE_A_FILE):
+                    folders.append(path)
     found.images.sort()
     for image in found.images:
         stem = Path(image).stem
@@ -100,6 +105,17 @@ def scan(root: Path, out: Path) -> DataFiles:
         listed.sort()
     _sort_by_format(found)
     return found
+
+
+def _odd_folder(path: Path, root: Path, real: Path) -> str:
+    """Return what is wrong with a folder; nothing if nothing is."""
+    if root.is_relative_to(real):
+        return 'a link to a folder that this one lies in' if real != root else ''
+    if real.parts[:2] in _OF_THE_SYSTEM:
+        return 'a link into the system'
+    if len(path.parts) - len(root.parts) > _DEEPEST:
+        return f'folder more than {_DEEPEST} folders deep'
+    return _LIKE_A_FILE if path.suffix.lower() in _READ else ''
 
 
 def _add(found: DataFiles, path: Path, out: Path) -> None:

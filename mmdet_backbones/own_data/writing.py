@@ -7,6 +7,7 @@ import io
 import os
 import re
 import shutil
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from pycocotools.coco import COCO
 from .images import Facts
 from .outlines import area
 from .records import Record
+
+_LONGEST = 250
 
 
 def coco_content(
@@ -58,7 +61,7 @@ def short_names(records: list[Record]) -> list[str]:
     """Return the images' names without the folders that all of them share.
 
     A name that is not UTF-8 is written with its bytes in hexadecimals: what prints or
-    logs it would stop.
+    logs it would stop. One that is too long for a disk ends in a check sum.
     """
     folders = [str(Path(record.name).parent) for record in records]
     shared = Path(os.path.commonpath(folders)) if folders else Path()
@@ -66,6 +69,11 @@ def short_names(records: list[Record]) -> list[str]:
     for record in records:
         own = Path(record.name).relative_to(shared).as_posix()
         name = re.sub('[\ud800-\udfff]', lambda m: f'%{ord(m[0]) & 255:02X}', own)
+        path = Path(name)
+        if len(path.name.encode()) > _LONGEST:
+            stem = path.stem.encode()[: _LONGEST - 60].decode(errors='ignore')
+            check_sum = sha256(own.encode(errors='surrogateescape')).hexdigest()[:16]
+            name = str(path.with_name(f'{stem}-{check_sum}{path.suffix[:20]}'))
         while name in names:
             name = str(Path(name).with_stem(f'{Path(name).stem}_'))
         names[name] = None

@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import subprocess
 import tracemalloc
 import unicodedata
 
@@ -222,18 +223,53 @@ def test_a_hundred_thousand_findings_are_twenty_lines(tmp_path):
 
 
 def test_time_grows_with_the_files_and_not_with_their_square(tmp_path):
-    """A thousand images of one name, and as many annotations of it elsewhere."""
+    """Many images of one name, and as many annotations of it elsewhere."""
     root, (size, boxes) = tmp_path / 'mine', scenes(1)['photo_0.png']
     draw(root / 'a.png', size, boxes)
-    for i in range(1000):
+    for i in range(300):
         (root / f'images/{i}').mkdir(parents=True)
         os.link(root / 'a.png', root / f'images/{i}/a.png')
         (root / f'other/{i}').mkdir(parents=True)
         (root / f'other/{i}/a.xml').write_text(voc_xml('a.png', size, boxes))
     write_voc(root / 'good', scenes(3))
     report = prepare(DataOptions(root, tmp_path / 'out'))
-    assert len(report.findings) < 4000
+    assert len(report.findings) < 1200
     assert sum(s.images for s in report.splits.values()) == 3
+
+
+def test_folders_that_lead_far_away(tmp_path):
+    """A link to the whole disk, and folders deeper than any stack."""
+    root = tmp_path / 'mine'
+    write_voc(root, scenes(3))
+    (root / 'disk').symlink_to('/', target_is_directory=True)
+    (root / 'processes').symlink_to('/proc', target_is_directory=True)
+    here = os.getcwd()
+    os.chdir(root)
+    for _ in range(1500):
+        os.mkdir('d')
+        os.chdir('d')
+    os.chdir(here)
+    report = prepare(DataOptions(root, tmp_path / 'out'))
+    told = {f.file[:9]: f.problem for f in report.findings}
+    assert told['disk'] == 'a link to a folder that this one lies in'
+    assert told['processes'] == 'a link into the system'
+    assert 'folders deep' in told['d/d/d/d/d']
+    assert len(told) == 3
+    # Not even the standard library can remove them by itself.
+    subprocess.run(['rm', '-rf', str(root / 'd')], check=True)
+
+
+def test_names_as_long_as_a_disk_has_them(tmp_path):
+    root, (size, boxes) = tmp_path / 'mine', scenes(1)['photo_0.png']
+    names = [f'{"x" * 250}.png', f'{"x" * 249}y.png', f'{"e" * 250}.png']
+    write_voc(root, {f'{i}.png': (size, boxes) for i in range(3)})
+    for i, name in enumerate(names):
+        (root / f'JPEGImages/{i}.png').rename(root / 'JPEGImages' / name)
+        (root / f'Annotations/{i}.xml').rename(
+            root / 'Annotations' / name.replace('.png', '.xml'))  # fmt: skip
+    report = prepare(DataOptions(root, tmp_path / 'out', tile=40, val_share=0.4))
+    assert sum(s.images for s in report.splits.values()) == len(
+        read_back(tmp_path / 'out')[0]) > 6  # fmt: skip
 
 
 def test_formats_stay_apart_from_hidden_files(tmp_path):

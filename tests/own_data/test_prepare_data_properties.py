@@ -32,8 +32,9 @@ ODD = (
 WORDS = (
     '0', '-1', '1e999', 'nan', '', 'x', '<', '>', '&lt;', '&x;', '"', "'", '\\', '{',
     '[', ']]', '}', ':', ',', '\n', '\t', '- ', '!!python/name:os.system', '*a', '&a ',
-    '<<: ', '<!DOCTYPE a [<!ENTITY x "y">]>', '<object>', '<bndbox><xmin>1</xmin></bndbox>',
-    '<?xml version="1.0" encoding="utf-7"?>', '\ufeff', '\u2028', '\ud7ff', '1' * 5000,
+    '<<: ', '<!DOCTYPE a [<!ENTITY x "y">]>', '<object>',
+    '<bndbox><xmin>1</xmin></bndbox>', '<?xml version="1.0" encoding="utf-7"?>',
+    '\ufeff', '\u2028', '\ud7ff', '1' * 5000,
 )  # fmt: skip
 NAMES = (
     b'a.png', b'\xff.png', b'x' * 250, b'e\xcc\x81.png', b' .png', b'.png', b'a.json',

@@ -138,11 +138,12 @@ def _lines(found: DataFiles, name: str) -> list[str]:
 class _Plain(yaml.SafeLoader):
     """Takes every word as it is written: a class may be called no, 2020-01-01 or 1e3.
 
-    Only merging and null stay. A tag of Python's is an error, as in its base.
+    Only null stays: a few lines of merging fill the memory. A tag of Python's is an
+    error, as in the base.
     """
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
-        first: [(tag, form) for tag, form in known if tag.endswith((':null', ':merge'))]
+        first: [(tag, form) for tag, form in known if tag.endswith(':null')]
         for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 

@@ -22,7 +22,7 @@ _NO_LABELS = (
     'valid',
     'test',
 )
-_MOST_PLACES = 1000
+_MOST_PLACES, _MOST_LINES = 1000, 20
 
 
 def read(found: DataFiles, notes: Notes, given: tuple[str, ...] | None) -> Annotations:
@@ -74,6 +74,7 @@ def read(found: DataFiles, notes: Notes, given: tuple[str, ...] | None) -> Annot
 def _boxes(
     lines: list[str], name: str, classes: tuple[str, ...], notes: Notes
 ) -> Iterator[TruthBox]:
+    bad = 0
     for i, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -87,7 +88,11 @@ def _boxes(
             if outline and len(values) % 2:
                 raise ValueError
         except ValueError:
-            notes.add(name, f'line {i} is not a class and a box', 'line dropped')
+            bad += 1
+            problem = f'line {i} is not a class and a box'
+            if bad > _MOST_LINES:
+                problem = 'more lines that are not a class and a box'
+            notes.add(name, problem, 'line dropped')
             continue
         known = 0 <= index < len(classes)
         yield _box(classes[index] if known else f'number {index}', values, outline)
@@ -138,7 +143,7 @@ def _images_of(place: str, found: DataFiles, home: Path, base: Any) -> set[str]:
                 return _listed(Path(path), found)
             prefix = '' if inside == '.' else f'{inside}/'
             images = {image for image in found.images if image.startswith(prefix)}
-            if Path(path).is_dir() and images:
+            if images:
                 return images
     return set()
 
