@@ -37,6 +37,8 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
+    # A class may have letters that the terminal has not.
+    sys.stdout.reconfigure(errors='replace')  # type: ignore[union-attr]
     args = parse_args()
     names = None if args.classes is None else args.classes.split(',')
     classes = None if names is None else tuple(name.strip() for name in names)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from .images import Facts
+from .outlines import Turn, outline_in
 from .records import Notes, Record, TruthBox
 
 _DROPPED = 'box dropped'
@@ -55,21 +56,34 @@ def clean(
         label = rule.name(box.label)
         if label is None:
             what = box.label or 'without a name'
-            notes.add(record.source, f'class that is not listed: {what}', _DROPPED)
+            _note(record, notes, f'class that is not listed: {what}')
             continue
         fault = _fault(*box.corners)
         if fault:
-            notes.add(record.source, fault, _DROPPED)
+            _note(record, notes, fault)
             continue
         corners = _corners(box, turn)
         inside = _inside(corners, facts.size, record, notes)
         if inside is not None:
-            outline = _outline(box.outline, turn, facts)
+            outline = _outline(box.outline, turn, facts, record, notes)
             boxes.append(TruthBox(label, inside, box.ignore, outline))
     return boxes
 
 
-Turn = Callable[[float, float], tuple[float, float]]
+def _note(record: Record, notes: Notes, problem: str, done: str = _DROPPED) -> None:
+    """Note a problem; a file of many images says in which one it is."""
+    own = PurePosixPath(record.source).stem == PurePosixPath(record.name).stem
+    notes.add(record.source, problem, done, place='' if own else record.name)
+
+
+def _outline(
+    outline: Any, turn: Turn, facts: Facts, record: Record, notes: Notes
+) -> Any:
+    try:
+        return outline_in(outline, turn, facts.size)
+    except ValueError as error:
+        _note(record, notes, f'outline that cannot be drawn: {error}', 'box kept')
+        return None
 
 
 def _turn(record: Record, facts: Facts, notes: Notes) -> Turn | None:
@@ -126,39 +140,13 @@ def _inside(
     (x0, y0, x1, y1), (width, height) = corners, size
     text = f': {x0:g}, {y0:g}, {x1:g}, {y1:g}'
     if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
-        notes.add(record.source, 'box outside the image' + text, _DROPPED)
+        _note(record, notes, 'box outside the image' + text)
         return None
     inside = max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
     # Rounding of half a pixel is no mistake of anybody's.
     if max(abs(a - b) for a, b in zip(corners, inside, strict=True)) > 1:
-        notes.add(record.source, 'box reaches out of the image' + text, 'box clipped')
+        _note(record, notes, 'box reaches out of the image' + text, 'box clipped')
     if inside[2] - inside[0] < 1 or inside[3] - inside[1] < 1:
-        notes.add(record.source, 'box of less than a pixel' + text, _DROPPED)
+        _note(record, notes, 'box of less than a pixel' + text)
         return None
     return inside
-
-
-def _outline(outline: Any, turn: Turn, facts: Facts) -> Any:
-    """Return an outline in the picture; None if it has none that can be drawn."""
-    width, height = facts.size
-    if isinstance(outline, dict):
-        upright = turn(1.0, 0.0) == (1.0, 0.0)
-        fits = upright and outline.get('size') == [height, width]
-        return outline if fits and 'counts' in outline else None
-    polygons = []
-    for polygon in outline if isinstance(outline, list) else []:
-        try:
-            values = [float(value) for value in polygon]
-        except (TypeError, ValueError, OverflowError):
-            continue
-        if len(values) < 6 or len(values) % 2 or not all(map(math.isfinite, values)):
-            continue
-        points = (turn(*point) for point in zip(values[::2], values[1::2], strict=True))
-        polygons.append(
-            [
-                round(value, 3)
-                for x, y in points
-                for value in (min(max(x, 0), width), min(max(y, 0), height))
-            ]
-        )
-    return polygons or None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from copy import deepcopy
@@ -13,6 +12,8 @@ from typing import Any
 from ..detector_config.text import Code
 from ..detector_config.tree import datasets_in, type_name, walk
 from ..errors import UserError
+from .placing import STATE
+from .scan import read_bytes, read_json, read_text
 
 # Where annotations and images of a split may be, the usual place first.
 _ANNOTATIONS = (
@@ -95,11 +96,17 @@ def read_folder(path: str) -> DataFolder:
             tried = ', '.join(f'{form.format(split)}/' for form in _IMAGES)
             problems.append(f'no images to {split} with (looked for {tried})')
         splits[split] = Split(annotations or '', f'{images}/')
+    if problems and (folder / STATE).exists():
+        problems.append('a run of tools/prepare_data.py that was stopped: write it '
+                        'again as it was')  # fmt: skip
     if problems:
         raise UserError(f"--data: '{path}' has {'; '.join(problems)}")
     contents = [_read_json(folder / split.annotations) for split in splits.values()]
     classes = _classes(contents, path)
-    masks = any(a.get('segmentation') for a in contents[0]['annotations'][:100])
+    masks = any(
+        isinstance(a, dict) and a.get('segmentation')
+        for a in contents[0]['annotations'][:100]
+    )
     count = len(contents[0]['images'])
     root = f'{path.rstrip("/")}/'
     return DataFolder(
@@ -114,16 +121,23 @@ def _first(folder: Path, forms: tuple[str, ...], split: str, there: Any) -> str 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
+        content = read_json(path)
         if not all(
             isinstance(content[key], list)
             for key in ('images', 'annotations', 'categories')
         ):
             raise TypeError('images, annotations and categories must be lists')
+        for category in content['categories']:
+            if not isinstance(category['name'], str):
+                raise TypeError(f"a category's name is text, got {category['name']!r}")
+            # mmdet looks for what the file says, so '1' and 1 are two.
+            if type(category['id']) is not int:
+                raise TypeError(f"a category's id is a number, got {category['id']!r}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"--data: '{path}' is no annotation file of COCO's format: "
-            f'{type(error).__name__}: {error}'
+            f'{type(error).__name__}: {str(error)[:300]}. tools/prepare_data.py on the '
+            'folder makes one of what is good in it'
         ) from error
     return content
 
@@ -158,27 +172,33 @@ def _voc(folder: Path) -> DataFolder:
     classes: set[str] = set()
     for file in files:
         try:
-            tree = ElementTree.parse(file)
-        except ElementTree.ParseError as error:
+            tree = ElementTree.fromstring(read_bytes(file))
+        except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
             problems.append(
                 f"'{file}' is damaged ({error}): run tools/prepare_data.py on the "
                 'folder, which leaves such files out'
             )
             continue
-        classes |= {str(o.findtext('name')) for o in tree.iter('object')}
+        classes |= {str(o.findtext('name')) for o in tree.findall('object')}
     if not classes:
         problems.append(f"no objects in '{folder / 'Annotations'}'")
+    listed: list[str] = []
+    if 'train' in splits:
+        try:
+            listed = read_text(folder / splits['train'].annotations).splitlines()
+        except (OSError, ValueError) as error:
+            problems.append(f"'{splits['train'].annotations}' cannot be read: {error}")
     if problems:
-        raise UserError(f'--data: {"; ".join(problems)}')
+        more = f'; {len(problems) - 10} more' if len(problems) > 10 else ''
+        raise UserError(f'--data: {"; ".join(problems[:10])}{more}')
     root = f'{str(folder).rstrip("/")}/'
-    listed = (folder / splits['train'].annotations).read_text(encoding='utf-8')
     return DataFolder(
         root,
         'XMLDataset',
         tuple(sorted(classes)),
         **splits,
         masks=False,
-        train_images=len(listed.splitlines()),
+        train_images=len(listed),
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
 import warnings
 from dataclasses import dataclass
 from hashlib import sha256
@@ -13,8 +15,15 @@ import mmcv
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from .scan import read_bytes
+
 _ORIENTATION = 0x0112
 _PNG = b'\x89PNG\r\n\x1a\n'
+# Pillow starts Ghostscript for a file that is PostScript, whatever its name.
+_FORMATS = ('JPEG', 'PNG', 'BMP', 'DIB', 'TIFF', 'WEBP', 'GIF', 'PPM', 'JPEG2000')
+# A file is never so much larger than its pixels.
+_MOST_BYTES_A_PIXEL, _MOST_BESIDES = 32, 64 << 20
+_LARGE, _ONE_BY_ONE = 32 << 20, threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -48,23 +57,50 @@ def look_at(path: Path) -> Facts:
     truncated files with grey, which Pillow tells.
     """
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        return Facts(fault=f'image that cannot be opened: {error.strerror}')
-    if not content:
-        return Facts(fault='empty file')
-    try:
+        size = path.stat().st_size
+        if not size:
+            return Facts(fault='empty file')
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            with Image.open(io.BytesIO(content)) as picture:
-                mode, kind = picture.mode, picture.format
-                orientation = picture.getexif().get(_ORIENTATION, 1)
-                picture.load()
+            with path.open('rb') as file, Image.open(file, formats=_FORMATS) as picture:
+                pixels = picture.width * picture.height
+        if size > pixels * _MOST_BYTES_A_PIXEL + _MOST_BESIDES:
+            return Facts(fault=f'{size >> 20} MiB, too many for its pixels')
+        # Eight large ones at a time would fill the memory.
+        with _ONE_BY_ONE if pixels > _LARGE else contextlib.nullcontext():
+            return _look(read_bytes(path, size))
     except UnidentifiedImageError:
         return Facts(fault='unreadable image: no known format')
+    except OSError as error:
+        why = error.strerror or error
+        return Facts(fault=f'unreadable or truncated image: {why}')
     except Exception as error:
         # Pillow's readers raise whatever a damaged file makes them stumble over.
         return Facts(fault=f'unreadable or truncated image: {error}')
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """Read an image that was good, in RGB as mmdet shows it.
+
+    Raises:
+        OSError: If it is so no more.
+    """
+    pixels = mmcv.imfrombytes(
+        path.read_bytes(), flag='color', channel_order='rgb', backend='cv2'
+    )
+    if pixels is None:
+        raise OSError(f"'{path}' was changed while it was read")
+    return pixels
+
+
+def _look(content: bytes) -> Facts:
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
+            mode, kind, stored = picture.mode, picture.format, picture.size
+            orientation = picture.getexif().get(_ORIENTATION, 1)
+            several = getattr(picture, 'is_animated', False)
+            picture.load()
     try:
         shown = mmcv.imfrombytes(content, flag='color', backend='cv2')
     except cv2.error:
@@ -72,7 +108,12 @@ def look_at(path: Path) -> Facts:
     if shown is None:
         return Facts(fault=f'image that OpenCV, and so mmdet, cannot read ({mode})')
     height, width = shown.shape[:2]
+    if {width, height} != set(stored):
+        return Facts(fault=f'Pillow reads {stored[0]} x {stored[1]} pixels of it, '
+                     f'OpenCV {width} x {height}')  # fmt: skip
     remarks = _remarks(content, mode, min(width, height))
+    if several:
+        remarks.append(('several pictures in one file', 'kept: mmdet reads the first'))
     if orientation not in range(1, 9):
         orientation = 1
     elif orientation != 1 and not _is_turned(content, shown, kind):
@@ -98,6 +139,8 @@ def _remarks(content: bytes, mode: str, side: int) -> list[tuple[str, str]]:
     deep_png = content.startswith(_PNG) and content[24:25] == b'\x10'
     if deep_png or mode.startswith(('I', 'F')):
         remarks.append(('16-bit image', 'kept: mmdet reads the upper 8 bits'))
+    if mode == 'CMYK':
+        remarks.append(('CMYK image', 'kept: mmdet reads it as OpenCV converts it'))
     if mode in ('1', 'L', 'LA') or mode.startswith(('I', 'F')):
         remarks.append(('grey image', 'kept: mmdet reads three equal channels'))
     if side < 32:

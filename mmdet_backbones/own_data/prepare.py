@@ -15,21 +15,15 @@ from ..errors import UserError
 from .boxes import ClassRule, clean
 from .formats import coco, labelme, voc, yolo
 from .images import Facts, look_at
-from .records import Annotations, Notes, Record, printable
+from .placing import REPORT, problems_with, write
+from .records import Annotations, Notes, Record, some
 from .report import DataReport, figures
 from .scan import LOOKED_FOR, DataFiles, recognise, scan
 from .sheet import draw_sheet
 from .splits import settle
 from .tiles import SMALLEST, cut, write_tile
-from .writing import (
-    REPORT,
-    check,
-    coco_content,
-    link,
-    problems_with,
-    short_names,
-    write,
-)
+from .values import composed
+from .writing import check, coco_content, link, short_names
 
 FORMATS = tuple(LOOKED_FOR)
 Track = Callable[[Iterable[Any], int], Iterable[Any]]
@@ -84,7 +78,7 @@ def prepare(options: DataOptions, track: Track = lambda items, _: items) -> Data
     facts = _facts(found, source, notes, track)
     records = _clean(source.records, facts, rule, notes)
     if not records:
-        raise UserError(f"'{options.folder}' holds no good image{_worst(notes)}")
+        raise UserError(f"'{options.folder}' holds no good image{notes.worst()}")
     masks = _keep_outlines(records, notes, options.tile is not None)
     splits = settle(records, facts, options.val_share, options.seed, notes)
     if options.tile is not None:
@@ -94,7 +88,7 @@ def prepare(options: DataOptions, track: Track = lambda items, _: items) -> Data
         }
     if not any(record.boxes for record in splits['train']):
         raise UserError(
-            f"'{options.folder}' has no good box to train on{_worst(notes)}"
+            f"'{options.folder}' has no good box to train on{notes.worst()}"
         )
     classes = _classes(source, rule, records)
     report = DataReport(
@@ -106,14 +100,16 @@ def prepare(options: DataOptions, track: Track = lambda items, _: items) -> Data
         notes.findings,
     )
     write(
-        options.out, lambda new: _fill(new, found, splits, facts, report, options.seed)
+        options.out,
+        lambda new: _fill(new, found, splits, facts, report, options.seed),
+        options.force,
     )
     return report
 
 
 def _check_order(options: DataOptions) -> None:
     problems = []
-    if not options.folder.is_dir():
+    if not os.path.isdir(options.folder):
         problems.append(f"there is no folder '{options.folder}'")
     else:
         problems += problems_with(options.out, options.folder, options.force)
@@ -134,11 +130,15 @@ def _check_order(options: DataOptions) -> None:
 
 
 def _source(options: DataOptions, notes: Notes) -> tuple[DataFiles, str, Annotations]:
-    found = scan(options.folder.resolve())
+    found = scan(options.folder.resolve(), options.out.resolve())
+    for name, why in found.odd.items():
+        notes.add(name, why)
     if not found.images:
         names = [name for listed in found.files.values() for name in listed]
         holds = f'{len(names)} other files' if names else 'nothing'
-        raise UserError(f"'{options.folder}' holds no images, {holds} at all")
+        raise UserError(
+            f"'{options.folder}' holds no images, {holds} at all{notes.worst()}"
+        )
     kind = recognise(found, options.format)
     try:
         source = _read(kind, found, notes, options)
@@ -167,16 +167,17 @@ def _rule(source: Annotations, options: DataOptions) -> ClassRule:
         return ClassRule(source.classes, options.merge_into)
     there = {box.label for record in source.records for box in record.boxes}
     there |= set(source.classes or ())
+    wanted = tuple(composed(name) for name in options.classes)
     problems = []
-    for name in options.classes:
+    for name in wanted:
         if name not in there:
             near = get_close_matches(name, there, n=3, cutoff=0.5)
-            hint = f' (nearest: {", ".join(near)})' if near else ''
+            hint = f' (nearest: {some(near)})' if near else ''
             problems.append(f"no object is of class '{name}'{hint}")
     if problems:
-        listed = ', '.join(printable(name) for name in sorted(there)) or 'none'
+        listed = some(sorted(there), 20) or 'none'
         raise UserError(f'--classes: {"; ".join(problems)}. There are {listed}')
-    return ClassRule(options.classes, options.merge_into)
+    return ClassRule(wanted, options.merge_into)
 
 
 def _classes(
@@ -244,14 +245,6 @@ def _keep_outlines(records: list[Record], notes: Notes, tiled: bool) -> bool:
     return False
 
 
-def _worst(notes: Notes) -> str:
-    if not notes.findings:
-        return ''
-    told = [f'{f.file}: {f.problem}' for f in notes.findings[:10]]
-    more = len(notes.findings) - len(told)
-    return f' ({"; ".join(told)}{f"; {more} more" if more else ""})'
-
-
 def _fill(
     new: Path,
     found: DataFiles,
@@ -274,7 +267,9 @@ def _fill(
                 link(found.root / record.name, target)
         path = new / 'annotations' / f'{split}.json'
         content = coco_content(records, names, facts, report.classes)
-        path.write_text(json.dumps(content))
+        with path.open('x') as file:
+            json.dump(content, file)
         check(path, len(content['images']), len(content['annotations']))
     draw_sheet(placed, splits, report.classes, new / 'examples.png', seed)
-    (new / REPORT).write_text(json.dumps(report.to_dict(), indent=1))
+    with (new / REPORT).open('x') as file:
+        json.dump(report.to_dict(), file, indent=1)

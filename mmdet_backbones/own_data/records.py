@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 LEFT_OUT = 'left out'
+# A file may hold a megabyte where a word should stand.
+_LONGEST = 500
 
 
 @dataclass
@@ -85,12 +87,14 @@ class DataFinding:
         problem: What it is.
         done: What became of it.
         count: How often, in this file.
+        place: Where in the file, the first time.
     """
 
     file: str
     problem: str
     done: str
     count: int = 1
+    place: str = ''
 
 
 @dataclass
@@ -102,26 +106,47 @@ class Notes:
     _files: set[str] = field(default_factory=set)
 
     def add(
-        self, file: str, problem: str, done: str = LEFT_OUT, count: int = 1
+        self,
+        file: str,
+        problem: str,
+        done: str = LEFT_OUT,
+        count: int = 1,
+        place: str = '',
     ) -> None:
         """Note a problem with a file, and what is done about it."""
-        key = (printable(file), printable(problem), done)
+        problem = problem[:_LONGEST]
+        key = (file, problem, done)
         if key in self._places:
             self._places[key].count += count
             return
-        self._files.add(key[0])
-        self._places[key] = DataFinding(*key, count)
-        self.findings.append(self._places[key])
+        self._files.add(file)
+        told = (printable(text) for text in (file[:_LONGEST], problem, done))
+        finding = DataFinding(*told, count, printable(place[:_LONGEST]))
+        self._places[key] = finding
+        self.findings.append(finding)
 
     def mentions(self, file: str) -> bool:
         """Tell whether there is a finding about a file."""
-        return printable(file) in self._files
+        return file in self._files
+
+    def worst(self) -> str:
+        """Return the first findings in brackets, for a message."""
+        if not self.findings:
+            return ''
+        told = [f'{f.file}: {f.problem}' for f in self.findings[:10]]
+        more = len(self.findings) - len(told)
+        return f' ({"; ".join(told)}{f"; {more} more" if more else ""})'
 
 
 def printable(text: str) -> str:
     """Return a file's name, or what a file says, without what a terminal obeys."""
-    text = os.fsencode(text).decode('utf-8', 'replace')
     return ''.join(c if c.isprintable() else '\N{REPLACEMENT CHARACTER}' for c in text)
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """Return names for a message, which does not grow with their number."""
+    told = ', '.join(printable(name[:_LONGEST]) for name in names[:most])
+    return told if len(names) <= most else f'{told} and {len(names) - most} more'
 
 
 def below(root: Path, path: Path) -> str:

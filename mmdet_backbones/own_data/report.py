@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -12,8 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from .images import Facts
+from .placing import REPORT, TOOL
 from .records import DataFinding, Record, printable
-from .writing import TOOL
+
+_MOST_LINES = 20
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,10 @@ class DataReport:
         return content
 
     def table(self) -> Table:
-        """Return figures and findings in one table."""
+        """Return figures and findings in one table of a length that can be read."""
         table = Table(
-            title=Text(f'{self.out}, from {self.format}'), title_justify='left'
+            title=Text(f'{printable(str(self.out))}, from {self.format}'),
+            title_justify='left',
         )
         table.add_column('what', overflow='fold')
         table.add_column('train / file', overflow='fold')
@@ -109,24 +112,42 @@ class DataReport:
         for what, value in columns[0].items():
             table.add_row(*map(Text, (what, value, columns[1][what])))
         table.add_section()
-        for finding in sorted(self.findings, key=lambda f: (f.problem, f.file)):
+        for finding in _each_kind(self.findings):
             times = f' ({finding.count} times)' if finding.count > 1 else ''
-            row = (finding.problem, finding.file, finding.done + times)
+            place = f', {finding.place}' if finding.place else ''
+            row = (finding.problem, finding.file + place, finding.done + times)
             table.add_row(*map(Text, row))
+        more = len(self.findings) - _MOST_LINES
+        if more > 0:
+            where = printable(str(self.out / REPORT))
+            table.add_row(*map(Text, (f'{more} more', where, 'has all of them')))
         if not self.findings:
             table.add_row('nothing to find fault with', '', '')
         return table
+
+
+def _each_kind(findings: list[DataFinding]) -> list[DataFinding]:
+    """Return so many findings as can be read, some of every kind."""
+    kinds: dict[str, list[DataFinding]] = defaultdict(list)
+    for finding in sorted(findings, key=lambda f: (f.problem, f.file)):
+        kinds[finding.problem.partition(':')[0]].append(finding)
+    ranks = {id(f): rank for kind in kinds.values() for rank, f in enumerate(kind)}
+    chosen = sorted(findings, key=lambda f: (ranks[id(f)], f.problem))[:_MOST_LINES]
+    return sorted(chosen, key=lambda f: (f.problem, f.file))
 
 
 def _lines(split: SplitFigures) -> dict[str, str]:
     def of(spread: tuple[float, float, float]) -> str:
         return f'{spread[0]:g} to {spread[2]:g}, median {spread[1]:g}'
 
+    classes = list(split.classes.items())
+    named, rest = classes[:_MOST_LINES], classes[_MOST_LINES:]
     return {
         'images': str(split.images),
         'images without boxes': str(split.without_boxes),
         'boxes': str(split.boxes),
-        **{f'class {printable(name)}': str(n) for name, n in split.classes.items()},
+        **{f'class {printable(name)}': str(n) for name, n in named},
+        **({'other classes': str(sum(n for _, n in rest))} if rest else {}),
         'width of images': of(split.widths),
         'height of images': of(split.heights),
         'side of boxes': of(split.box_sides),

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import mmcv
 from PIL import Image, ImageDraw, ImageFont
 
+from .images import read_pixels
 from .records import Record, printable
 
 _COLOURS = ('#e6194b', '#3cb44b', '#4363d8', '#f58231', '#911eb4', '#008080', '#9a6324')
@@ -56,23 +56,24 @@ def draw_sheet(
         sheet.paste(
             _example(paths[record.name], record, classes, font), (left, top + _TITLE)
         )
-    sheet.save(path)
+    # It is looked at once: smaller would take most of the time of a small folder.
+    sheet.save(path, compress_level=1)
 
 
 def _legend(sheet: Image.Image, classes: tuple[str, ...], font: Any) -> None:
     pen, left = ImageDraw.Draw(sheet), float(_GAP)
     for i, name in enumerate(classes):
         place = (left, sheet.height - _TITLE)
-        pen.text(place, printable(name), _COLOURS[i % len(_COLOURS)], font)
+        pen.text(place, printable(name)[:80], _COLOURS[i % len(_COLOURS)], font)
         left += font.getlength(printable(name)) + _GAP
+        if left > sheet.width:
+            break
 
 
 def _example(
     path: Path, record: Record, classes: tuple[str, ...], font: Any
 ) -> Image.Image:
-    content = path.read_bytes()
-    pixels = mmcv.imfrombytes(content, flag='color', channel_order='rgb', backend='cv2')
-    picture = Image.fromarray(pixels)
+    picture = Image.fromarray(read_pixels(path))
     scale = _SIDE / max(picture.size)
     size = [max(1, round(side * scale)) for side in picture.size]
     picture = picture.resize((size[0], size[1]))
@@ -85,6 +86,6 @@ def _example(
         # Names on small boxes would hide what they name.
         if len(classes) > 1 and len(record.boxes) <= 20:
             place = (x0 + 3, y0 + 1)
-            pen.text(place, printable(box.label), colour, font, stroke_width=2,
+            pen.text(place, printable(box.label)[:80], colour, font, stroke_width=2,
                      stroke_fill='white')  # fmt: skip
     return picture

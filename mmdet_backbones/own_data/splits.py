@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ..errors import UserError
 from .images import Facts
-from .records import LEFT_OUT, Notes, Record
+from .records import Notes, Record
 
 
 def settle(
@@ -33,11 +33,13 @@ def settle(
     held_out = 'val' if 'val' in given else 'test'
     _note_copies(records, facts, notes)
     if not {'train', held_out} <= given:
-        return _draw(records, facts, share, seed)
-    rest = [r for r in records if r.split not in ('train', held_out)]
-    for record in rest:
-        where = f'in the split {record.split}' if record.split else 'in no split'
-        notes.add(record.name, where, LEFT_OUT)
+        return _draw(records, facts, share, seed, notes)
+    for record in records:
+        if record.split is None:
+            notes.add(record.name, 'in no split')
+        elif record.split not in ('train', held_out):
+            # A whole split is one thing to tell.
+            notes.add(f'split {record.split}', f'in the split {record.split}')
     return {
         'train': [record for record in records if record.split == 'train'],
         'val': [record for record in records if record.split == held_out],
@@ -45,14 +47,19 @@ def settle(
 
 
 def _draw(
-    records: list[Record], facts: Mapping[str, Facts], share: float, seed: int
+    records: list[Record],
+    facts: Mapping[str, Facts],
+    share: float,
+    seed: int,
+    notes: Notes,
 ) -> dict[str, list[Record]]:
     groups: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda record: record.name):
         groups.setdefault(facts[record.name].digest, []).append(record)
     if len(groups) < 2:
         raise UserError(
-            f'{len(groups)} good image(s): a split into train and val takes two or more'
+            f'{len(groups)} good image(s): a split into train and val takes two or '
+            f'more{notes.worst()}'
         )
     drawn = list(groups.values())
     random.Random(seed).shuffle(drawn)

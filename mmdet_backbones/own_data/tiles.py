@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-import mmcv
 import numpy as np
 from PIL import Image
 
-from .images import Facts
+from .images import Facts, read_pixels
 from .records import Crop, Notes, Record, TruthBox
 
 SMALLEST = 32
@@ -65,7 +65,7 @@ def cut(
             continue
         for top, bottom in rows:
             for left, right in columns:
-                tile_of = _tile(record, (left, top, right, bottom))
+                tile_of = _tile(record, (left, top, right, bottom), facts)
                 size = (right - left, bottom - top)
                 facts[tile_of.name] = replace(
                     facts[record.name], size=size, orientation=1
@@ -76,11 +76,15 @@ def cut(
     return found
 
 
-def _tile(record: Record, window: tuple[int, int, int, int]) -> Record:
+def _tile(
+    record: Record, window: tuple[int, int, int, int], taken: Container[str]
+) -> Record:
     left, top, right, bottom = window
-    name = PurePosixPath(record.name)
     # The ending stays in the name: a.jpg and a.png may lie side by side.
-    tile = name.with_name(f'{name.name}_x{left:05d}_y{top:05d}.png')
+    tile = f'{record.name}_x{left:05d}_y{top:05d}'
+    while f'{tile}.png' in taken:
+        # Somebody has a photograph of this name.
+        tile += '_'
     boxes = []
     for box in record.boxes:
         x0, y0, x1, y1 = box.corners
@@ -93,7 +97,7 @@ def _tile(record: Record, window: tuple[int, int, int, int]) -> Record:
             )
             boxes.append(TruthBox(box.label, corners, box.ignore))
     crop = Crop(record.name, window)
-    return replace(record, name=str(tile), boxes=boxes, crop=crop)
+    return replace(record, name=f'{tile}.png', boxes=boxes, crop=crop)
 
 
 def write_tile(source: Path, window: tuple[int, int, int, int], target: Path) -> None:
@@ -105,16 +109,18 @@ def write_tile(source: Path, window: tuple[int, int, int, int], target: Path) ->
         target: Where the tile goes.
 
     Raises:
-        OSError: If the photograph cannot be read or the tile cannot be written.
+        OSError: If the photograph cannot be read or the tile cannot be written, also
+            because there is something of that name.
     """
     left, top, right, bottom = window
+    status = source.stat()
+    pixels = _pixels(source, status.st_mtime_ns, status.st_ino)
     target.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(_pixels(source)[top:bottom, left:right]).save(target)
+    with target.open('xb') as file:
+        Image.fromarray(pixels[top:bottom, left:right]).save(file, 'PNG')
 
 
 @lru_cache(maxsize=1)
-def _pixels(source: Path) -> np.ndarray:
+def _pixels(source: Path, *_: int) -> np.ndarray:
     """Read a photograph; its tiles are written one after the other."""
-    return mmcv.imfrombytes(
-        source.read_bytes(), flag='color', channel_order='rgb', backend='cv2'
-    )
+    return read_pixels(source)

@@ -1,8 +1,10 @@
 """Folders of synthetic images in the formats that people annotate in."""
 
 import contextlib
+import hashlib
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +158,19 @@ def snapshot(folder):
         for path in sorted(folder.rglob('*'))
         if path.is_file()
     }
+
+
+def state_of(folder):
+    """What must not change in somebody's folder: contents, times, and which file."""
+    found = {}
+    for path in sorted(folder.rglob('*')):
+        status = path.lstat()
+        content = b''
+        if path.is_symlink():
+            content = os.fsencode(os.readlink(path))
+        elif path.is_file():
+            content = path.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        found[str(path.relative_to(folder))] = (
+            digest, status.st_mode, status.st_ino, status.st_mtime_ns)  # fmt: skip
+    return found

@@ -1,6 +1,7 @@
 """What prepare_data refuses to do, and what it never writes over."""
 
 import json
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -172,3 +173,44 @@ def test_an_image_that_would_fill_the_memory(tmp_path):
     report = prepare(DataOptions(tmp_path / 'mine', tmp_path / 'out'))
     assert [f.file for f in report.findings] == ['JPEGImages/bomb.png']
     assert 'decompression bomb' in report.findings[0].problem
+
+
+def test_places_that_cannot_be_written_to(tmp_path):
+    write_voc(tmp_path / 'mine', scenes(3))
+    (tmp_path / 'circle').symlink_to('circle')
+    bad = ['circle', 'circle/out', 'x' * 300, '/proc/out', '/dev/null', '/dev/null/out']
+    for out in (tmp_path / name for name in bad):
+        with pytest.raises(UserError, match='-o '):
+            prepare(DataOptions(tmp_path / 'mine', out))
+    with pytest.raises(UserError, match='there is no folder'):
+        prepare(DataOptions(tmp_path / ('x' * 300), tmp_path / 'out'))
+
+
+@pytest.mark.parametrize(
+    'report', ['[' * 100_000, '[]', '{"tool": 1, "tool": 2}', None]
+)
+def test_a_report_that_is_not_ours(tmp_path, report):
+    write_voc(tmp_path / 'mine', scenes(3))
+    order = DataOptions(tmp_path / 'mine', tmp_path / 'out', force=True)
+    prepare(order)
+    place = tmp_path / 'out/report.json'
+    place.unlink()
+    os.mkfifo(place) if report is None else place.write_text(report)
+    with pytest.raises(UserError, match='which this command did not write'):
+        prepare(order)
+
+
+def test_small_files_that_would_fill_the_memory(tmp_path):
+    """A YAML that merges ten times ten times, and lines that mean nothing."""
+    write_yolo(tmp_path / 'yolo', scenes(3))
+    levels = ''.join(
+        f'k{i}: &k{i}\n  <<: [{f"*k{i - 1}, " * 10}]\n' for i in range(1, 12)
+    )
+    (tmp_path / 'yolo/data.yaml').write_text(
+        f'k0: &k0 {{a: 1}}\n{levels}names: [tree, shrub]\n'
+    )
+    (tmp_path / 'yolo/labels/photo_0.txt').write_text('0\n' * 100_000)
+    report = prepare(DataOptions(tmp_path / 'yolo', tmp_path / 'out'))
+    told = [f for f in report.findings if 'a class and a box' in f.problem]
+    assert len(told) == 21
+    assert sum(f.count for f in told) == 100_000

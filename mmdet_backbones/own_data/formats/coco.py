@@ -7,8 +7,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ...errors import UserError
-from ..records import Annotations, Notes, Record, TruthBox
+from ..records import Annotations, Notes, Record, TruthBox, some
 from ..scan import DataFiles, read_json, split_of
+from ..values import composed, flag, key, number, size, text
 
 
 def read(found: DataFiles, notes: Notes) -> Annotations:
@@ -17,20 +18,27 @@ def read(found: DataFiles, notes: Notes) -> Annotations:
     Raises:
         UserError: If several files are of one split, or say nothing of a split.
     """
-    for name in found.broken:
-        notes.add(name, 'damaged JSON', 'not read')
+    for name, why in found.broken.items():
+        notes.add(name, why, 'not read')
     records: list[Record] = []
     classes: dict[str, None] = {}
     used: dict[str, str] = {}
+    finder, listed = _Finder(found), False
     for split, name in _files(found).items():
-        content = read_json(found.root / name)
-        names = _categories(content, name, notes)
-        classes |= dict.fromkeys(names.values())
-        records += _Reader(found, notes, name, split or None, names, used).read(content)
+        reader = _Reader(finder, notes, name, split or None, used)
+        try:
+            content = read_json(found.root / name)
+        except ValueError as error:
+            notes.add(name, f'damaged JSON: {error}', 'not read')
+            continue
+        records += reader.read(content)
+        listed = listed or bool(content.get('categories'))
+        classes |= dict.fromkeys(label for label in reader.names.values() if label)
     for image in found.images:
         if image not in used and not notes.mentions(image):
             notes.add(image, 'image that no annotation file names')
-    return Annotations(records, tuple(classes) or None)
+    # Of a list in which no class is good, none counts.
+    return Annotations(records, tuple(classes) if listed else None)
 
 
 def _files(found: DataFiles) -> dict[str, str]:
@@ -48,7 +56,7 @@ def _files(found: DataFiles) -> dict[str, str]:
             listed[:] = chosen
         if len(listed) > 1 or not split:
             of = f'are all of {split}' if split else 'say not of which split they are'
-            problems.append(f'{", ".join(listed)} {of}')
+            problems.append(f'{some(listed)} {of}')
     if problems:
         raise UserError(
             f"'{found.root}' holds {len(names)} annotation files: "
@@ -58,14 +66,42 @@ def _files(found: DataFiles) -> dict[str, str]:
     return {split: listed[0] for split, listed in files.items()}
 
 
-def _categories(content: dict[str, Any], name: str, notes: Notes) -> dict[Any, str]:
-    names, categories = {}, content.get('categories')
-    for category in categories if isinstance(categories, list) else []:
-        try:
-            names[int(category['id'])] = str(category['name'])
-        except (TypeError, KeyError, ValueError, OverflowError):
-            notes.add(name, 'category without id or name', 'category dropped')
-    return dict(sorted(names.items()))
+class _Finder:
+    """Finds the images that annotation files name."""
+
+    def __init__(self, found: DataFiles) -> None:
+        # A name as it stands counts more than the same one in another spelling.
+        self.places = {composed(image): image for image in found.images}
+        self.places |= {image: image for image in found.images}
+        self.ends: dict[str, dict[str | None, list[str]]] = {}
+        for image in found.images:
+            end = composed(PurePosixPath(image).name)
+            by_split = self.ends.setdefault(end, defaultdict(list))
+            by_split[split_of(image)].append(image)
+
+    def find(self, file_name: str, folder: PurePosixPath, split: str) -> str | None:
+        """Return an image below the data's folder; None without one.
+
+        Args:
+            file_name: As an annotation file gives it.
+            folder: Where that file is.
+            split: What it is of, '' if nothing says.
+        """
+        wanted = PurePosixPath(file_name.replace('\\', '/'))
+        if '..' in wanted.parts or wanted.is_absolute():
+            wanted = PurePosixPath(wanted.name)
+        for place in (
+            *(folder, folder.parent, PurePosixPath()),
+            *(folder.parent / part for part in (split, 'images')),
+            folder.parent / 'images' / split,
+        ):
+            name = (place / wanted).as_posix()
+            image = self.places.get(name) or self.places.get(composed(name))
+            if image is not None:
+                return image
+        ends = self.ends.get(composed(wanted.name), {})
+        mine = [ends[s] for s in {None, split or None} if s in ends] or [*ends.values()]
+        return mine[0][0] if len(mine) == 1 == len(mine[0]) else None
 
 
 class _Reader:
@@ -73,45 +109,75 @@ class _Reader:
 
     def __init__(
         self,
-        found: DataFiles,
+        finder: _Finder,
         notes: Notes,
         name: str,
         split: str | None,
-        names: dict[Any, str],
         used: dict[str, str],
     ) -> None:
-        self.found, self.notes, self.name = found, notes, name
-        self.split, self.names, self.used = split, names, used
-        self.images = set(found.images)
+        self.finder, self.notes, self.name = finder, notes, name
+        self.split, self.used = split, used
         self.folder = PurePosixPath(name).parent
+        self.names: dict[Any, str] = {}
 
     def read(self, content: dict[str, Any]) -> list[Record]:
+        self.names = self._categories(content.get('categories'))
         boxes = self._boxes(content['annotations'])
-        records: list[Record] = []
-        seen: set[Any] = set()
-        for entry in content['images']:
-            record = self._record(entry, seen)
+        entries = self._entries(content['images'])
+        records = [self._record(*entry) for entry in entries.values()]
+        for image, record in zip(entries, records, strict=True):
             if record is not None:
-                record.boxes = boxes.pop(int(entry['id']), [])
-                records.append(record)
-        orphans = {key: rest for key, rest in boxes.items() if key not in seen}
+                record.boxes = boxes.get(image, [])
+        orphans = [len(rest) for image, rest in boxes.items() if image not in entries]
         if orphans:
-            count = sum(len(rest) for rest in orphans.values())
             self.notes.add(self.name, 'box of an image that is not listed',
-                           'box dropped', count)  # fmt: skip
-        return records
+                           'box dropped', sum(orphans))  # fmt: skip
+        return [record for record in records if record is not None]
 
-    def _record(self, entry: Any, seen: set[Any]) -> Record | None:
-        try:
-            number, file_name = int(entry['id']), str(entry['file_name'])
-        except (TypeError, KeyError, ValueError, OverflowError):
-            self.notes.add(self.name, 'image without id or file_name', 'entry dropped')
-            return None
-        if number in seen:
-            self.notes.add(file_name, f'duplicate image id {number} in {self.name}')
-            return None
-        seen.add(number)
-        image = self._find(file_name)
+    def _categories(self, given: Any) -> dict[Any, str]:
+        """Return the classes by their id; '' for an id that has several."""
+        names: dict[Any, str] = {}
+        for i, category in enumerate(given if isinstance(given, list) else []):
+            place = f'categories[{i}]'
+            try:
+                number_, name = key(category['id']), text(category['name'])
+            except (TypeError, KeyError, ValueError):
+                self.notes.add(self.name, 'category without id or name',
+                               'category dropped', place=place)  # fmt: skip
+                continue
+            if names.setdefault(number_, name) != name:
+                problem = f'category id {number_} has several names, such as {name}'
+                self.notes.add(self.name, problem, 'its boxes are dropped', place=place)
+                names[number_] = ''
+        # Words stand behind numbers: the two have no order.
+        return dict(sorted(names.items(), key=lambda n: (isinstance(n[0], str), n[0])))
+
+    def _entries(self, images: list[Any]) -> dict[Any, tuple[str, str, Any]]:
+        """Return by its id where an image stands, its file, and what is said of it."""
+        found: dict[Any, tuple[str, str, Any]] = {}
+        unclear: set[Any] = set()
+        for i, entry in enumerate(images):
+            place = f'images[{i}]'
+            try:
+                number_, file_name = key(entry['id']), entry['file_name']
+                if not file_name or not isinstance(file_name, str):
+                    file_name = text(file_name)
+            except (TypeError, KeyError, ValueError):
+                self.notes.add(self.name, 'image without id or file_name',
+                               'entry dropped', place=place)  # fmt: skip
+                continue
+            problem = f'duplicate image id {number_} in {self.name}'
+            first = found.setdefault(number_, (place, file_name, entry))
+            if first[0] != place:
+                self.notes.add(file_name, problem, place=place)
+            if first[1] != file_name and number_ not in unclear:
+                # Whose boxes they are, nobody can say.
+                unclear.add(number_)
+                self.notes.add(first[1], problem, place=first[0])
+        return {k: entry for k, entry in found.items() if k not in unclear}
+
+    def _record(self, place: str, file_name: str, entry: Any) -> Record | None:
+        image = self.finder.find(file_name, self.folder, self.split or '')
         if image is None:
             self.notes.add(
                 file_name, f'listed in {self.name}, but there is no such image'
@@ -121,38 +187,31 @@ class _Reader:
             self.notes.add(image, f'duplicate name: {self.name} lists it again')
             return None
         self.used[image] = self.name
-        size = (entry.get('width'), entry.get('height'))
-        whole = size if all(isinstance(v, int) and v > 0 for v in size) else None
+        whole = None
+        try:
+            whole = size(entry.get('width'), entry.get('height'))
+        except ValueError:
+            self.notes.add(self.name, 'width and height that are no size',
+                           'kept: the size is the image file', place=place)  # fmt: skip
         return Record(image, self.name, [], self.split or split_of(image), whole)
-
-    def _find(self, file_name: str) -> str | None:
-        wanted = PurePosixPath(file_name.replace('\\', '/'))
-        if '..' in wanted.parts or wanted.is_absolute():
-            wanted = PurePosixPath(wanted.name)
-        split = self.split or ''
-        for place in (
-            *(self.folder, self.folder.parent, PurePosixPath()),
-            *(self.folder.parent / part for part in (split, 'images')),
-            *(self.folder.parent / 'images' / part for part in (split,)),
-        ):
-            if (place / wanted).as_posix() in self.images:
-                return (place / wanted).as_posix()
-        ends = self.found.stems.get(wanted.stem, [])
-        ends = [i for i in ends if PurePosixPath(i).name == wanted.name]
-        mine = [i for i in ends if split_of(i) in (None, self.split)] or ends
-        return mine[0] if len(mine) == 1 else None
 
     def _boxes(self, annotations: list[Any]) -> dict[Any, list[TruthBox]]:
         boxes = defaultdict(list)
-        for entry in annotations:
+        for i, entry in enumerate(annotations):
             try:
-                x, y, width, height = map(float, _listed(entry['bbox']))
-                category, image = entry['category_id'], int(entry['image_id'])
-                label = self.names.get(category, f'number {category}')
-            except (TypeError, KeyError, ValueError, OverflowError):
-                self.notes.add(self.name, 'annotation without a box', 'dropped')
+                x, y, width, height = map(number, _listed(entry['bbox']))
+                category, image = key(entry['category_id']), key(entry['image_id'])
+            except (TypeError, KeyError, ValueError):
+                self.notes.add(self.name, 'annotation without a box', 'dropped',
+                               place=f'annotations[{i}]')  # fmt: skip
                 continue
-            ignore = bool(entry.get('iscrowd')) or bool(entry.get('ignore'))
+            try:
+                ignore = flag(entry.get('iscrowd')) or flag(entry.get('ignore'))
+            except ValueError:
+                self.notes.add(self.name, 'iscrowd or ignore is neither 0 nor 1',
+                               'box dropped', place=f'annotations[{i}]')  # fmt: skip
+                continue
+            label = self.names.get(category, f'number {category}')
             outline = entry.get('segmentation') or None
             box = TruthBox(label, (x, y, x + width, y + height), ignore, outline)
             boxes[image].append(box)

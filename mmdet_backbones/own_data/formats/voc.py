@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import math
+import codecs
 import re
 from collections import defaultdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element
 
 from ...errors import UserError
 from ..records import Annotations, Notes, Record, TruthBox
-from ..scan import DataFiles, split_of
+from ..scan import DataFiles, read_bytes, read_text, split_of
+from ..values import composed, flag, number, size
 from .pairing import Pairing, listed_classes
 
 _LISTS = ('train', 'val', 'trainval', 'test')
 _SIDES = ('xmin', 'ymin', 'xmax', 'ymax')
 _DECLARED = re.compile(rb'^\s*<\?xml[^>]*encoding\s*=\s*["\']([\w.:-]+)["\']')
-_LARGEST = 32 << 20
+# Codecs of Python's that no tool writes a file in, and that decode anything.
+_NO_ENCODINGS = {'idna', 'punycode', 'undefined', 'unicode-escape', 'utf-7',
+                 'raw-unicode-escape'}  # fmt: skip
 
 
 class XMLError(ValueError):
@@ -32,62 +35,86 @@ def read(found: DataFiles, notes: Notes) -> Annotations:
             records.append(record)
     _count_from_zero(records, notes)
     _set_splits(records, found, notes)
-    return Annotations(pairing.note_rest(records), listed_classes(found))
+    return Annotations(pairing.note_rest(records), listed_classes(found, notes))
 
 
 def _record(
     name: str, found: DataFiles, notes: Notes, pairing: Pairing
 ) -> Record | None:
-    root, fault = None, ''
     try:
-        root, guessed = parse_xml((found.root / name).read_bytes())
-        fault = _fault(root, guessed)
-    except (XMLError, OSError) as error:
-        fault = str(error)
-    named = root.findtext('filename') if root is not None else None
-    image = pairing.image(name, named)
-    if root is None or fault:
-        notes.add(name, fault)
-        if image is not None:
-            notes.add(image, 'its XML cannot be used')
+        root, guessed = parse_xml(read_bytes(found.root / name))
+        whole = _size(root, guessed)
+        named = _only(root, 'filename')
+    except (OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        pairing.unusable(name, str(error), 'its XML cannot be used')
         return None
+    image = pairing.image(name, named)
     if image is None:
         return None
     if guessed is not None:
         notes.add(name, 'not UTF-8, nor what it declares', f'read as {guessed}')
-    size = [_number(root, f'size/{side}') for side in ('width', 'height')]
-    boxes = [_box(node) for node in root.iter('object')]
-    whole = None if None in size else (int(size[0] or 0), int(size[1] or 0))
-    if whole is None or min(whole) <= 0:
+    if whole is None:
         notes.add(
             name, 'gives no size of its image', 'kept: the size is the image file'
         )
-        whole = None
+    nodes = root.findall('object')
+    inner = sum(1 for _ in root.iter('object')) - len(nodes)
+    if inner:
+        notes.add(name, 'object within an object', 'object dropped', inner)
+    boxes = []
+    for i, node in enumerate(nodes, 1):
+        try:
+            boxes.append(_box(node))
+        except ValueError as error:
+            notes.add(name, str(error), 'object dropped', place=f'object {i}')
     return Record(image, name, boxes, split_of(image), whole)
 
 
-def _fault(root: Element, guessed: str | None) -> str:
+def _size(root: Element, guessed: str | None) -> tuple[int, int] | None:
+    """Return the size of a picture; None if there is none that can be.
+
+    Raises:
+        XMLError: If the file is no annotation, or says two things.
+    """
     if root.tag != 'annotation':
-        return f'XML of another kind: <{root.tag[:40]}>'
+        raise XMLError(f'XML of another kind: <{root.tag[:40]}>')
     labels = [node.findtext('name') or '' for node in root.iter('object')]
     if guessed is not None and not all(label.isascii() for label in labels):
-        return 'not UTF-8, and so its classes are not certain: save it as UTF-8'
-    return ''
-
-
-def _number(node: Element, path: str) -> float | None:
+        raise XMLError(
+            'not UTF-8, and so its classes are not certain: save it as UTF-8'
+        )
+    given = [_only(root, f'size/{side}') for side in ('width', 'height')]
     try:
-        value = float(node.findtext(path, ''))
+        return size(*given)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+
+
+def _only(node: Element, path: str) -> str | None:
+    """Return the text of a part; None without one.
+
+    Raises:
+        XMLError: If there are several, which do not agree.
+    """
+    texts = {(part.text or '').strip() for part in node.findall(path)}
+    if len(texts) > 1:
+        raise XMLError(f'several <{path.replace("/", "> <")}> that do not agree')
+    return texts.pop() if texts else None
 
 
 def _box(node: Element) -> TruthBox:
-    sides = [_number(node, f'bndbox/{side}') for side in _SIDES]
-    x0, y0, x1, y1 = (float('nan') if side is None else side for side in sides)
-    ignore = (node.findtext('difficult') or '0').strip() == '1'
-    label = (node.findtext('name') or '').strip()
+    given = [_only(node, f'bndbox/{side}') for side in _SIDES]
+    try:
+        x0, y0, x1, y1 = map(number, given)
+    except ValueError:
+        x0 = y0 = x1 = y1 = float('nan')
+    try:
+        ignore = flag(_only(node, 'difficult'))
+    except ValueError as error:
+        raise XMLError(f'<difficult>: {error}') from error
+    label = composed(_only(node, 'name') or '').strip()
     # Pascal VOC counts pixels from 1, and the last one is inside.
     return TruthBox(label, (x0 - 1, y0 - 1, x1, y1), ignore)
 
@@ -124,15 +151,21 @@ def _follow(
     lists: dict[str, str], records: list[Record], found: DataFiles, notes: Notes
 ) -> None:
     known = {Path(record.name).stem: record for record in records}
+    spelled = {composed(stem): record for stem, record in known.items()}
     for record in records:
         record.split = None
     train = 'train' if 'train' in lists else 'trainval'
     for split, name in (('train', train), ('val', 'val'), ('test', 'test')):
         if name not in lists:
             continue
-        text = (found.root / lists[name]).read_text(encoding='utf-8', errors='replace')
-        for stem in (line.split()[0] for line in text.splitlines() if line.strip()):
-            listed = known.get(Path(stem).name)
+        try:
+            lines = read_text(found.root / lists[name]).splitlines()
+        except (OSError, ValueError) as error:
+            notes.add(lists[name], str(error), 'not used')
+            continue
+        for stem in (line.split()[0] for line in lines if line.strip()):
+            own = PurePosixPath(stem).name
+            listed = known.get(own) or spelled.get(composed(own))
             if listed is None:
                 problem = f'lists {stem}, which has no usable XML and image'
                 notes.add(lists[name], problem)
@@ -153,7 +186,7 @@ def parse_xml(content: bytes) -> tuple[Element, str | None]:
         The root, and the encoding if that is neither UTF-8 nor what the file declares.
 
     Raises:
-        XMLError: If it is empty, damaged, too large, or declares entities.
+        XMLError: If it is empty, damaged, or declares entities.
         UserError: If defusedxml is not installed.
     """
     try:
@@ -166,8 +199,6 @@ def parse_xml(content: bytes) -> tuple[Element, str | None]:
         ) from error
     if not content.strip():
         raise XMLError('empty file')
-    if len(content) > _LARGEST:
-        raise XMLError(f'XML of {len(content) >> 20} MiB: at most {_LARGEST >> 20}')
     text, guessed = _decode(content)
     try:
         # The encoding of a str counts more than the one that the file declares.
@@ -180,13 +211,22 @@ def parse_xml(content: bytes) -> tuple[Element, str | None]:
 
 def _decode(content: bytes) -> tuple[str, str | None]:
     declared = _DECLARED.match(content)
-    if content.startswith((b'\xff\xfe', b'\xfe\xff')):
-        encoding = 'utf-16'
-    else:
-        encoding = declared[1].decode('ascii') if declared else 'utf-8'
-        if encoding.lower() in ('utf-8', 'utf8'):
-            encoding = 'utf-8-sig'
+    wide = {b'<\0': 'utf-16-le', b'\0<': 'utf-16-be'}.get(content[:2])
+    encoding = declared[1].decode('ascii').lower() if declared else 'utf-8'
     try:
+        known = codecs.lookup(encoding).name
+    except LookupError:
+        known = ''
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = 'utf-16'
+    elif wide is not None:
+        encoding = wide
+    elif known == 'utf-8' or known.startswith(('utf-16', 'utf-32')):
+        # That it declares a wide encoding can be read, so it is not in one.
+        encoding = 'utf-8-sig'
+    try:
+        if known in _NO_ENCODINGS:
+            raise LookupError(encoding)
         return content.decode(encoding), None
-    except (UnicodeDecodeError, LookupError):
+    except (UnicodeError, LookupError):
         return content.decode('latin-1'), 'Latin-1'

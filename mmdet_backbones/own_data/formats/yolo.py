@@ -9,7 +9,8 @@ from typing import Any
 
 from ...errors import UserError
 from ..records import Annotations, Notes, Record, TruthBox
-from ..scan import DataFiles, split_of
+from ..scan import DataFiles, read_text, split_of
+from ..values import number, whole
 from .pairing import Pairing, listed_classes, yaml_classes, yaml_settings
 
 _NO_LABELS = (
@@ -21,6 +22,7 @@ _NO_LABELS = (
     'valid',
     'test',
 )
+_MOST_PLACES, _MOST_LINES = 1000, 20
 
 
 def read(found: DataFiles, notes: Notes, given: tuple[str, ...] | None) -> Annotations:
@@ -34,23 +36,31 @@ def read(found: DataFiles, notes: Notes, given: tuple[str, ...] | None) -> Annot
     Raises:
         UserError: If nothing says what the class numbers mean.
     """
-    settings = yaml_settings(found)
-    classes = yaml_classes(settings[1]) if settings else listed_classes(found) or given
+    settings = yaml_settings(found, notes)
+    if settings:
+        classes: tuple[str, ...] | None = yaml_classes(*settings, notes)
+    else:
+        classes = listed_classes(found, notes) or given
     if not classes:
         raise UserError(
             f"'{found.root}' does not say what its class numbers mean (looked for "
             'data.yaml with names:, classes.txt, labels.txt, obj.names): name them in '
-            'order, with --classes a,b,c'
+            f'order, with --classes a,b,c{notes.worst()}'
         )
     pairing, records = Pairing(found, notes), []
     for name in found.files['.txt']:
         stem = Path(name).stem
         no_label = stem in _NO_LABELS or 'readme' in stem.lower()
-        if no_label and stem not in found.stems:
+        if no_label and not found.of_stem(stem):
+            continue
+        try:
+            lines = read_text(found.root / name).splitlines()
+        except (OSError, ValueError) as error:
+            pairing.unusable(name, str(error), 'its label file cannot be used')
             continue
         image = pairing.image(name)
         if image is not None:
-            boxes = list(_boxes(found.root / name, name, classes, notes))
+            boxes = list(_boxes(lines, name, classes, notes))
             record = Record(image, name, boxes, split_of(image), relative=True)
             records.append(record)
     for image in pairing.rest():
@@ -62,24 +72,28 @@ def read(found: DataFiles, notes: Notes, given: tuple[str, ...] | None) -> Annot
 
 
 def _boxes(
-    path: Path, name: str, classes: tuple[str, ...], notes: Notes
+    lines: list[str], name: str, classes: tuple[str, ...], notes: Notes
 ) -> Iterator[TruthBox]:
-    text = path.read_text(encoding='utf-8', errors='replace').lstrip('\ufeff')
-    for number, line in enumerate(text.splitlines(), 1):
+    bad = 0
+    for i, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            label, *values = (float(word) for word in line.split())
-            if not label.is_integer() or len(values) < 4:
+            first, *rest = line.split()
+            index, values = whole(first), [number(word) for word in rest]
+            if len(values) < 4:
                 raise ValueError
             # Five is a box with a score behind it; more are an outline.
             outline = len(values) >= 6
             if outline and len(values) % 2:
                 raise ValueError
-        except (ValueError, OverflowError):
-            notes.add(name, f'line {number} is not a class and a box', 'line dropped')
+        except ValueError:
+            bad += 1
+            problem = f'line {i} is not a class and a box'
+            if bad > _MOST_LINES:
+                problem = 'more lines that are not a class and a box'
+            notes.add(name, problem, 'line dropped')
             continue
-        index = int(label)
         known = 0 <= index < len(classes)
         yield _box(classes[index] if known else f'number {index}', values, outline)
 
@@ -104,7 +118,8 @@ def _set_splits(
     for split in ('train', 'val', 'test'):
         given = content.get(split)
         places = given if isinstance(given, list) else [given]
-        for place in (p for p in places if isinstance(p, str) and p):
+        texts = dict.fromkeys(p for p in places if isinstance(p, str) and p)
+        for place in list(texts)[:_MOST_PLACES]:
             wanted = _images_of(place, found, Path(name).parent, content.get('path'))
             for record in records:
                 if record.name in wanted:
@@ -124,11 +139,11 @@ def _images_of(place: str, found: DataFiles, home: Path, base: Any) -> set[str]:
                 inside = Path(path).relative_to(found.root).as_posix()
             except ValueError:
                 continue
-            if Path(path).is_file():
+            if inside in found.files['.txt']:
                 return _listed(Path(path), found)
             prefix = '' if inside == '.' else f'{inside}/'
             images = {image for image in found.images if image.startswith(prefix)}
-            if Path(path).is_dir() and images:
+            if images:
                 return images
     return set()
 
@@ -136,9 +151,14 @@ def _images_of(place: str, found: DataFiles, home: Path, base: Any) -> set[str]:
 def _listed(path: Path, found: DataFiles) -> set[str]:
     """Return the images of a list; its paths may be those of another machine."""
     images, listed = set(found.images), set()
-    text = path.read_text(encoding='utf-8', errors='replace')
-    for line in text.splitlines():
+    try:
+        lines = read_text(path).splitlines()
+    except (OSError, ValueError):
+        # The caller tells that it leads to no image.
+        return set()
+    for line in lines:
         parts = PurePosixPath(line.strip().replace('\\', '/')).parts
-        ends = ('/'.join(parts[i:]) for i in range(len(parts)))
+        # No path has more parts, and a line of 32 MiB would be read as many times.
+        ends = ('/'.join(parts[i:]) for i in range(max(0, len(parts) - 64), len(parts)))
         listed |= {end for end in ends if end in images}
     return listed
