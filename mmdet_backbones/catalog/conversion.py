@@ -126,7 +126,7 @@ def _dialect(backbone: Any, name: str, net: str) -> Dialect:
 
 def _licence(metadata: Mapping[str, Any]) -> str | None:
     found = metadata.get('license') or metadata.get('licence')
-    return str(found) if found else None
+    return found if isinstance(found, str) and found else None
 
 
 def _meta(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
-from typing import BinaryIO
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlparse
 
@@ -18,6 +16,7 @@ import torch
 from mmengine.dist import barrier, get_dist_info
 
 from ...errors import CheckpointError
+from .held import State, state_of
 from .transfer import complete, probe, size_of
 
 _DIGEST = re.compile(r'-([0-9a-f]{8,64})\.[^-]*$')
@@ -25,7 +24,7 @@ _DATE = re.compile(r'(19|20)\d\d(0[1-9]|1[0-2])([0-2]\d|3[01])')
 # Large, as the hashing thread may have to wait for Python's lock after every block.
 _HASH_BLOCK = 1 << 24
 # By device, inode, size and time of change: a renamed file is still known.
-_known: dict[tuple[int, int, int, int], str] = {}
+_known: dict[State, str] = {}
 
 
 class NotThereError(CheckpointError):
@@ -100,12 +99,6 @@ def fetch(url: str, path: Path) -> Path:
                 check_digest(part, sha256_of(part), digest, url)
                 part.replace(path)
     return path
-
-
-def state_of(file: BinaryIO) -> tuple[int, int, int, int]:
-    """Tell an open file from all others, and from itself after a change."""
-    status = os.fstat(file.fileno())
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def sha256_of(path: Path) -> str:

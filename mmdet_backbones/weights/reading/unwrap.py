@@ -28,6 +28,7 @@ _COUNTERS = ('steps', 'n_averaged')
 _LARGEST_RATIO = 8
 _SLACK = 1 << 26
 _NAMED = 5
+_LONGEST_NAME = 1000
 
 
 def unwrap(content: Any, source: str) -> tuple[dict[str, Tensor], str | None]:
@@ -100,22 +101,27 @@ def _wrapper(content: Any) -> str | None:
     """Name the key under which the weights stand, None if they stand here."""
     if not isinstance(content, Mapping):
         return None
+    seen: dict[tuple[int, int], bool] = {}
     for key in _WRAPPERS:
-        if _holds_tensors(content.get(key), _DEPTH):
+        if _holds_tensors(content.get(key), _DEPTH, seen):
             return key
-    if _holds_tensors(content, 1):
+    if _holds_tensors(content, 1, seen):
         return None
-    keys = [key for key, value in content.items() if _holds_tensors(value, 1)]
+    keys = [key for key, value in content.items() if _holds_tensors(value, 1, seen)]
     return keys[0] if len(keys) == 1 and isinstance(keys[0], str) else None
 
 
-def _holds_tensors(content: Any, depth: int) -> bool:
+def _holds_tensors(content: Any, depth: int, seen: dict[tuple[int, int], bool]) -> bool:
     """Whether there is a tensor in a dict, or in a dict that it wraps."""
     if not isinstance(content, Mapping) or depth == 0:
         return False
-    if any(isinstance(value, (Tensor, np.ndarray)) for value in content.values()):
-        return True
-    return any(_holds_tensors(content.get(key), depth - 1) for key in _WRAPPERS)
+    # The same dict may stand under every key, on every floor.
+    place = id(content), depth
+    if place not in seen:
+        seen[place] = any(
+            isinstance(value, (Tensor, np.ndarray)) for value in content.values()
+        ) or any(_holds_tensors(content.get(key), depth - 1, seen) for key in _WRAPPERS)
+    return seen[place]
 
 
 def _tensors(content: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
@@ -127,7 +133,7 @@ def _tensors(content: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
             continue
         problem = _problem(key, value)
         if problem:
-            problems.append(f'{str(key)[:60]} {problem}')
+            problems.append(f'{_name(key)[:60]} {problem}')
         else:
             found[key] = value.detach() if value.requires_grad else value
     if problems:
@@ -140,9 +146,16 @@ def _tensors(content: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
     return found
 
 
+def _name(key: Any) -> str:
+    # The text of any other object may be of any length.
+    return str(key) if isinstance(key, (str, int)) else f'a {type(key).__name__}'
+
+
 def _problem(key: Any, value: Tensor) -> str | None:
     if not isinstance(key, str):
         return f'is named by a {type(key).__name__}, not by text'
+    if len(key) > _LONGEST_NAME:
+        return f'has a name of {len(key)} characters'
     if value.is_quantized:
         return f'is quantised ({value.dtype})'
     if value.layout != torch.strided:
@@ -155,6 +168,6 @@ def _problem(key: Any, value: Tensor) -> str | None:
 def _describe(content: Any) -> str:
     if not isinstance(content, Mapping):
         return f'a {type(content).__name__}'
-    keys = [str(key)[:40] for key, _ in zip(content, range(_NAMED), strict=False)]
+    keys = [_name(key)[:40] for key, _ in zip(content, range(_NAMED), strict=False)]
     more = ', ...' if len(content) > _NAMED else ''
     return f'a dict of {", ".join(keys) or "nothing"}{more}'
