@@ -20,6 +20,7 @@ from ..detector_config.detector import DetectorConfig
 from ..detector_config.tree import type_name
 from ..detector_config.weights import Seen, Start, last_checkpoint, pretrained_of
 from ..errors import CheckpointError, PretrainedWeightsError, UserError
+from ..files import ABSENT, FILE, path_of, what_is
 from ..weights.loading.loader import examine_checkpoint
 from ..weights.loading.report import some
 from ..weights.loading.surplus import between
@@ -139,10 +140,14 @@ def _address(detector: DetectorConfig, seen: Seen, ask: bool) -> Iterator[Findin
 
 def _path(seen: Seen) -> Iterator[Finding]:
     start = seen.start
-    path = Path(start.checkpoint).expanduser()
-    if path.is_file():
-        if seen.problem:
-            yield _finding(start, seen.problem, _without(start))
+    path = path_of(start.checkpoint)
+    found = what_is(path)
+    if found != ABSENT:
+        problem = seen.problem
+        if found != FILE and not problem:
+            problem = f'{start.checkpoint} is {found}'
+        if problem:
+            yield _finding(start, problem, _without(start))
         return
     package, separator, within = start.checkpoint.partition('::')
     if separator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ from urllib.parse import unquote, urlparse
 import torch
 from mmengine.dist import barrier, get_dist_info
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, printable
 from .held import State, state_of
 from .transfer import complete, probe, size_of
 
@@ -23,6 +24,8 @@ _DIGEST = re.compile(r'-([0-9a-f]{8,64})\.[^-]*$')
 _DATE = re.compile(r'(19|20)\d\d(0[1-9]|1[0-2])([0-2]\d|3[01])')
 # Large, as the hashing thread may have to wait for Python's lock after every block.
 _HASH_BLOCK = 1 << 24
+# A part, its note and its lock have longer names, and 255 bytes are the most.
+_LONGEST_NAME = 200
 # By device, inode, size and time of change: a renamed file is still known.
 _known: dict[State, str] = {}
 
@@ -37,14 +40,30 @@ def torch_path(url: str) -> Path:
     Raises:
         CheckpointError: If the address names no file.
     """
-    parts = urlparse(url)
+    name = _file_name(url)
+    return Path(torch.hub.get_dir()).absolute() / 'checkpoints' / name
+
+
+def _file_name(url: str) -> str:
+    try:
+        parts = urlparse(url)
+        named = parts.hostname and parts.port != 0
+    except ValueError as error:
+        raise CheckpointError(f"'{url}' cannot be downloaded: {error}") from error
     name = unquote(parts.path).rsplit('/', 1)[-1]
-    if not name or not parts.hostname or name in ('.', '..'):
+    if not name or not named or name in ('.', '..'):
         raise CheckpointError(
             f"'{url}' names no file: write an address that ends with the file's "
             'name, such as https://host/folder/net.pth'
         )
-    return Path(torch.hub.get_dir()).absolute() / 'checkpoints' / name
+    size = len(os.fsencode(name))
+    if not name.isprintable() or '\\' in name or size > _LONGEST_NAME:
+        what = f'has {size} bytes' if size > _LONGEST_NAME else 'has such characters'
+        raise CheckpointError(
+            f"'{printable(url, 300)}' is not downloaded: no file can be put under its "
+            f'name, which {what}. Download it by hand and write its path as checkpoint'
+        )
+    return name
 
 
 def cache_path(url: str) -> Path:

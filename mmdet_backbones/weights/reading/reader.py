@@ -17,7 +17,7 @@ from .download import check_digest, discard, hash_beside, sha256_of
 from .file_formats import check_sums, recognise
 from .held import hold, look
 from .sources import Located, bring
-from .unwrap import check_size, unwrap, without_prefixes
+from .unwrap import check_names, check_size, unwrap, without_prefixes
 from .values import check_finite
 
 __all__ = ['Checkpoint', 'CheckpointError', 'read_checkpoint', 'read_shapes']
@@ -154,7 +154,9 @@ def read_shapes(source: str) -> dict[str, tuple[int, ...]]:
     with _readable(source), _good(located, source), look(path, source) as file:
         form = recognise(file, source)
         if form.shapes is not None:
-            return without_prefixes(form.shapes(path, source))
+            shapes = form.shapes(path, source)
+            check_names(shapes, source)
+            return without_prefixes(shapes)
         # Files of torch.save are mapped into memory, and their numbers not touched.
         content = form.read(path, source, 'cpu')
         state_dict, _ = unwrap(content.data, source)

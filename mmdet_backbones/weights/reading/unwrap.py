@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, printable
 
 _T = TypeVar('_T')
 # Keys under which training scripts store the weights. Averaged weights come first,
@@ -29,6 +29,7 @@ _LARGEST_RATIO = 8
 _SLACK = 1 << 26
 _NAMED = 5
 _LONGEST_NAME = 1000
+_LONGEST_SHOWN = 60
 
 
 def unwrap(content: Any, source: str) -> tuple[dict[str, Tensor], str | None]:
@@ -51,7 +52,7 @@ def unwrap(content: Any, source: str) -> tuple[dict[str, Tensor], str | None]:
     path: list[str] = []
     inner = content
     while len(path) < _DEPTH and (key := _wrapper(inner)) is not None:
-        path.append(key)
+        path.append(printable(key))
         inner = inner[key]
     tensors = _tensors(inner, source) if isinstance(inner, Mapping) else {}
     if not tensors:
@@ -81,6 +82,20 @@ def without_prefixes(tensors: dict[str, _T]) -> dict[str, _T]:
                 {k.removeprefix(prefix): v for k, v in tensors.items()}
             )
     return tensors
+
+
+def check_names(names: Iterable[str], source: str) -> None:
+    """Refuse names of tensors that no net has, and no terminal shows.
+
+    Raises:
+        CheckpointError: If there are any.
+    """
+    bad = [f'{_name(name)} {what}' for name in names if (what := _bad_name(name))]
+    if bad:
+        raise CheckpointError(
+            f"'{source}' is not used, as no net has such names: "
+            f'{", ".join(bad[:_NAMED])}'
+        )
 
 
 def check_size(state_dict: Mapping[str, Tensor], size: int, source: str) -> None:
@@ -133,7 +148,7 @@ def _tensors(content: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
             continue
         problem = _problem(key, value)
         if problem:
-            problems.append(f'{_name(key)[:60]} {problem}')
+            problems.append(f'{_name(key)} {problem}')
         else:
             found[key] = value.detach() if value.requires_grad else value
     if problems:
@@ -146,16 +161,25 @@ def _tensors(content: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
     return found
 
 
+def _bad_name(name: str) -> str | None:
+    """Say what is wrong with a name that no net has, and no terminal shows."""
+    if len(name) > _LONGEST_NAME:
+        return f'has a name of {len(name)} characters'
+    return None if name.isprintable() else 'has control characters in its name'
+
+
 def _name(key: Any) -> str:
     # The text of any other object may be of any length.
-    return str(key) if isinstance(key, (str, int)) else f'a {type(key).__name__}'
+    if not isinstance(key, (str, int)):
+        return f'a {type(key).__name__}'
+    return printable(str(key), _LONGEST_SHOWN)
 
 
 def _problem(key: Any, value: Tensor) -> str | None:
     if not isinstance(key, str):
         return f'is named by a {type(key).__name__}, not by text'
-    if len(key) > _LONGEST_NAME:
-        return f'has a name of {len(key)} characters'
+    if bad := _bad_name(key):
+        return bad
     if value.is_quantized:
         return f'is quantised ({value.dtype})'
     if value.layout != torch.strided:
@@ -168,6 +192,6 @@ def _problem(key: Any, value: Tensor) -> str | None:
 def _describe(content: Any) -> str:
     if not isinstance(content, Mapping):
         return f'a {type(content).__name__}'
-    keys = [_name(key)[:40] for key, _ in zip(content, range(_NAMED), strict=False)]
+    keys = [_name(key) for key, _ in zip(content, range(_NAMED), strict=False)]
     more = ', ...' if len(content) > _NAMED else ''
     return f'a dict of {", ".join(keys) or "nothing"}{more}'

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from ...errors import CheckpointError, DamagedFileError
+from ...errors import CheckpointError, DamagedFileError, printable
 
 # A net of 50,000 tensors with the state of its optimizer has about half of them.
 _MOST_OPERATIONS = 2_000_000
@@ -377,10 +377,10 @@ class _Machine:
 def more_than_weights(source: str, what: str) -> CheckpointError:
     """Say that a pickle names what is no part of weights."""
     return CheckpointError(
-        f"'{source}' holds more than weights and is not opened: it names {what}, and "
-        'making such an object could run any code or take any amount of memory. If '
-        'you trust it, load it where it was made and save only its tensors: '
-        'torch.save(model.state_dict(), path)'
+        f"'{source}' holds more than weights and is not opened: it names "
+        f'{printable(what)}, and making such an object could run any code or '
+        'take any amount of memory. If you trust it, load it where it was made and '
+        'save only its tensors: torch.save(model.state_dict(), path)'
     )
 
 
