@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -19,6 +19,7 @@ from ..files import write_atomically
 from ..registry import HOOKS
 from .lr_scaling import ABSOLUTE, Scale
 
+_LONGEST_CONFIG = 1_000_000
 _RATES_OF_GROUPS = ('lr', 'initial_lr', 'max_lr', 'min_lr')
 _RATES_OF_SCHEDULERS = ('base_values', '_last_value', 'min_values', *ABSOLUTE)
 
@@ -118,10 +119,22 @@ class LearningRateScaleHook(Hook):
 
 def _batch_size_of(checkpoint: dict) -> int | None:
     text = checkpoint.get('meta', {}).get('cfg')
-    if not isinstance(text, str):
+    if not isinstance(text, str) or len(text) > _LONGEST_CONFIG:
         return None
-    settings = Config.fromstring(text, file_format='.py').get('auto_scale_lr') or {}
-    return settings.get('base_batch_size')
+    # Read, never run: a config is a program, and this one comes out of a file.
+    try:
+        lines = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    for line in lines:
+        names = line.targets if isinstance(line, ast.Assign) else []
+        if any(isinstance(n, ast.Name) and n.id == 'auto_scale_lr' for n in names):
+            for node in ast.walk(line):
+                found = isinstance(node, ast.keyword) and node.arg == 'base_batch_size'
+                if found and isinstance(node.value, ast.Constant):
+                    size = node.value.value
+                    return size if type(size) is int and size > 0 else None
+    return None
 
 
 def _multiply(state: dict[str, Any], keys: tuple[str, ...], factor: float) -> None:

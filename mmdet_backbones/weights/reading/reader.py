@@ -151,7 +151,7 @@ def read_shapes(source: str) -> dict[str, tuple[int, ...]]:
     """
     located = bring(source)
     path = located.path
-    with _readable(source), _good(located, source), look(path, source) as file:
+    with _readable(source), _good(located, source), look(path) as file:
         form = recognise(file, source)
         if form.shapes is not None:
             shapes = form.shapes(path, source)
