@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import traceback
@@ -151,6 +152,14 @@ def _registered(kind: str) -> list[str]:
     return names
 
 
+def _let_go_of_output() -> None:
+    """Forget what could not be written; Python would try once more, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def _reason(error: OSError) -> str:
     what = f"'{error.filename}': " if error.filename else ''
     return f'{what}{error.strerror or error}'
@@ -169,6 +178,11 @@ def run(command: Callable[[], None], show_traceback: bool = False) -> int:
     """
     try:
         command()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads the output has seen enough.
+        _let_go_of_output()
+        return 1
     except (UserError, CheckpointError, PretrainedWeightsError) as error:
         if show_traceback:
             traceback.print_exc()
@@ -179,6 +193,7 @@ def run(command: Callable[[], None], show_traceback: bool = False) -> int:
         if show_traceback:
             traceback.print_exc()
         sys.stderr.write(f'error: {shown(_reason(error))}\n')
+        _let_go_of_output()
         return 1
     except KeyboardInterrupt:
         sys.stderr.write(

@@ -1,6 +1,7 @@
 """Files with something changed in them: weights, or one clear error, in no time."""
 
 import io
+import itertools
 import json
 import struct
 import zipfile
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.slow
 ENOUGH = settings(
     derandomize=True,
     deadline=None,
-    max_examples=300,
+    max_examples=1000,
     suppress_health_check=list(HealthCheck),
 )
 # Operations of a pickle, and what goes with them.
@@ -31,7 +32,8 @@ OPERATIONS = [
     b'c__builtin__\nbytearray\n', b'cposix\nsystem\n', b'ctorch\nFloatTensor\n',
     b'ctorch._utils\n_rebuild_qtensor\n', b'ctorch._utils\n_rebuild_sparse_tensor\n',
     b'ctorch._utils\n_rebuild_nested_tensor\n', b'cnumpy\nndarray\n',
-    b'cnumpy\ndtype\n', b'cnumpy._core.multiarray\n_reconstruct\n', b'ccollections\nCounter\n',
+    b'cnumpy\ndtype\n', b'cnumpy._core.multiarray\n_reconstruct\n',
+    b'ccollections\nCounter\n',
     b'G\x7f\xf0\x00\x00\x00\x00\x00\x00', b'\x95\xff\xff\xff\xff\xff\xff\xff\x7f',
 ]  # fmt: skip
 CHANGES = st.lists(
@@ -90,9 +92,11 @@ def changed(content: bytes, changes) -> bytes:
 @pytest.fixture(scope='module')
 def read(tmp_path_factory):
     """Read a content in every way; anything but weights and an error is a fault."""
-    worker, path = ReadingWorker(), tmp_path_factory.mktemp('files') / 'net'
+    worker, folder = ReadingWorker(), tmp_path_factory.mktemp('files')
+    numbers = itertools.count()
 
     def go(content: bytes) -> set[str]:
+        path = folder / f'net{next(numbers)}'
         path.write_bytes(content)
         kinds = set()
         for how in ('read', 'shapes', 'saved'):
@@ -102,6 +106,7 @@ def read(tmp_path_factory):
             assert found.memory < MEMORY // 2, (how, found)
             assert found.message.isprintable(), found
             kinds.add(found.kind)
+        path.unlink()
         return kinds
 
     yield go

@@ -56,12 +56,12 @@ def _file_name(url: str) -> str:
             f"'{url}' names no file: write an address that ends with the file's "
             'name, such as https://host/folder/net.pth'
         )
-    size = len(os.fsencode(name))
+    size = max(len(os.fsencode(part)) for part in (name, parts.hostname or ''))
     if not name.isprintable() or '\\' in name or size > _LONGEST_NAME:
         what = f'has {size} bytes' if size > _LONGEST_NAME else 'has such characters'
         raise CheckpointError(
             f"'{printable(url, 300)}' is not downloaded: no file can be put under its "
-            f'name, which {what}. Download it by hand and write its path as checkpoint'
+            f'name or that of its server, which {what}. Download it by hand and write its path as checkpoint'
         )
     return name
 
@@ -225,7 +225,8 @@ def _explained(url: str, path: Path) -> Iterator[None]:
                 f'{size / 1e6:.1f} MB have arrived and are kept: start again and only '
                 'the rest is asked for. '
             )
-        raise kind(f"'{url}' cannot be downloaded ({error}). {kept}{cure}") from error
+        reason = printable(' '.join(str(error).split()), 300)
+        raise kind(f"'{url}' cannot be downloaded ({reason}). {kept}{cure}") from error
 
 
 def _part_of(path: Path) -> Path:

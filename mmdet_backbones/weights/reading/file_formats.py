@@ -28,9 +28,8 @@ _LONGEST_HEADER = 5_000_000
 _LONGEST_PICKLES = 1 << 25
 _PICKLES = 5
 _BLOCK = 1 << 20
-# Files that were found in order: their check sums, and what their pickles make.
+# Files whose check sums were found in order.
 _sound: set[State] = set()
-_vetted: set[State] = set()
 
 # First bytes of files that people mistake for weights, and what to do.
 _FOREIGN = (
@@ -219,8 +218,6 @@ def _check_archive(file: Held, source: str) -> None:
 
 def _check_pickle(file: Held, source: str, sizes: Mapping[str, int]) -> None:
     """Look at the pickle that torch will read, before it does."""
-    if file.state in _vetted:
-        return
     try:
         content = torch._C.PyTorchFileReader(str(file.path)).get_record('data.pkl')
     except OSError:
@@ -233,16 +230,12 @@ def _check_pickle(file: Held, source: str, sizes: Mapping[str, int]) -> None:
         if '/data/' in name
     }
     vet(content, source, file.size, storages)
-    _vetted.add(file.state)
 
 
 def _check_old(file: Held, source: str) -> None:
     """Look at the pickles of a file of torch before 1.6."""
-    if file.state in _vetted:
-        return
     with file.path.open('rb') as opened:
         vet(opened.read(_LONGEST_PICKLES), source, file.size, None, _PICKLES)
-    _vetted.add(file.state)
 
 
 def _other_archive(names: list[str]) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ...errors import CheckpointError, DamagedFileError
+from ...errors import CheckpointError, DamagedFileError, printable, shown
 from .download import check_digest, discard, hash_beside, sha256_of
 from .file_formats import check_sums, recognise
 from .held import hold, look
@@ -23,6 +23,7 @@ from .values import check_finite
 __all__ = ['Checkpoint', 'CheckpointError', 'read_checkpoint', 'read_shapes']
 
 _LONGEST_CONFIG = 1_000_000
+_LONGEST_SOURCE = 1000
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def read_checkpoint(
         CheckpointError: If the file is missing, is no checkpoint, holds objects
             other than weights, or the address cannot be reached.
     """
-    located = bring(source)
+    located, source = bring(source), _shown(source)
     path, digest = located.path, located.digest
     with _readable(source), _good(located, source), hold(path, source) as file:
         form = recognise(file, source)
@@ -149,7 +150,7 @@ def read_shapes(source: str) -> dict[str, tuple[int, ...]]:
     Raises:
         CheckpointError: As :func:`read_checkpoint`, but for what the data is.
     """
-    located = bring(source)
+    located, source = bring(source), _shown(source)
     path = located.path
     with _readable(source), _good(located, source), look(path) as file:
         form = recognise(file, source)
@@ -187,11 +188,17 @@ def read_saved(path: Path, source: str) -> Saved:
     Raises:
         CheckpointError: As :func:`read_checkpoint`, but for what the data is.
     """
+    source = _shown(source)
     with _readable(source), hold(path, source) as file:
         form = recognise(file, source)
         check_sums(file, source)
         data = form.read(file.path, source, 'cpu').data
         return Saved(data, form.shapes is None, file.size)
+
+
+def _shown(source: str) -> str:
+    """What is told and stored of a source: one line, without a password."""
+    return printable(shown(source), _LONGEST_SOURCE)
 
 
 @contextmanager
