@@ -84,7 +84,7 @@ def refused(source: str, *words: str, seconds: float = 4) -> str:
         (f'http://127.0.0.1:1/{"n" * 300}.pth', '304 bytes'),
         (f'http://127.0.0.1:1/{"n" * 100_000}.pth', 'bytes'),
         (f'http://127.0.0.1:1/{"%C3%A4" * 110}.pth', '224 bytes'),
-        (f'http://{"a." * 2000}de/net.pth', 'cannot be downloaded'),
+        (f'http://{"a." * 2000}de/net.pth', '4002 bytes'),
         ('http://\xe4\xf6.invalid/net.pth', 'cannot be downloaded'),
         ('http:///net.pth', 'names no file'),
         ('http://host/..', 'names no file'),

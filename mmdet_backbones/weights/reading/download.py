@@ -61,7 +61,8 @@ def _file_name(url: str) -> str:
         what = f'has {size} bytes' if size > _LONGEST_NAME else 'has such characters'
         raise CheckpointError(
             f"'{printable(url, 300)}' is not downloaded: no file can be put under its "
-            f'name or that of its server, which {what}. Download it by hand and write its path as checkpoint'
+            f'name or that of its server, which {what}. Download it by '
+            'hand and write its path as checkpoint'
         )
     return name
 
