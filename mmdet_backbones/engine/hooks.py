@@ -129,11 +129,11 @@ def _batch_size_of(checkpoint: dict) -> int | None:
     for line in lines:
         names = line.targets if isinstance(line, ast.Assign) else []
         if any(isinstance(n, ast.Name) and n.id == 'auto_scale_lr' for n in names):
-            for node in ast.walk(line):
-                found = isinstance(node, ast.keyword) and node.arg == 'base_batch_size'
-                if found and isinstance(node.value, ast.Constant):
-                    size = node.value.value
-                    return size if type(size) is int and size > 0 else None
+            given = {
+                k.arg: k.value for k in ast.walk(line) if isinstance(k, ast.keyword)
+            }
+            size = getattr(given.get('base_batch_size'), 'value', None)
+            return size if type(size) is int and size > 0 else None
     return None
 
 

@@ -17,7 +17,8 @@ from mmengine.utils import digit_version
 from ...compat.checkpoints import mmengine_classes
 from ...errors import CheckpointError, DamagedFileError
 from .held import Held, State
-from .vetting import more_than_weights, vet
+from .pickle_machine import more_than_weights
+from .vetting import vet
 
 # torch.save before torch 1.6 starts with this number, after a few bytes of pickle.
 _LEGACY = bytes.fromhex('8a0a6cfc9c46f9206aa850192e')
