@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import traceback
@@ -11,12 +12,48 @@ from typing import Any
 
 from mmengine.registry import Registry
 
+_LONGEST_LINE = 2000
+_LONGEST_PART = 120
+_PASSWORD = re.compile(r'(?<=://)[^/\s@\'"]*@')
 
-class UserError(ValueError):
+
+def shown(text: str) -> str:
+    """Make a message fit to be shown: only its line ends are heeded by a terminal.
+
+    Control codes and marks that turn the direction of text are replaced, lines are cut
+    off at 2,000 characters, and passwords are left out of addresses.
+    """
+    text = _PASSWORD.sub('***@', text)
+    return '\n'.join(_printable(line, _LONGEST_LINE) for line in text.split('\n'))
+
+
+def printable(text: str, longest: int = _LONGEST_PART) -> str:
+    """Make one line of a name, or of what a file or a server says."""
+    return _printable(text, longest)
+
+
+def _printable(text: str, longest: int) -> str:
+    if len(text) > longest:
+        text = f'{text[: longest - 4]} ...'
+    if text.isprintable():
+        return text
+    # Names of files may hold bytes that are no text.
+    text = text.encode('utf-8', 'surrogateescape').decode('utf-8', 'replace')
+    return ''.join(c if c.isprintable() else '\N{REPLACEMENT CHARACTER}' for c in text)
+
+
+class _ToldError(Exception):
+    """An error whose message people read as it is."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*(shown(a) if isinstance(a, str) else a for a in args))
+
+
+class UserError(_ToldError, ValueError):
     """Something in the config or on the command line that only its author can mend."""
 
 
-class ArgumentError(ValueError):
+class ArgumentError(_ToldError, ValueError):
     """An argument of a class that has a value which cannot be.
 
     Attributes:
@@ -32,7 +69,7 @@ class ArgumentTypeError(ArgumentError, TypeError):
     """An argument that a class does not take, or not of that type."""
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(_ToldError, RuntimeError):
     """A checkpoint cannot be read; the message says why and what to do."""
 
 
@@ -40,7 +77,7 @@ class DamagedFileError(CheckpointError):
     """A file that is not what was once written; another download may mend it."""
 
 
-class PretrainedWeightsError(RuntimeError):
+class PretrainedWeightsError(_ToldError, RuntimeError):
     """Pretrained weights that do not cover the backbone; training must not start."""
 
 
@@ -115,6 +152,19 @@ def _registered(kind: str) -> list[str]:
     return names
 
 
+def _let_go_of_output() -> None:
+    """Forget what could not be written; Python would try once more, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _reason(error: OSError) -> str:
+    what = f"'{error.filename}': " if error.filename else ''
+    return f'{what}{error.strerror or error}'
+
+
 def run(command: Callable[[], None], show_traceback: bool = False) -> int:
     """Run a command; a person's mistake ends it with one message.
 
@@ -123,15 +173,27 @@ def run(command: Callable[[], None], show_traceback: bool = False) -> int:
         show_traceback: Whether mistakes are shown with their traceback too.
 
     Returns:
-        The exit status: 0, 1 after a mistake, 130 after Ctrl-C. Other exceptions
-        are bugs and pass through.
+        The exit status: 0, 1 after a mistake or where the system refuses something,
+        130 after Ctrl-C. Other exceptions are bugs and pass through.
     """
     try:
         command()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads the output has seen enough.
+        _let_go_of_output()
+        return 1
     except (UserError, CheckpointError, PretrainedWeightsError) as error:
         if show_traceback:
             traceback.print_exc()
         sys.stderr.write(f'error: {error}\n')
+        return 1
+    except OSError as error:
+        # A disk, a folder or a name that does not allow what was asked for.
+        if show_traceback:
+            traceback.print_exc()
+        sys.stderr.write(f'error: {shown(_reason(error))}\n')
+        _let_go_of_output()
         return 1
     except KeyboardInterrupt:
         sys.stderr.write(

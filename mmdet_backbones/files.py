@@ -2,14 +2,101 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from .errors import UserError, printable
+
 # The name of a file until it is whole, with the process that writes it.
 _PARTIAL = re.compile(r'\..+\.(\d+)\.partial')
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FILE, FOLDER, ABSENT = 'a file', 'a directory', 'not there'
+_LONGEST_SHOWN = 300
+_KINDS = (
+    (stat.S_ISREG, FILE),
+    (stat.S_ISDIR, FOLDER),
+    (stat.S_ISFIFO, 'a pipe, not a file'),
+    (stat.S_ISSOCK, 'a socket, not a file'),
+    (stat.S_ISCHR, 'a device, not a file'),
+    (stat.S_ISBLK, 'a device, not a file'),
+)
+
+
+def path_of(text: str | Path) -> Path:
+    """Make a path of what a person wrote; ``~`` is their home.
+
+    A ``~`` of nobody known is a name like any other.
+    """
+    path = Path(text)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+def what_is(path: str | Path) -> str:
+    """Say what a path leads to, without opening it.
+
+    Returns:
+        ``FILE``, ``FOLDER``, ``ABSENT``, or in words what else it is or what keeps one
+        from getting there; each fits behind "is".
+    """
+    if not str(path):
+        return 'empty'
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError:
+        return 'no path: it holds a character that no name has'
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return 'a link to nothing' if os.path.islink(path) else ABSENT
+        if error.errno == errno.ELOOP:
+            return 'a loop of links'
+        if error.errno == errno.ENAMETOOLONG:
+            return f'too long for a path: {len(str(path))} characters'
+        return f'out of reach: {error.strerror}'
+    return next((kind for fits, kind in _KINDS if fits(mode)), 'no file')
+
+
+def not_there(path: str | Path, what: str, kind: str = FILE) -> str | None:
+    """Say why a file or a folder that is to be read is none.
+
+    Args:
+        path: Of it.
+        what: Its name in the message, such as ``'checkpoint'``.
+        kind: ``FILE`` or ``FOLDER``.
+
+    Returns:
+        The message; None if it is one.
+    """
+    found = what_is(path)
+    if found == kind:
+        return None
+    named = f"{what} '{printable(str(path), _LONGEST_SHOWN)}'"
+    return f'there is no {named}' if found == ABSENT else f'the {named} is {found}'
+
+
+class NotWrittenError(UserError, OSError):
+    """A file that cannot be written, as the disk is full or does not allow it."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        where = f"'{printable(str(path), _LONGEST_SHOWN)}'"
+        reason = error.strerror or str(error)
+        if error.errno in _FULL:
+            reason += ': make room on the disk, or name a place on another one'
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            reason += ': name a place where you may write'
+        super().__init__(f'{where} cannot be written: {reason}')
+        self.errno = error.errno
+        self.filename = str(path)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @contextmanager
@@ -28,21 +115,25 @@ def whole_file(path: Path, durable: bool = False) -> Iterator[Path]:
         The temporary name, beside the file; nothing is there.
 
     Raises:
-        OSError: If the folder or the file cannot be written.
+        NotWrittenError: If the folder or the file cannot be written; nothing of it is
+            left.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Two processes do not write into each other's.
     partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    partial.unlink(missing_ok=True)
     try:
-        yield partial
-        if durable:
-            _to_disk(partial)
-        partial.replace(path)
-        if durable and os.name == 'posix':  # folders cannot be opened elsewhere
-            _to_disk(path.parent)
-    finally:
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial.unlink(missing_ok=True)
+        try:
+            yield partial
+            if durable:
+                _to_disk(partial)
+            partial.replace(path)
+            if durable and os.name == 'posix':  # folders cannot be opened elsewhere
+                _to_disk(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise NotWrittenError(path, error) from error
 
 
 def _to_disk(path: Path) -> None:
@@ -90,7 +181,7 @@ def write_atomically(path: Path, content: bytes | str, durable: bool = False) ->
         durable: As for :func:`whole_file`.
 
     Raises:
-        OSError: If the folder or the file cannot be written.
+        NotWrittenError: If the folder or the file cannot be written.
     """
     data = content.encode() if isinstance(content, str) else content
     with whole_file(path, durable) as partial, partial.open('xb') as file:
@@ -116,17 +207,20 @@ def target_problem(
     Returns:
         What is wrong, and what to write instead; None if nothing is.
     """
+    found = what_is(path)
+    if found not in (FILE, FOLDER, ABSENT):
+        return f"{option} '{path}' is {found}: name another place"
     if path.suffix not in endings:
         near = os.path.splitext(path)[0] + endings[0]
         return (
             f"{option} must end in {' or '.join(endings)}, got '{path}': write "
             f'{option} {near}'
         )
-    if path.is_dir():
+    if found == FOLDER:
         return f"{option} names the folder '{path}': name a file in it"
-    above = next(parent for parent in path.absolute().parents if parent.exists())
-    if not above.is_dir():
-        return f"{option} '{path}': '{above}' is a file"
+    above = next(p for p in path.absolute().parents if what_is(p) != ABSENT)
+    if what_is(above) != FOLDER:
+        return f"{option} '{path}': '{above}' is {what_is(above)}"
     if not new_folder and not path.parent.is_dir():
         return f"{option}: there is no folder '{path.parent}': make it first"
     return already_there([path], force, option)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ..errors import CheckpointError, UserError
-from ..files import target_problem, whole_file
+from ..files import path_of, target_problem, whole_file
 from ..weights.loading.init_cfg import Terms
 from ..weights.loading.loader import load_checkpoint
 from ..weights.loading.report import LoadReport
@@ -79,7 +80,7 @@ def convert(
     from ..registry import MODELS
     from . import find
 
-    path = Path(target).expanduser()
+    path = path_of(target)
     problem = target_problem(path, ('.pth', '.safetensors'), force, new_folder=False)
     if problem:
         raise CheckpointError(problem)
@@ -126,7 +127,7 @@ def _dialect(backbone: Any, name: str, net: str) -> Dialect:
 
 def _licence(metadata: Mapping[str, Any]) -> str | None:
     found = metadata.get('license') or metadata.get('licence')
-    return str(found) if found else None
+    return found if isinstance(found, str) and found else None
 
 
 def _meta(
@@ -157,13 +158,14 @@ def _write(path: Path, state_dict: dict[str, Tensor], meta: dict[str, str]) -> N
         key: value.detach().clone(memory_format=torch.contiguous_format)
         for key, value in state_dict.items()
     }
-    try:
-        with whole_file(path) as partial:
+    with whole_file(path) as partial:
+        try:
             if path.suffix == '.safetensors':
                 from safetensors.torch import save_file
 
                 save_file(weights, partial, metadata=meta)
             else:
                 torch.save({'meta': meta, 'state_dict': weights}, partial)
-    except OSError as error:
-        raise CheckpointError(f"'{path}' cannot be written: {error}") from error
+        # Neither says of a full disk by its kind of error what it is.
+        except Exception as error:
+            raise OSError(errno.ENOSPC, f'{error}'.splitlines()[0]) from error

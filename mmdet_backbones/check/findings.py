@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ..detector_config.detector import DetectorConfig
 from ..detector_config.read import merged_with
-from ..errors import settings_of
+from ..errors import settings_of, shown
 
 SEVERITIES = ('error', 'warning')
 
@@ -38,6 +38,8 @@ class Finding:
 
     def __post_init__(self) -> None:
         assert self.severity in SEVERITIES, self.severity
+        # What it quotes may come from a file.
+        object.__setattr__(self, 'problem', shown(self.problem))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``json.dumps`` takes."""

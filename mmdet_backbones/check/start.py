@@ -20,6 +20,7 @@ from ..detector_config.weights import Seen, Start, pretrained_of
 from ..detector_config.whole_checkpoints import Newest, WorkFolder
 from ..engine.resuming import refuse_older
 from ..errors import CheckpointError, PretrainedWeightsError, UserError
+from ..files import ABSENT, FILE, path_of, what_is
 from ..weights.loading.loader import examine_checkpoint
 from ..weights.loading.report import some
 from ..weights.loading.surplus import between
@@ -134,10 +135,14 @@ def _address(detector: DetectorConfig, seen: Seen, ask: bool) -> Iterator[Findin
 
 def _path(seen: Seen) -> Iterator[Finding]:
     start = seen.start
-    path = Path(start.checkpoint).expanduser()
-    if path.is_file():
-        if seen.problem:
-            yield _finding(start, seen.problem, _without(start))
+    path = path_of(start.checkpoint)
+    found = what_is(path)
+    if found != ABSENT:
+        problem = seen.problem
+        if found != FILE and not problem:
+            problem = f'{start.checkpoint} is {found}'
+        if problem:
+            yield _finding(start, problem, _without(start))
         return
     package, separator, within = start.checkpoint.partition('::')
     if separator:

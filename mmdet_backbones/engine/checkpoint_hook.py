@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 import pickle
 import shutil
 from collections.abc import Iterator
@@ -237,7 +238,7 @@ class SafeCheckpointHook(CheckpointHook):
         saving = _Saving(runner, self._local and _writes_files(runner))
         try:
             yield saving
-        except _NotWrittenError as error:
+        except _NotSavedError as error:
             for name, value in own.items():
                 setattr(self, name, value)
             info.clear()
@@ -321,7 +322,7 @@ def _kind_of(group: dict[str, Any]) -> tuple[int, set[str]]:
     return len(group['params']), _OF_KINDS & group.keys()
 
 
-class _NotWrittenError(Exception):
+class _NotSavedError(Exception):
     """A process could not write its part of a checkpoint."""
 
 
@@ -391,12 +392,12 @@ def _together() -> Iterator[None]:
         raise error
     for problem in problems:
         if problem:
-            raise _NotWrittenError(problem) from error
+            raise _NotSavedError(problem) from error
 
 
 def _reason(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) else None
-    return text or explain(error)
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number else explain(error)
 
 
 def _writes_files(runner: Runner) -> bool:

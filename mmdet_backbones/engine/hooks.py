@@ -19,7 +19,7 @@ from ..files import write_atomically
 from ..registry import HOOKS
 from .lr_scaling import ABSOLUTE, Scale
 
-_SETTINGS = 'auto_scale_lr'
+_LONGEST_CONFIG = 1_000_000
 _RATES_OF_GROUPS = ('lr', 'initial_lr', 'max_lr', 'min_lr')
 _RATES_OF_SCHEDULERS = ('base_values', '_last_value', 'min_values', *ABSOLUTE)
 
@@ -118,19 +118,21 @@ class LearningRateScaleHook(Hook):
 
 
 def _batch_size_of(checkpoint: dict) -> int | None:
-    """Read it from the text of the config; reading a config as such runs its code."""
-    try:
-        config = ast.parse(str(checkpoint.get('meta', {}).get('cfg')))
-    except (SyntaxError, ValueError, RecursionError):
+    text = checkpoint.get('meta', {}).get('cfg')
+    if not isinstance(text, str) or len(text) > _LONGEST_CONFIG:
         return None
-    settings = [
-        node.value
-        for node in config.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == _SETTINGS
-    ]
-    for node in (node for value in settings for node in ast.walk(value)):
-        if isinstance(node, ast.keyword) and node.arg == 'base_batch_size':
-            size = node.value.value if isinstance(node.value, ast.Constant) else None
+    # Read, never run: a config is a program, and this one comes out of a file.
+    try:
+        lines = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    for line in lines:
+        names = line.targets if isinstance(line, ast.Assign) else []
+        if any(isinstance(n, ast.Name) and n.id == 'auto_scale_lr' for n in names):
+            given = {
+                k.arg: k.value for k in ast.walk(line) if isinstance(k, ast.keyword)
+            }
+            size = getattr(given.get('base_batch_size'), 'value', None)
             return size if type(size) is int and size > 0 else None
     return None
 

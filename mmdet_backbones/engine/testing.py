@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -13,6 +12,7 @@ from mmengine.runner import Runner
 
 from ..detector_config.tree import dataset_of
 from ..errors import UserError
+from ..files import not_there
 
 
 def set_checkpoint(cfg: Config, checkpoint: str) -> None:
@@ -21,8 +21,9 @@ def set_checkpoint(cfg: Config, checkpoint: str) -> None:
     Raises:
         UserError: If it is a path and nothing is there.
     """
-    if '://' not in checkpoint and not Path(checkpoint).is_file():
-        raise UserError(f"there is no checkpoint '{checkpoint}'")
+    problem = None if '://' in checkpoint else not_there(checkpoint, 'checkpoint')
+    if problem is not None:
+        raise UserError(problem)
     cfg.load_from = checkpoint
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..detector_config.tree import dataset_of, plain, type_name
 from ..errors import UserError, explain
+from ..files import not_there
 from ..shapes.build import fixed_size
 
 # Maps of most necks only fit together if this divides the sides of the image.
@@ -38,8 +39,8 @@ class Photograph:
 
 def check_image(path: Path) -> str | None:
     """Return why an image cannot be used, None if it can."""
-    if not path.is_file():
-        return f"there is no image '{path}'"
+    if (problem := not_there(path, 'image')) is not None:
+        return problem
     try:
         with Image.open(path) as image:
             image.load()

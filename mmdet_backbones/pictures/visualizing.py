@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from ..errors import UserError
-from ..files import target_problem, write_atomically
+from ..files import not_there, target_problem, write_atomically
 from .detector import build_detector, check_device
 from .levels import LevelView, view_levels
 from .photograph import check_image, prepare
@@ -84,8 +84,8 @@ def problems_with(options: DrawingOptions) -> list[str]:
     endings = (ending if ending.lower() == '.png' else '.png',)
     found.append(target_problem(options.out, endings, options.force))
     checkpoint = options.checkpoint
-    if checkpoint and '://' not in checkpoint and not Path(checkpoint).is_file():
-        found.append(f"there is no checkpoint '{checkpoint}'")
+    if checkpoint and '://' not in checkpoint:
+        found.append(not_there(checkpoint, 'checkpoint'))
     if options.longest < 32:
         found.append(f'--size must be 32 pixels or more, got {options.longest}')
     return [problem for problem in found if problem is not None]
@@ -123,10 +123,7 @@ def visualize(cfg: Config, options: DrawingOptions) -> Visualization:
     png = draw_levels(
         views, photograph.picture, heading, _notes(weights, size, options)
     )
-    try:
-        write_atomically(options.out, png)
-    except OSError as error:
-        raise UserError(f"-o '{options.out}' cannot be written: {error}") from error
+    write_atomically(options.out, png)
     return Visualization(tuple(views), weights, size, options.out)
 
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from ..files import already_there, write_atomically
+from ..files import ABSENT, FOLDER, already_there, not_there, what_is, write_atomically
 from .logs import read_log
 from .records import Run, read_run
 
@@ -109,17 +108,19 @@ def problems_with(
         out: Folder for the files, None if none are wanted.
         force: Whether files that are there may be replaced.
     """
-    found = [f"there is no folder '{path}'" for path in work_dirs if not path.is_dir()]
-    whole = [path.resolve() for path in work_dirs]
+    named = [not_there(path, 'folder', FOLDER) for path in work_dirs]
+    found = [problem for problem in named if problem is not None]
+    whole = [path.resolve() for path in work_dirs if what_is(path) == FOLDER]
     twice = {str(path): None for path in whole if whole.count(path) > 1}
     found += [f"'{path}' is named twice" for path in twice]
     return found + (_problems_of_place(out, force) if out is not None else [])
 
 
 def _problems_of_place(out: Path, force: bool) -> list[str]:
-    near = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
-    if not near.is_dir():
-        return [f"-o '{out}': '{near}' is a file, name a folder"]
+    places = (out.absolute(), *out.absolute().parents)
+    near = next(place for place in places if what_is(place) != ABSENT)
+    if what_is(near) != FOLDER:
+        return [f"-o '{out}': '{near}' is {what_is(near)}, name a folder"]
     problem = already_there([out / name for name in FILES], force)
     return [problem] if problem else []
 
@@ -146,11 +147,8 @@ def write(comparison: Comparison, out: Path) -> list[Path]:
     if comparison.compared:
         content[CURVES] = plot_curves(comparison.compared)
         content[COSTS] = plot_costs(comparison.compared)
-    try:
-        for name, data in content.items():
-            write_atomically(out / name, data)
-    except OSError as error:
-        raise UserError(f"-o '{out}' cannot be written: {error}") from error
+    for name, data in content.items():
+        write_atomically(out / name, data)
     return [out / name for name in content]
 
 

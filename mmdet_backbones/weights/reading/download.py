@@ -10,22 +10,24 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
-from typing import BinaryIO
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlparse
 
 import torch
 from mmengine.dist import barrier, get_dist_info
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, printable
+from .held import State, state_of
 from .transfer import complete, probe, size_of
 
 _DIGEST = re.compile(r'-([0-9a-f]{8,64})\.[^-]*$')
 _DATE = re.compile(r'(19|20)\d\d(0[1-9]|1[0-2])([0-2]\d|3[01])')
 # Large, as the hashing thread may have to wait for Python's lock after every block.
 _HASH_BLOCK = 1 << 24
+# A part, its note and its lock have longer names, and 255 bytes are the most.
+_LONGEST_NAME = 200
 # By device, inode, size and time of change: a renamed file is still known.
-_known: dict[tuple[int, int, int, int], str] = {}
+_known: dict[State, str] = {}
 
 
 class NotThereError(CheckpointError):
@@ -38,14 +40,31 @@ def torch_path(url: str) -> Path:
     Raises:
         CheckpointError: If the address names no file.
     """
-    parts = urlparse(url)
+    name = _file_name(url)
+    return Path(torch.hub.get_dir()).absolute() / 'checkpoints' / name
+
+
+def _file_name(url: str) -> str:
+    try:
+        parts = urlparse(url)
+        named = parts.hostname and parts.port != 0
+    except ValueError as error:
+        raise CheckpointError(f"'{url}' cannot be downloaded: {error}") from error
     name = unquote(parts.path).rsplit('/', 1)[-1]
-    if not name or not parts.hostname or name in ('.', '..'):
+    if not name or not named or name in ('.', '..'):
         raise CheckpointError(
             f"'{url}' names no file: write an address that ends with the file's "
             'name, such as https://host/folder/net.pth'
         )
-    return Path(torch.hub.get_dir()).absolute() / 'checkpoints' / name
+    size = max(len(os.fsencode(part)) for part in (name, parts.hostname or ''))
+    if not name.isprintable() or '\\' in name or size > _LONGEST_NAME:
+        what = f'has {size} bytes' if size > _LONGEST_NAME else 'has such characters'
+        raise CheckpointError(
+            f"'{printable(url, 300)}' is not downloaded: no file can be put under its "
+            f'name or that of its server, which {what}. Download it by '
+            'hand and write its path as checkpoint'
+        )
+    return name
 
 
 def cache_path(url: str) -> Path:
@@ -100,12 +119,6 @@ def fetch(url: str, path: Path) -> Path:
                 check_digest(part, sha256_of(part), digest, url)
                 part.replace(path)
     return path
-
-
-def state_of(file: BinaryIO) -> tuple[int, int, int, int]:
-    """Tell an open file from all others, and from itself after a change."""
-    status = os.fstat(file.fileno())
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def sha256_of(path: Path) -> str:
@@ -213,7 +226,8 @@ def _explained(url: str, path: Path) -> Iterator[None]:
                 f'{size / 1e6:.1f} MB have arrived and are kept: start again and only '
                 'the rest is asked for. '
             )
-        raise kind(f"'{url}' cannot be downloaded ({error}). {kept}{cure}") from error
+        reason = printable(' '.join(str(error).split()), 300)
+        raise kind(f"'{url}' cannot be downloaded ({reason}). {kept}{cure}") from error
 
 
 def _part_of(path: Path) -> Path:

@@ -16,15 +16,21 @@ from mmengine.utils import digit_version
 
 from ...compat.checkpoints import mmengine_classes
 from ...errors import CheckpointError, DamagedFileError
-from .download import state_of
+from .held import Held, State
+from .pickle_machine import more_than_weights
+from .vetting import vet
 
 # torch.save before torch 1.6 starts with this number, after a few bytes of pickle.
 _LEGACY = bytes.fromhex('8a0a6cfc9c46f9206aa850192e')
 _HEAD = 512
-_LONGEST_HEADER = 100_000_000
+# Of about 70,000 tensors.
+_LONGEST_HEADER = 5_000_000
+# The pickles of a file of torch before 1.6 stand before its numbers.
+_LONGEST_PICKLES = 1 << 25
+_PICKLES = 5
 _BLOCK = 1 << 20
-# Files that were found in order, see :func:`state_of`.
-_sound: set[tuple[int, int, int, int]] = set()
+# Files whose check sums were found in order.
+_sound: set[State] = set()
 
 # First bytes of files that people mistake for weights, and what to do.
 _FOREIGN = (
@@ -75,31 +81,32 @@ class Format(NamedTuple):
     shapes: Callable[[Path, str], dict[str, tuple[int, ...]]] | None = None
 
 
-def recognise(path: Path, source: str) -> Format:
+def recognise(file: Held, source: str) -> Format:
     """Tell the format of a file by its content; its suffix says nothing.
 
     Raises:
         CheckpointError: If the file is empty or of no format that holds weights, or
             would grow far beyond its size when it is read.
     """
-    with path.open('rb') as file:
-        head = file.read(_HEAD)
+    with file.path.open('rb') as opened:
+        head = opened.read(_HEAD)
     if head[:2] == b'PK':
-        _check_archive(path, source)
+        _check_archive(file, source)
         return _ZIP
     if page := _page(head):
         raise DamagedFileError(f"'{source}' {page}")
-    if head[8:9] == b'{' or (head and path.suffix == '.safetensors'):
-        _check_header(path, source)
+    if head[8:9] == b'{' or (head and file.name.endswith('.safetensors')):
+        _check_header(file, source)
         return _SAFETENSORS
     if _LEGACY in head[:32]:
+        _check_old(file, source)
         return _OLD
-    if other := _other_file(head, path):
+    if other := _other_file(head, file.name):
         raise CheckpointError(f"'{source}' {other}")
     raise DamagedFileError(f"'{source}' {_no_file(head)}")
 
 
-def check_sums(path: Path, source: str) -> None:
+def check_sums(file: Held, source: str) -> None:
     """Compare what a zip archive holds with its own check sums; torch does not.
 
     An archive that was found in order is not read again in this process.
@@ -107,12 +114,13 @@ def check_sums(path: Path, source: str) -> None:
     Raises:
         CheckpointError: If an entry is not what was written; it is named.
     """
-    with path.open('rb') as file:
-        state = state_of(file)
-        if state in _sound or file.read(2) != b'PK':
+    if file.state in _sound:
+        return
+    with file.path.open('rb') as opened:
+        if opened.read(2) != b'PK':
             return
         try:
-            with zipfile.ZipFile(file) as archive:
+            with zipfile.ZipFile(opened) as archive:
                 for entry in archive.infolist():
                     # 0 where torch was told to compute none.
                     if entry.CRC:
@@ -126,7 +134,7 @@ def check_sums(path: Path, source: str) -> None:
                 f"'{source}' is damaged ({error}): what it holds is not what was "
                 'written. Download it again, or copy it again'
             ) from error
-    _sound.add(state)
+    _sound.add(file.state)
 
 
 def _page(head: bytes) -> str | None:
@@ -139,7 +147,7 @@ def _page(head: bytes) -> str | None:
     )
 
 
-def _other_file(head: bytes, path: Path) -> str | None:
+def _other_file(head: bytes, name: str) -> str | None:
     """Say what a file is if it is in order and holds something else."""
     for start, what in _FOREIGN:
         if head.startswith(start):
@@ -157,7 +165,7 @@ def _other_file(head: bytes, path: Path) -> str | None:
             'is a tar archive: unpack it; weights of torch before 0.2 have to be '
             'loaded and saved once with torch.save(state_dict, path)'
         )
-    if path.name.endswith('.index.json'):
+    if name.endswith('.index.json'):
         return 'is the list of the parts of a checkpoint: write one of the parts'
     return None
 
@@ -174,29 +182,61 @@ def _no_file(head: bytes) -> str:
     )
 
 
-def _check_archive(path: Path, source: str) -> None:
+def _check_archive(file: Held, source: str) -> None:
     """Refuse zip archives that are not of torch.save by their table of contents."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file.path) as archive:
             entries = archive.infolist()
     except OSError:
         raise
     except Exception as error:
         raise DamagedFileError(
-            f"'{source}' is cut off or damaged ({error}): it has "
-            f'{path.stat().st_size} bytes. Download it again'
+            f"'{source}' is cut off or damaged ({error}): it has {file.size} bytes. "
+            'Download it again'
         ) from error
     what = _other_archive([entry.filename for entry in entries])
     if what:
         raise CheckpointError(f"'{source}' is {what}")
-    size, unpacked = path.stat().st_size, sum(entry.file_size for entry in entries)
+    unpacked = sum(entry.file_size for entry in entries)
     # torch.save does not compress: its entries take the space that they declare.
-    if unpacked > size:
+    if unpacked > file.size:
         raise CheckpointError(
-            f"'{source}' is not opened: its {size} bytes declare {unpacked} bytes of "
-            'content, which no weights do. If it was packed again by hand, save it '
+            f"'{source}' is not opened: its {file.size} bytes declare {unpacked} bytes "
+            'of content, which no weights do. If it was packed again by hand, save it '
             'with torch.save'
         )
+    # torch looks for the names of entries without regard to capitals.
+    sizes = {entry.filename.lower(): entry.file_size for entry in entries}
+    packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    if packed or len(sizes) < len(entries):
+        raise CheckpointError(
+            f"'{source}' is not opened: its entries are "
+            f'{"compressed" if packed else "there twice"}, which torch.save never '
+            'writes. If it was packed again by hand, save it with torch.save'
+        )
+    _check_pickle(file, source, sizes)
+
+
+def _check_pickle(file: Held, source: str, sizes: Mapping[str, int]) -> None:
+    """Look at the pickle that torch will read, before it does."""
+    try:
+        content = torch._C.PyTorchFileReader(str(file.path)).get_record('data.pkl')
+    except OSError:
+        raise
+    except Exception as error:
+        raise _damaged(source, error) from error
+    storages = {
+        name.rpartition('/data/')[2]: size
+        for name, size in sizes.items()
+        if '/data/' in name
+    }
+    vet(content, source, file.size, storages)
+
+
+def _check_old(file: Held, source: str) -> None:
+    """Look at the pickles of a file of torch before 1.6."""
+    with file.path.open('rb') as opened:
+        vet(opened.read(_LONGEST_PICKLES), source, file.size, None, _PICKLES)
 
 
 def _other_archive(names: list[str]) -> str | None:
@@ -223,14 +263,18 @@ def _other_archive(names: list[str]) -> str | None:
     )
 
 
-def _check_header(path: Path, source: str) -> None:
-    size = path.stat().st_size
-    with path.open('rb') as file:
-        length = int.from_bytes(file.read(8), 'little')
-    if size < 10 or length > min(size - 8, _LONGEST_HEADER):
+def _check_header(file: Held, source: str) -> None:
+    with file.path.open('rb') as opened:
+        length = int.from_bytes(opened.read(8), 'little')
+    if file.size < 10 or length > file.size - 8:
         raise DamagedFileError(
             f"'{source}' is no safetensors file, or is damaged: it promises a header "
-            f'of {length} bytes and has {size} in all. Download it again'
+            f'of {length} bytes and has {file.size} in all. Download it again'
+        )
+    if length > _LONGEST_HEADER:
+        raise CheckpointError(
+            f"'{source}' is not opened: its header has {length} bytes, and that of no "
+            f'weights has more than {_LONGEST_HEADER}'
         )
 
 
@@ -304,12 +348,7 @@ def _unreadable(source: str, error: Exception) -> CheckpointError:
     found = _REFUSED.search(str(error))
     if found is None:
         return _damaged(source, error)
-    return CheckpointError(
-        f"'{source}' holds more than weights and is not opened: it names "
-        f'{found[1] or found[2]}, and making such an object could run any code. If '
-        'you trust it, load it where it was made and save only its tensors: '
-        'torch.save(model.state_dict(), path)'
-    )
+    return more_than_weights(source, found[1] or found[2])
 
 
 def _damaged(source: str, error: Exception) -> DamagedFileError:

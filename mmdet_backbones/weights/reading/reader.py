@@ -12,14 +12,18 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ...errors import CheckpointError, DamagedFileError
+from ...errors import CheckpointError, DamagedFileError, printable, shown
 from .download import check_digest, discard, hash_beside, sha256_of
 from .file_formats import check_sums, recognise
+from .held import hold, look
 from .sources import Located, bring
-from .unwrap import check_size, unwrap, without_prefixes
+from .unwrap import check_names, check_size, unwrap, without_prefixes
 from .values import check_finite
 
 __all__ = ['Checkpoint', 'CheckpointError', 'read_checkpoint', 'read_shapes']
+
+_LONGEST_CONFIG = 1_000_000
+_LONGEST_SOURCE = 1000
 
 
 @dataclass(frozen=True)
@@ -27,9 +31,10 @@ class Checkpoint:
     """Weights as they stand in a file.
 
     Attributes:
-        state_dict: Tensors by name, ``module.`` of data-parallel runs removed. They
-            may be views into the file: do not write to it while they are in use
-            (write a new file and rename it).
+        state_dict: Tensors by name, ``module.`` of data-parallel runs removed. On
+            Linux they are of a copy of the file in memory; elsewhere they may be views
+            into it: do not write to it while they are in use (write a new file and
+            rename it).
         source: What the user wrote as ``checkpoint``.
         hashed: Gives the sha256 of the file, None if there is no file.
         path: Of the file on this machine.
@@ -59,9 +64,13 @@ class Checkpoint:
     @property
     def image_size(self) -> tuple[int, int] | None:
         """Height and width of the images, if the file tells the config of its net."""
+        text = self.metadata.get('cfg')
+        # The tree of a text takes a hundred times as much memory.
+        if not isinstance(text, str) or len(text) > _LONGEST_CONFIG:
+            return None
         try:
-            config = ast.parse(str(self.metadata.get('cfg', '')))
-        except (SyntaxError, ValueError, RecursionError):
+            config = ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
         found = (
             value
@@ -70,7 +79,7 @@ class Checkpoint:
         )
         try:
             size = ast.literal_eval(next(found, ast.Constant(None)))
-        except ValueError:
+        except (ValueError, TypeError, RecursionError, MemoryError):
             return None
         sides = (size, size) if isinstance(size, int) else size
         whole = isinstance(sides, (tuple, list)) and len(sides) == 2
@@ -113,15 +122,15 @@ def read_checkpoint(
         CheckpointError: If the file is missing, is no checkpoint, holds objects
             other than weights, or the address cannot be reached.
     """
-    located = bring(source)
+    located, source = bring(source), _shown(source)
     path, digest = located.path, located.digest
-    with _readable(source), _good(located, source):
-        form = recognise(path, source)
+    with _readable(source), _good(located, source), hold(path, source) as file:
+        form = recognise(file, source)
         hashed = hash_beside(path)
-        check_sums(path, source)
-        content = form.read(path, source, map_location)
+        check_sums(file, source)
+        content = form.read(file.path, source, map_location)
         state_dict, wrapper = unwrap(content.data, source)
-        check_size(state_dict, path.stat().st_size, source)
+        check_size(state_dict, file.size, source)
         if finite:
             check_finite(state_dict, source)
         if digest is not None:
@@ -141,13 +150,15 @@ def read_shapes(source: str) -> dict[str, tuple[int, ...]]:
     Raises:
         CheckpointError: As :func:`read_checkpoint`, but for what the data is.
     """
-    located = bring(source)
+    located, source = bring(source), _shown(source)
     path = located.path
-    with _readable(source), _good(located, source):
-        form = recognise(path, source)
+    with _readable(source), _good(located, source), look(path) as file:
+        form = recognise(file, source)
         if form.shapes is not None:
-            return without_prefixes(form.shapes(path, source))
-        # Files of torch.save are mapped into memory and read when they are used.
+            shapes = form.shapes(path, source)
+            check_names(shapes, source)
+            return without_prefixes(shapes)
+        # Files of torch.save are mapped into memory, and their numbers not touched.
         content = form.read(path, source, 'cpu')
         state_dict, _ = unwrap(content.data, source)
         return {name: tuple(value.shape) for name, value in state_dict.items()}
@@ -159,10 +170,12 @@ class Saved(NamedTuple):
     Attributes:
         content: What it holds.
         by_torch: Whether ``torch.load`` reads it, and with it mmengine's loader.
+        size: Of the file, in bytes.
     """
 
     content: Any
     by_torch: bool
+    size: int
 
 
 def read_saved(path: Path, source: str) -> Saved:
@@ -175,10 +188,17 @@ def read_saved(path: Path, source: str) -> Saved:
     Raises:
         CheckpointError: As :func:`read_checkpoint`, but for what the data is.
     """
-    with _readable(source):
-        form = recognise(path, source)
-        check_sums(path, source)
-        return Saved(form.read(path, source, 'cpu').data, form.shapes is None)
+    source = _shown(source)
+    with _readable(source), hold(path, source) as file:
+        form = recognise(file, source)
+        check_sums(file, source)
+        data = form.read(file.path, source, 'cpu').data
+        return Saved(data, form.shapes is None, file.size)
+
+
+def _shown(source: str) -> str:
+    """What is told and stored of a source: one line, without a password."""
+    return printable(shown(source), _LONGEST_SOURCE)
 
 
 @contextmanager
@@ -209,3 +229,8 @@ def _readable(source: str) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise CheckpointError(f"'{source}' cannot be read: {error}") from error
+    except MemoryError as error:
+        raise CheckpointError(
+            f"'{source}' needs more memory than there is: close other programs, or "
+            'read it on a larger machine'
+        ) from error

@@ -7,7 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, printable
+from ...files import FILE, path_of, what_is
 from .download import (
     NotThereError,
     ask_for,
@@ -19,6 +20,7 @@ from .download import (
 
 # As timm and transformers name their files, the safe format first.
 _FILES = ('model.safetensors', 'pytorch_model.bin')
+_LONGEST_PATH = 500
 
 
 class Located(NamedTuple):
@@ -134,19 +136,19 @@ def _of_scheme(
 
 
 def _local(source: str) -> Path:
-    path = Path(source).expanduser()
-    try:
-        kind = 'a directory' if path.is_dir() else 'not there'
-        if path.is_file():
-            return path
-    except PermissionError as error:
+    path = path_of(source)
+    found = what_is(path if source else source)
+    if found == FILE:
+        return path
+    if found.startswith('out of reach'):
         raise CheckpointError(
-            f"There is no permission to look for the checkpoint '{source}': {error}"
-        ) from error
+            f"There is no permission to look for the checkpoint '{source}': it is "
+            f'{found}'
+        )
     raise CheckpointError(
-        f"The checkpoint '{source}' is {kind}: expected a file. Write "
-        "init_cfg=dict(type='Pretrained', checkpoint='<path or http address>'), "
-        'or init_cfg=None to train from scratch'
+        f"The checkpoint '{printable(source, _LONGEST_PATH)}' is {found}: expected a "
+        "file. Write init_cfg=dict(type='Pretrained', checkpoint='<path or http "
+        "address>'), or init_cfg=None to train from scratch"
     )
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import re
+import shutil
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotInTime
 from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.error import HTTPError
-from urllib.parse import urlparse
+from urllib.parse import quote, unquote, urlparse, urlsplit, urlunsplit
 from urllib.request import (
     HTTPRedirectHandler,
     Request,
@@ -27,14 +31,25 @@ from urllib.request import (
 
 from mmengine.logging import print_log
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, printable
 
+_T = TypeVar('_T')
 _BLOCK = 1 << 20
+# Of the characters of an address, those that stand for themselves.
+_KEPT = "%/:=&?~#+!$,;'@()*[]"
 # To wait for the next bytes, for one address of a server, and for all of them.
 _SECONDS = 30
 _SECONDS_TO_CONNECT = 3
 _SECONDS_TO_REACH = 6
 _ATTEMPTS = 5
+# To send the head of an answer, redirections and all.
+_SECONDS_TO_ANSWER = 60
+# A server that sends less than so many bytes in so many seconds does not mean to end.
+_SECONDS_OF_WATCH = 60
+_LEAST = 1 << 14
+# Of an answer that does not say how long it is.
+_LARGEST = 20 << 30
+_NUMBER = re.compile(r'[0-9]{1,18}')
 
 
 class _Version(NamedTuple):
@@ -147,7 +162,12 @@ def _extent(response: HTTPResponse) -> tuple[int | None, _Version]:
         found = re.match(r'bytes (\d+)-\d+/(\d+|\*)', given)
         start = int(found[1]) if found else None
         size = found[2] if found else None
-    total = int(size) if size and size.isdigit() else None
+    if size and size != '*' and not _NUMBER.fullmatch(size):
+        raise CheckpointError(
+            f"the server says that the file has '{printable(size)}' bytes, which is no "
+            'number: download it by hand and write its path as checkpoint'
+        )
+    total = int(size) if size and size != '*' else None
     headers = response.headers
     return start, _Version(headers.get('ETag'), headers.get('Last-Modified'), total)
 
@@ -166,13 +186,51 @@ def _read_note(part: Path) -> _Version:
 
 
 def _write(response: HTTPResponse, part: Path, start: int, total: int | None) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if total is not None and total - start > free:
+        raise OSError(
+            errno.ENOSPC, f'{total - start} bytes are to come and {free} are free'
+        )
+    watch = _Watch()
     with _progress(part, start, total) as advance, part.open('ab') as file:
-        while block := response.read(_BLOCK):
+        # What has come, where `read` waits until a whole block has.
+        while block := response.read1(_BLOCK):
             file.write(block)
             advance(len(block))
+            watch.saw(len(block))
+            if total is None and file.tell() > _LARGEST:
+                drop(part)
+                raise CheckpointError(
+                    f'the server does not say how long the file is, and sent more than '
+                    f'{_LARGEST} bytes'
+                )
     size = size_of(part)
     if total is not None and size != total:
         raise ConnectionError(f'the connection broke after {size} of {total} bytes')
+
+
+class _Watch:
+    """Ends a transfer that goes on without coming to anything."""
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self.since, self.bytes = time.monotonic(), 0
+
+    def saw(self, count: int) -> None:
+        """Note what has come.
+
+        Raises:
+            TimeoutError: If it was next to nothing in all the time of the watch.
+        """
+        self.bytes += count
+        seconds = time.monotonic() - self.since
+        if seconds < _SECONDS_OF_WATCH:
+            return
+        if self.bytes < _LEAST:
+            raise TimeoutError(f'{self.bytes} bytes came in {seconds:.0f} seconds')
+        self._begin()
 
 
 @contextmanager
@@ -207,6 +265,8 @@ class _Redirects(HTTPRedirectHandler):
     def redirect_request(
         self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> Request | None:
+        if urlparse(newurl).scheme not in ('http', 'https'):
+            raise ConnectionError(f'it is moved to {newurl}, which is no web address')
         _reach(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -216,11 +276,16 @@ def _open(url: str, headers: dict[str, str]) -> HTTPResponse:
         raise ConnectionError('HF_HUB_OFFLINE is set')
     _reach(url)
     own = {'User-Agent': 'mmdet_backbones', 'Accept-Encoding': 'identity'}
-    request = Request(url, headers={**own, **headers})
+    request = Request(_plain(url), headers={**own, **headers})
     for name, value in _authorization(url).items():
         # The servers that the hub sends us on to are not to know it.
         request.add_unredirected_header(name, value)
-    response = build_opener(_Redirects).open(request, timeout=_SECONDS)
+    opener = build_opener(_Redirects)
+    response: HTTPResponse = _in_time(
+        lambda: opener.open(request, timeout=_SECONDS),
+        _SECONDS_TO_ANSWER,
+        'the server does not come to the end of its answer',
+    )
     try:
         _refuse_other_content(url, response)
     except CheckpointError:
@@ -236,23 +301,39 @@ def _reach(url: str) -> None:
     ones have a dozen, and asking for the addresses waits for each name server.
     """
     host, port = _next_hop(url)
-    answer: Future[None] = Future()
+    _in_time(
+        lambda: socket.create_connection((host, port), _SECONDS_TO_CONNECT).close(),
+        _SECONDS_TO_REACH,
+        f'no connection to {host}:{port} comes about',
+    )
 
-    def connect() -> None:
+
+def _in_time(step: Callable[[], _T], seconds: float, problem: str) -> _T:
+    """Do something that waits for others, and wait no longer than that for it."""
+    answer: Future[_T] = Future()
+
+    def go() -> None:
         try:
-            socket.create_connection((host, port), _SECONDS_TO_CONNECT).close()
-        # Of a name that is none, a ValueError.
-        except (OSError, ValueError) as error:
+            answer.set_result(step())
+        except BaseException as error:  # raised again where it is waited for
             answer.set_exception(error)
-        else:
-            answer.set_result(None)
 
     # As a daemon, the end of the program does not wait for it.
-    threading.Thread(target=connect, daemon=True).start()
+    threading.Thread(target=go, daemon=True).start()
     try:
-        answer.result(_SECONDS_TO_REACH)
+        return answer.result(seconds)
     except (NotInTime, TimeoutError):
-        raise TimeoutError(f'no connection to {host}:{port} comes about') from None
+        raise TimeoutError(problem) from None
+
+
+def _plain(url: str) -> str:
+    """Spell an address as servers take it: in ASCII, and without a password."""
+    parts = urlsplit(url)
+    host = (parts.hostname or '').encode('idna').decode()
+    host = f'[{host}]' if ':' in host else host
+    place = host if parts.port is None else f'{host}:{parts.port}'
+    path, query = (quote(part, safe=_KEPT) for part in (parts.path, parts.query))
+    return urlunsplit((parts.scheme, place, path, query, ''))
 
 
 def _next_hop(url: str) -> tuple[str, int]:
@@ -288,6 +369,10 @@ def _is_forbidden(url: str) -> bool:
 
 def _authorization(url: str) -> dict[str, str]:
     """Return the header that opens the user's own and gated repositories."""
+    parts = urlsplit(url)
+    if parts.username:
+        pair = f'{unquote(parts.username)}:{unquote(parts.password or "")}'
+        return {'Authorization': f'Basic {b64encode(pair.encode()).decode()}'}
     if not _is_of_hub(url):
         return {}
     from huggingface_hub import get_token

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, printable
 
 _T = TypeVar('_T')
 # Keys under which training scripts store the weights. Averaged weights come first,
@@ -28,6 +28,8 @@ _COUNTERS = ('steps', 'n_averaged')
 _LARGEST_RATIO = 8
 _SLACK = 1 << 26
 _NAMED = 5
+_LONGEST_NAME = 1000
+_LONGEST_SHOWN = 60
 
 
 def unwrap(content: Any, source: str) -> tuple[dict[str, Tensor], str | None]:
@@ -50,7 +52,7 @@ def unwrap(content: Any, source: str) -> tuple[dict[str, Tensor], str | None]:
     path: list[str] = []
     inner = content
     while len(path) < _DEPTH and (key := _wrapper(inner)) is not None:
-        path.append(key)
+        path.append(printable(key))
         inner = inner[key]
     tensors = _tensors(inner, source) if isinstance(inner, Mapping) else {}
     if not tensors:
@@ -82,6 +84,20 @@ def without_prefixes(tensors: dict[str, _T]) -> dict[str, _T]:
     return tensors
 
 
+def check_names(names: Iterable[str], source: str) -> None:
+    """Refuse names of tensors that no net has, and no terminal shows.
+
+    Raises:
+        CheckpointError: If there are any.
+    """
+    bad = [f'{_name(name)} {what}' for name in names if (what := _bad_name(name))]
+    if bad:
+        raise CheckpointError(
+            f"'{source}' is not used, as no net has such names: "
+            f'{", ".join(bad[:_NAMED])}'
+        )
+
+
 def check_size(state_dict: Mapping[str, Tensor], size: int, source: str) -> None:
     """Refuse tensors that claim far more memory than the file of ``size`` bytes has.
 
@@ -100,22 +116,27 @@ def _wrapper(content: Any) -> str | None:
     """Name the key under which the weights stand, None if they stand here."""
     if not isinstance(content, Mapping):
         return None
+    seen: dict[tuple[int, int], bool] = {}
     for key in _WRAPPERS:
-        if _holds_tensors(content.get(key), _DEPTH):
+        if _holds_tensors(content.get(key), _DEPTH, seen):
             return key
-    if _holds_tensors(content, 1):
+    if _holds_tensors(content, 1, seen):
         return None
-    keys = [key for key, value in content.items() if _holds_tensors(value, 1)]
+    keys = [key for key, value in content.items() if _holds_tensors(value, 1, seen)]
     return keys[0] if len(keys) == 1 and isinstance(keys[0], str) else None
 
 
-def _holds_tensors(content: Any, depth: int) -> bool:
+def _holds_tensors(content: Any, depth: int, seen: dict[tuple[int, int], bool]) -> bool:
     """Whether there is a tensor in a dict, or in a dict that it wraps."""
     if not isinstance(content, Mapping) or depth == 0:
         return False
-    if any(isinstance(value, (Tensor, np.ndarray)) for value in content.values()):
-        return True
-    return any(_holds_tensors(content.get(key), depth - 1) for key in _WRAPPERS)
+    # The same dict may stand under every key, on every floor.
+    place = id(content), depth
+    if place not in seen:
+        seen[place] = any(
+            isinstance(value, (Tensor, np.ndarray)) for value in content.values()
+        ) or any(_holds_tensors(content.get(key), depth - 1, seen) for key in _WRAPPERS)
+    return seen[place]
 
 
 def _tensors(content: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
@@ -127,7 +148,7 @@ def _tensors(content: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
             continue
         problem = _problem(key, value)
         if problem:
-            problems.append(f'{str(key)[:60]} {problem}')
+            problems.append(f'{_name(key)} {problem}')
         else:
             found[key] = value.detach() if value.requires_grad else value
     if problems:
@@ -140,9 +161,25 @@ def _tensors(content: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
     return found
 
 
+def _bad_name(name: str) -> str | None:
+    """Say what is wrong with a name that no net has, and no terminal shows."""
+    if len(name) > _LONGEST_NAME:
+        return f'has a name of {len(name)} characters'
+    return None if name.isprintable() else 'has control characters in its name'
+
+
+def _name(key: Any) -> str:
+    # The text of any other object may be of any length.
+    if not isinstance(key, (str, int)):
+        return f'a {type(key).__name__}'
+    return printable(str(key), _LONGEST_SHOWN)
+
+
 def _problem(key: Any, value: Tensor) -> str | None:
     if not isinstance(key, str):
         return f'is named by a {type(key).__name__}, not by text'
+    if bad := _bad_name(key):
+        return bad
     if value.is_quantized:
         return f'is quantised ({value.dtype})'
     if value.layout != torch.strided:
@@ -155,6 +192,6 @@ def _problem(key: Any, value: Tensor) -> str | None:
 def _describe(content: Any) -> str:
     if not isinstance(content, Mapping):
         return f'a {type(content).__name__}'
-    keys = [str(key)[:40] for key, _ in zip(content, range(_NAMED), strict=False)]
+    keys = [_name(key) for key, _ in zip(content, range(_NAMED), strict=False)]
     more = ', ...' if len(content) > _NAMED else ''
     return f'a dict of {", ".join(keys) or "nothing"}{more}'

@@ -1,0 +1,146 @@
+"""A file as it was when it was opened, whatever becomes of it meanwhile."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from ...errors import CheckpointError, DamagedFileError
+
+# Below this much nobody asks where the bytes of a file are.
+_SMALL = 1 << 26
+_SPARSE = 8
+_MEMORY = Path('/proc/meminfo')
+
+State = tuple[int, int, int, int]
+
+
+class Held(NamedTuple):
+    """A file that is being read.
+
+    Attributes:
+        path: Where to read it: a copy in memory, or the file.
+        name: As it is called.
+        state: Of the file, see :func:`state_of`.
+    """
+
+    path: Path
+    name: str
+    state: State
+
+    @property
+    def size(self) -> int:
+        """Of the file, in bytes."""
+        return self.state[2]
+
+
+def state_of(file: BinaryIO) -> State:
+    """Tell an open file from all others, and from itself after a change."""
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@contextmanager
+def look(path: Path) -> Iterator[Held]:
+    """Open a file of which only names and shapes are read."""
+    with path.open('rb') as file:
+        yield Held(path, path.name, state_of(file))
+
+
+@contextmanager
+def hold(path: Path, source: str) -> Iterator[Held]:
+    """Copy a file into memory of this process before anything of it is believed.
+
+    A mapped file that becomes shorter ends the process without a message when it is
+    touched, and one that is replaced is another one than was looked at. Where the
+    system has no files in memory, the file itself is read.
+
+    Args:
+        path: Of the file.
+        source: What the user wrote, for messages.
+
+    Raises:
+        CheckpointError: If it does not fit into the memory.
+        DamagedFileError: If it has holes or changes while it is copied.
+        OSError: If it cannot be read.
+    """
+    with path.open('rb') as file:
+        held = Held(path, path.name, state_of(file))
+        _check_holes(file, source)
+        _check_room(held.size, source)
+        copy = _file_in_memory()
+        if copy is None:
+            yield held
+            return
+        try:
+            _fill(copy, file, held.size)
+            if state_of(file) != held.state:
+                raise DamagedFileError(
+                    f"'{source}' was changed while it was read: wait until what "
+                    'writes it is done, and start again'
+                )
+            yield held._replace(path=Path(f'/proc/self/fd/{copy}'))
+        finally:
+            os.close(copy)
+
+
+def _file_in_memory() -> int | None:
+    if not hasattr(os, 'memfd_create') or not Path('/proc/self/fd').is_dir():
+        return None
+    try:
+        return os.memfd_create('weights', os.MFD_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _fill(copy: int, file: BinaryIO, size: int) -> None:
+    done = 0
+    try:
+        while done < size and (count := os.sendfile(copy, file.fileno(), done, size)):
+            done += count
+    except OSError:
+        # Some file systems do not give to another file directly.
+        os.ftruncate(copy, 0)
+        with open(copy, 'wb', closefd=False) as target:
+            shutil.copyfileobj(file, target)
+
+
+def _check_holes(file: BinaryIO, source: str) -> None:
+    """Refuse a file that claims more than there is on the disk."""
+    status = os.fstat(file.fileno())
+    size, there = status.st_size, getattr(status, 'st_blocks', 0) * 512
+    # Some network disks say 0 of every file.
+    if size <= _SMALL or not 0 < there * _SPARSE < size or not hasattr(os, 'SEEK_HOLE'):
+        return
+    hole = os.lseek(file.fileno(), 0, os.SEEK_HOLE)
+    os.lseek(file.fileno(), 0, os.SEEK_SET)
+    if hole < size:
+        raise DamagedFileError(
+            f"'{source}' has holes: of its {size} bytes {there} are on the disk. The "
+            'download or the copy of it is not complete, get it again'
+        )
+
+
+def _check_room(size: int, source: str) -> None:
+    """Refuse a file that is larger than the memory."""
+    free = _free_memory()
+    if free is not None and size > free:
+        raise CheckpointError(
+            f"'{source}' has {size / 1e9:.1f} GB, of memory {free / 1e9:.1f} GB are "
+            'free: read it on a larger machine, and save only what the net needs: '
+            "torch.save(checkpoint['state_dict'], path)"
+        )
+
+
+def _free_memory() -> int | None:
+    """Bytes that can be had, None where the system does not say."""
+    try:
+        lines = _MEMORY.read_text().splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith('MemAvailable:')]
+    return int(found[0]) * 1024 if found else None
