@@ -69,15 +69,23 @@ def target_problem(
     Returns:
         What is wrong, and what to write instead; None if nothing is.
     """
+    if not str(path).isprintable():
+        return (
+            f'{option} takes a name without control characters, got {str(path)!r}: '
+            'name it otherwise'
+        )
     if path.suffix not in endings:
         near = os.path.splitext(path)[0] + endings[0]
         return (
             f"{option} must end in {' or '.join(endings)}, got '{path}': write "
             f'{option} {near}'
         )
-    if path.is_dir():
-        return f"{option} names the folder '{path}': name a file in it"
-    above = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        if path.is_dir():
+            return f"{option} names the folder '{path}': name a file in it"
+        above = next(parent for parent in path.absolute().parents if parent.exists())
+    except OSError as error:  # of a name that is too long, or a folder that is closed
+        return f'{option} cannot be written: {error}'
     if not above.is_dir():
         return f"{option} '{path}': '{above}' is a file"
     if not new_folder and not path.parent.is_dir():
