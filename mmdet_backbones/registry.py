@@ -29,6 +29,7 @@ HOOKS = Registry(
     scope='mmdet_backbones',
     locations=[
         'mmdet_backbones.engine.display',
+        'mmdet_backbones.engine.divergence',
         'mmdet_backbones.engine.hooks',
         'mmdet_backbones.inference.memory_format',
         'mmdet_backbones.runs.examples',

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 from mmengine.config import Config
 
 from ..catalog.preprocessing import preprocess_settings
+from ..check.config import check_config
+from ..check.findings import describe, errors_of
 from ..detector_config.detector import DetectorConfig
 from ..detector_config.heads import Edits, class_edits, stride_edits
 from ..detector_config.neck_rules import necks_of, rule_of
@@ -20,6 +22,7 @@ from ..detector_config.new_style import is_new_style
 from ..detector_config.read import read_by_name
 from ..detector_config.text import assignment, comment, nested
 from ..detector_config.tree import plain
+from ..detector_config.values import require_values
 from ..engine.recipes import (
     choose_recipe,
     is_adaptive,
@@ -72,6 +75,8 @@ class SwapOptions:
 def swap_backbone(options: SwapOptions) -> str:
     """Compose the config; nothing is written.
 
+    A base that is wrong in itself is told as the check tells it.
+
     Args:
         options: What to swap.
 
@@ -82,6 +87,20 @@ def swap_backbone(options: SwapOptions) -> str:
     Raises:
         UserError: A ``ValueError`` that lists every mistake that could be seen.
     """
+    try:
+        return _swapped(options)
+    except (UserError, CheckpointError):
+        raise
+    except Exception as error:
+        wrong = errors_of(check_config(read_by_name(options.base), training=False))
+        if not wrong:
+            raise
+        raise UserError(
+            f"the config '{options.base}' is wrong itself:\n{describe(wrong)}"
+        ) from error
+
+
+def _swapped(options: SwapOptions) -> str:
     problems: list[str] = []
     base = _try(problems, lambda: _load(options.base))
     new = _try(problems, lambda: load_replacement(options.name, options.checkpoint))
@@ -127,6 +146,7 @@ def save(options: SwapOptions) -> Path:
 def _load(name: str) -> DetectorConfig:
     """Read the config of a detector whose backbone can be replaced."""
     config = read_by_name(name)
+    require_values(config)
     model = config.get('model')
     if not isinstance(model, Mapping) or not ({'backbone', 'neck'} & set(model)):
         inner = next((k for k in ('detector', 'module') if k in (model or {})), None)
