@@ -65,29 +65,44 @@ class DivergenceHook(Hook):
             self._look_at_parameters(runner)
 
     def _look_at_parameters(self, runner: Runner) -> None:
-        lost = [
-            name.removeprefix('module.')
-            for name, parameter in runner.model.named_parameters()
-            if not torch.isfinite(parameter.detach()).all()
-        ]
+        lost = unfinite_parameters(runner)
         if _in_any_process(bool(lost)):
-            names = ', '.join(lost[:3]) or 'parameters of another process'
-            self._stop(runner, f'{len(lost)} parameters are not finite, {names}')
+            names = ', '.join(lost[:3]) or 'those of another process'
+            self._stop(runner, f'{len(lost)} parameters are not finite ({names})')
 
     @staticmethod
     def _stop(runner: Runner, what: str) -> None:
-        rates = [rate for rates in _rates(runner).values() for rate in rates]
-        rate = max(rates, default=0.0)
-        raise UserError(
-            f'the training has diverged: {what} in iteration {runner.iter + 1} (epoch '
-            f'{runner.epoch + 1}), at a learning rate of {rate:g}. Nothing was saved '
-            'since. Write one or more of\n'
-            f'  optim_wrapper.optimizer.lr = {rate / 10:g}, or less\n'
-            "  optim_wrapper.clip_grad = {'max_norm': 35, 'norm_type': 2}\n"
-            '  a longer warm-up: a LinearLR in param_scheduler, with end=1000\n'
-            'and look at the boxes: tools/prepare_data.py tells which have no area or '
-            'lie outside of their image'
-        )
+        raise UserError(tell_divergence(runner, what))
+
+
+def unfinite_parameters(runner: Runner, bound: float = math.inf) -> list[str]:
+    """Name the parameters that hold NaN, or values that are not below a bound."""
+    return [
+        name.removeprefix('module.')
+        for name, parameter in runner.model.named_parameters()
+        if not (parameter.detach().abs() < bound).all()
+    ]
+
+
+def tell_divergence(runner: Runner, what: str) -> str:
+    """Say that a training has diverged, and what to write.
+
+    Args:
+        runner: Of the training.
+        what: Which numbers are none.
+    """
+    rates = [rate for rates in _rates(runner).values() for rate in rates]
+    rate = max(rates, default=0.0)
+    return (
+        f'the training has diverged: {what} in iteration {runner.iter + 1} (epoch '
+        f'{runner.epoch + 1}), at a learning rate of {rate:g}. No such parameters were '
+        'saved. Write one or more of\n'
+        f'  optim_wrapper.optimizer.lr = {rate / 10:g}, or less\n'
+        "  optim_wrapper.clip_grad = {'max_norm': 35, 'norm_type': 2}\n"
+        '  a longer warm-up: a LinearLR in param_scheduler, with end=1000\n'
+        'and look at the boxes: tools/prepare_data.py tells which have no area or lie '
+        'outside of their image'
+    )
 
 
 def _number(value: Any) -> float:

@@ -25,11 +25,15 @@ class ImageGuard:
     Args:
         load: Transform that loads them.
         skip: Whether one that cannot be read is left out; another comes in its place.
+        advice: What to do where it is not.
     """
 
-    def __init__(self, load: Callable[[dict], dict | None], skip: bool) -> None:
+    def __init__(
+        self, load: Callable[[dict], dict | None], skip: bool, advice: str
+    ) -> None:
         self.load = load
         self.skip = skip
+        self.advice = advice
         self.skipped = torch.zeros(_PROCESSES, dtype=torch.int64).share_memory_()
         self._row = 0
 
@@ -47,10 +51,7 @@ class ImageGuard:
         text = str(error).splitlines() or [type(error).__name__]
         what = f"the image '{path}' cannot be read: {text[0]}"
         if not self.skip:
-            raise UserError(
-                f'{what}. Put it back, or train with --skip-broken-images, which '
-                'leaves such images out'
-            ) from error
+            raise UserError(f'{what}. {self.advice}') from error
         if self._row >= _MOST_IN_A_ROW:
             raise UserError(
                 f'{_MOST_IN_A_ROW} images in a row cannot be read, the last: {what}. '
@@ -90,20 +91,23 @@ def guard_images(runner: Runner, split: str) -> None:
     loop = getattr(runner, f'{split}_loop')
     loader = getattr(loop, 'dataloader', None)
     skip = split == 'train' and bool(runner.cfg.get('skip_broken_images'))
+    advice = 'Put it back, or take it out of the annotations'
+    if split == 'train':
+        advice += ', or train with --skip-broken-images, which leaves such images out'
     guards = [
         guard
         for dataset in parts_of(getattr(loader, 'dataset', None))
-        for guard in _put_in(dataset, skip)
+        for guard in _put_in(dataset, skip, advice)
     ]
     if skip:
         runner.register_hook(_SkippedImages(guards))
 
 
-def _put_in(dataset: Any, skip: bool) -> Iterator[ImageGuard]:
+def _put_in(dataset: Any, skip: bool, advice: str) -> Iterator[ImageGuard]:
     transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', None)
     for index, transform in enumerate(transforms or ()):
         if type(transform).__name__.startswith('LoadImage'):
-            transforms[index] = ImageGuard(transform, skip)
+            transforms[index] = ImageGuard(transform, skip, advice)
             yield transforms[index]
 
 

@@ -22,19 +22,26 @@ from .lr_scaling import count_processes, find_scale, read_rates, scale_rates
 from .without_gpu import join_processes_without_gpu
 
 
+# Some of mmengine's messages hold half a config.
+_LONGEST = 600
+
+
 class _Settings(DictAction):
     """Settings as mmengine reads them; what it cannot read is told."""
 
     def __call__(
         self, parser: ArgumentParser, namespace: Any, values: Any, *option: Any
     ) -> None:
-        try:
-            super().__call__(parser, namespace, values, *option)
-        except Exception as error:  # of text that is no setting
-            parser.error(
-                f'--cfg-options takes KEY=VALUE, with lists as KEY="[a,b]", got '
-                f'{" ".join(values)!r} ({type(error).__name__}: {error})'
-            )
+        for setting in values:
+            try:
+                super().__call__(parser, namespace, [setting], *option)
+                if not all(setting.partition('=')[0].split('.')):
+                    raise ValueError('a part of the key is empty')
+            except Exception as error:  # of text that is no setting
+                parser.error(
+                    '--cfg-options takes KEY=VALUE, with lists as KEY="[a,b]", got '
+                    f'{setting!r} ({type(error).__name__}: {error})'
+                )
 
 
 def add_config_flags(parser: ArgumentParser) -> None:
@@ -149,7 +156,8 @@ def build_runner(cfg: Config) -> Runner:
         raise
     except Exception as error:  # whatever the parts of a foreign detector raise
         raise UserError(
-            f'the config cannot be built: {type(error).__name__}: {explain(error)}'
+            f'the config cannot be built: {type(error).__name__}: '
+            f'{explain(error)[:_LONGEST]}'
         ) from error
 
 

@@ -11,17 +11,19 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 
-from ..errors import (
-    CheckpointError,
-    PretrainedWeightsError,
-    UserError,
-    explain,
-)
+from ..detector_config.tree import dataset_of
+from ..errors import CheckpointError, PretrainedWeightsError, UserError, explain
+from .divergence import tell_divergence, unfinite_parameters
 from .images import guard_images, parts_of
 
 _TOLD = (UserError, CheckpointError, PretrainedWeightsError)
+# Some of mmengine's messages hold half a config.
+_LONGEST = 600
+# No net has such weights, and its maps overflow.
+_ABSURD = 1e8
 _IN_WORKER = re.compile(r'^Caught \w+ in DataLoader worker process')
 
 
@@ -75,6 +77,15 @@ class _Started(Hook):
     def before_train_iter(self, *_: Any, **__: Any) -> None:
         self.reached = True
 
+    before_test_iter = before_train_iter
+
+
+class _PlainFile(Hook):
+    """Let EMAHook read a file of tensors alone, as mmengine's own loader does."""
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        checkpoint.setdefault('state_dict', dict(checkpoint))
+
 
 def train(runner: Runner) -> None:
     """Train.
@@ -83,14 +94,21 @@ def train(runner: Runner) -> None:
         UserError: If a part cannot be built, there is nothing to learn from or to
             measure on, or the machine gives up.
     """
-    started = _Started()
-    runner.register_hook(started, priority='LOWEST')
-    with _machine_told():
+    started = _watched(runner)
+    with _machine_told(), _divergence_told(runner):
         with _told(lambda: not started.reached, 'the training cannot start'):
+            _require_optimizer(runner.cfg)
             _prepare(runner, 'train')
             if runner._val_loop is not None:
                 _prepare(runner, 'val')
             runner.train()
+
+
+def _require_optimizer(cfg: Config) -> None:
+    # mmengine calls what it does not find.
+    kind = ((cfg.get('optim_wrapper') or {}).get('optimizer') or {}).get('type')
+    if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
+        raise UserError(explain(KeyError(f'{kind} is not in the mmdet::optimizer registry')))
 
 
 def test(runner: Runner) -> None:
@@ -99,10 +117,18 @@ def test(runner: Runner) -> None:
     Raises:
         UserError: As :func:`train`.
     """
+    started = _watched(runner)
     with _machine_told():
-        with _told(lambda: True, 'the test cannot start'):
+        with _told(lambda: not started.reached, 'the test cannot start'):
             _prepare(runner, 'test')
-        runner.test()
+            runner.test()
+
+
+def _watched(runner: Runner) -> _Started:
+    started = _Started()
+    runner.register_hook(started, priority='LOWEST')
+    runner.register_hook(_PlainFile(), priority='VERY_HIGH')
+    return started
 
 
 def _prepare(runner: Runner, split: str) -> None:
@@ -161,8 +187,6 @@ def _empty(cfg: Config, split: str) -> str:
 
 
 def _look_at(cfg: Config, split: str) -> str:
-    from ..detector_config.tree import dataset_of
-
     dataset = dataset_of(cfg, split)
     classes = (dataset.get('metainfo') or {}).get('classes')
     names = f'the classes {classes}' if classes else 'the classes of its type'
@@ -185,6 +209,20 @@ def _told(applies: Callable[[], bool], what: str) -> Iterator[None]:
             raise
         text = f'{type(error).__name__}: {explain(error)}'
         raise UserError(f'{what}: {_innermost(text)}') from error
+
+
+@contextmanager
+def _divergence_told(runner: Runner) -> Iterator[None]:
+    """A step after parameters became NaN may fail anywhere in a detector."""
+    try:
+        yield
+    except _TOLD:
+        raise
+    except Exception as error:
+        if not unfinite_parameters(runner, _ABSURD):
+            raise
+        what = f'parameters are beyond {_ABSURD:g}'
+        raise UserError(tell_divergence(runner, what)) from error
 
 
 @contextmanager
@@ -230,5 +268,7 @@ _FULL = (28, 122, 30)
 
 def _innermost(text: str) -> str:
     """Message of an exception that a process of a loader handed on."""
-    found = re.findall(r'^[\w.]*(?:Error|Exception): (.*)', text, re.M | re.S)
-    return found[-1].strip() if 'Original Traceback' in text and found else text
+    found = [*re.finditer(r'^[\w.]*(?:Error|Exception): ', text, re.M)]
+    inner = text[found[-1].end() :] if 'Traceback' in text and found else text
+    inner = inner.strip()
+    return inner if len(inner) <= _LONGEST else f'{inner[:_LONGEST]}...'
