@@ -93,11 +93,13 @@ def tell_divergence(runner: Runner, what: str) -> str:
     """
     rates = [rate for rates in _rates(runner).values() for rate in rates]
     rate = max(rates, default=0.0)
+    wrapper = runner.cfg.get('optim_wrapper') or {}
+    given = (wrapper.get('optimizer') or {}).get('lr', rate)
     return (
         f'the training has diverged: {what} in iteration {runner.iter + 1} (epoch '
         f'{runner.epoch + 1}), at a learning rate of {rate:g}. No such parameters were '
         'saved. Write one or more of\n'
-        f'  optim_wrapper.optimizer.lr = {rate / 10:g}, or less\n'
+        f'  optim_wrapper.optimizer.lr = {given / 10:g}, or less, instead of {given:g}\n'
         "  optim_wrapper.clip_grad = {'max_norm': 35, 'norm_type': 2}\n"
         '  a longer warm-up: a LinearLR in param_scheduler, with end=1000\n'
         'and look at the boxes: tools/prepare_data.py tells which have no area or lie '
