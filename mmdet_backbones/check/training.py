@@ -162,13 +162,15 @@ def _annotations(
     if classes is None or path.suffix != '.json' or not path.is_file():
         return
     content, problem = _read(path)
-    if problem:
-        yield Finding('data', f'{key}.ann_file', f"'{path}' {problem}")
+    found = [Finding('data', f'{key}.ann_file', f"'{path}' {problem}")]
     if not content.get('categories'):
+        yield from found if problem else ()
         return
     there = [str(category['name']) for category in content['categories']]
     lost = [name for name in there if name not in classes]
     absent = [name for name in classes if name not in there]
+    # Of other classes the file may be another one altogether.
+    yield from found if problem and not lost else ()
     if lost or absent:
         problem = f"'{path}' has the classes {', '.join(there[:8])}"
         if lost:

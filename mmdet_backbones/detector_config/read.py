@@ -65,6 +65,13 @@ def read_by_name(name: str) -> Config:
         UserError: If it is not there (the nearest are named) or cannot be read.
     """
     path = _located(name)
+    if circle := _circle(path):
+        # mmengine goes round until Python has enough of it.
+        names = ' -> '.join(f"'{os.path.relpath(file)}'" for file in circle)
+        raise UserError(
+            f"the config '{name}' cannot be read: it inherits from itself: {names}: "
+            'take one of these _base_ out'
+        )
     try:
         config = in_names(Config.fromfile(path))
         _require_plain(config)
@@ -136,10 +143,6 @@ def why(error: BaseException, path: Path) -> str:
     if isinstance(error, SystemExit):
         return f'it ends the program{_line(error)}: take exit() out of it'
     if isinstance(error, RecursionError):
-        circle = _circle(path)
-        if circle:
-            names = ' -> '.join(f"'{os.path.relpath(file)}'" for file in circle)
-            return f'it inherits from itself: {names}: take one of these _base_ out'
         return f'{kind}: it is nested too deep, or refers to itself{_line(error)}'
     if isinstance(error, UnicodeError) or 'U+FEFF' in str(error):
         files = [file for file in _files(path) if not _is_utf8(file)]
@@ -168,14 +171,15 @@ def _files(path: Path, trail: tuple[Path, ...] = ()) -> Iterator[Path]:
 
 
 def _circle(path: Path, trail: tuple[Path, ...] = ()) -> tuple[Path, ...]:
+    """Configs that inherit from each other; those of packages do not."""
     path = path.resolve()
     if path in trail:
         return (*trail[trail.index(path) :], path)
     try:
-        bases = _paths_of_bases(path)
+        bases = [base for base in Config._get_base_files(str(path)) if '::' not in base]
     except Exception:  # of a file that is no config
         return ()
-    circles = (_circle(base, (*trail, path)) for base in bases)
+    circles = (_circle(path.parent / base, (*trail, path)) for base in bases)
     return next((circle for circle in circles if circle), ())
 
 

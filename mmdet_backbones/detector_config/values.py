@@ -182,7 +182,8 @@ def _types(place: Place, part: Mapping[str, Any]) -> Iterator[Fault]:
     kind = part['type']
     named = isinstance(kind, str) and kind.strip()
     # An activation or a normalisation that is left out has none.
-    unset = kind is None and str(place[-1]).endswith('_cfg')
+    inside = place[0] == 'model' and str(place[-1]).endswith('_cfg')
+    unset = kind is None and inside
     if not (named or unset or inspect.isclass(kind) or inspect.isroutine(kind)):
         what = f'it must be the name of a class, got {_shown(kind)}'
         yield Fault(dotted(*place, 'type'), what)
@@ -190,12 +191,12 @@ def _types(place: Place, part: Mapping[str, Any]) -> Iterator[Fault]:
 
 def _numbers(place: Place, value: Any) -> Iterator[Fault]:
     key = dotted(*place)
-    if isinstance(value, (list, tuple)):
+    kind = next((k for pattern, k in _NUMBERS.items() if pattern.fullmatch(key)), None)
+    if kind is None and isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             if not isinstance(item, Mapping):
                 yield from _numbers((*place, index), item)
         return
-    kind = next((k for pattern, k in _NUMBERS.items() if pattern.fullmatch(key)), None)
     listed = _LISTS.fullmatch(key)
     if kind is not None and not (value is None and kind.none):
         if not is_number(value) or math.isnan(value) or not kind.takes(value):

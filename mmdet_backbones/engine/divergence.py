@@ -50,7 +50,9 @@ class DivergenceHook(Hook):
         self._row = self._row + 1 if _in_any_process(bool(bad)) else 0
         scaled = isinstance(runner.optim_wrapper, AmpOptimWrapper)
         if self._row >= (_SKIPPED_STEPS if scaled else 1):
-            told = ', '.join(f'{name} is {number}' for name, number in bad.items())
+            # Their sum says nothing more.
+            parts = {n: v for n, v in bad.items() if n != 'loss'} or bad
+            told = ', '.join(f'{name} is {number}' for name, number in parts.items())
             self._stop(runner, told or 'a loss of another process is not finite')
         if _keeps_now(runner):
             self._look_at_parameters(runner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 
 import pytest
 from cures import applied
@@ -65,7 +66,7 @@ def config(tmp_path_factory):
 
 
 def put(config, key, value):
-    content = config.copy()
+    content = deepcopy(config)
     *place, last = key.split('.')
     node = content
     for step in place:
@@ -119,7 +120,7 @@ def test_text_for_a_number_of_a_class(config):
 )
 def test_annotations_that_cannot_be(config, tmp_path, content, words):
     (tmp_path / 'val.json').write_text(content)
-    wrong = config.copy()
+    wrong = deepcopy(config)
     wrong.val_dataloader.dataset.update(data_root=str(tmp_path), ann_file='val.json')
     (finding,) = (f for f in check_config(wrong) if f.rule == 'data')
     assert words in finding.problem

@@ -85,6 +85,7 @@ def in_one_of_two(rank: int, folder: Path, port: int) -> None:
         (folder / f'told_{get_rank()}').write_text(str(error))
 
 
+@pytest.mark.slow
 def test_all_processes_stop_together(tmp_path):
     context, port = multiprocessing.get_context('spawn'), free_port()
     started = [

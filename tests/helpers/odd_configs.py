@@ -25,7 +25,7 @@ TOLD: dict[str, tuple[str | bytes, str]] = {
     'deep nesting': ('a = {}\nfor _ in range(9999):\n    a = dict(a=a)\n', 'too deep'),
     'itself as a base': ("_base_ = './odd.py'\n", 'it inherits from itself: '),
     'no base there': ("_base_ = './nope.py'\n", 'nope.py'),
-    'a base in no package': ("_base_ = 'nope::x.py'\n", 'nope'),
+    'a base in no package': ("_base_ = 'nope::x/y.py'\n", 'nope'),
     'a folder as base': ("_base_ = './'\n", 'does not exist'),
     'a number as base': ('_base_ = 3\n', 'TypeError'),
     'syntax': ('model = dict(\n', "SyntaxError: '(' was never closed"),
@@ -41,7 +41,7 @@ TOLD: dict[str, tuple[str | bytes, str]] = {
     'a class': ('class A:\n    pass\n', 'write its name as text'),
     'a function within': ('a = dict(b=[lambda: 1])\n', 'a.b.0 is <function'),
     'a reserved name': ("filename = 'x'\n", 'reserved'),
-    'no variable': ("a = '{{$NOPE_X}}'\n", 'NOPE_X'),
+    'no variable': ("a = '{{$NOPE_X:}}'\n", 'NOPE_X'),
     'a class that is not there': ('from mmdet.models import Nope\n', 'Nope'),
     'a circle of imports': (
         'from mmengine.config import read_base\n'
@@ -67,7 +67,7 @@ model = dict(
     data_preprocessor=dict(
         type=DetDataPreprocessor, mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375], bgr_to_rgb=True, pad_size_divisor=32),
-    backbone=dict(type=ResNet, depth=18, base_channels=8, num_stages=4),
+    backbone=dict(type=ResNet, depth=18, base_channels=8, norm_eval=False),
     neck=dict(type=FPN, in_channels=[8, 16, 32, 64], out_channels=16, num_outs=5,
               start_level=1, add_extra_convs='on_input'),
     bbox_head=dict(

@@ -15,6 +15,7 @@ from small_detectors import OURS
 from mmdet_backbones.check.config import check_config
 from mmdet_backbones.detector_config.text import render
 from mmdet_backbones.errors import UserError
+from mmdet_backbones.swap import swapping
 from mmdet_backbones.swap.swapping import SwapOptions, save, swap_backbone
 
 TOOL = 'tools/swap_backbone.py'
@@ -35,7 +36,7 @@ def test_what_a_net_of_ours_freezes_is_kept(tmp_path, frozen):
 
 def test_a_base_in_the_new_style_gives_a_config_that_stands_by_itself(tmp_path):
     text = swapped(tmp_path, NEW_STYLE)
-    assert '_base_' not in text
+    assert '_base_ =' not in text
     cfg = Config.fromstring(text, '.py')
     assert cfg.model.backbone.type == 'mmdet_backbones.TIMMBackbone'
     assert cfg.model.neck.in_channels == [64, 128, 256, 512]
@@ -81,12 +82,18 @@ def test_a_place_that_cannot_be(tmp_path, name):
         save(SwapOptions(base, 'timm/resnet18', tmp_path / name))
 
 
-def test_a_full_disk(tmp_path):
+def test_a_full_disk(tmp_path, monkeypatch):
     (tmp_path / 'base.py').write_text(INHERITED)
     options = SwapOptions(str(tmp_path / 'base.py'), 'timm/resnet18', tmp_path / 'n.py')
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+
+    def swap_and_fill_the_disk(options):
+        text = swap_backbone(options)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        return text
+
+    monkeypatch.setattr(swapping, 'swap_backbone', swap_and_fill_the_disk)
     try:
         with pytest.raises(UserError, match='cannot be written'):
             save(options)
