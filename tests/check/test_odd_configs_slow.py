@@ -21,7 +21,7 @@ from mmdet_backbones.swap.swapping import SwapOptions, swap_backbone
 pytestmark = pytest.mark.slow
 LONGEST = 10
 HOW = ('replaced', 'replaced', 'replaced', 'dropped', 'renamed')
-quick = settings(
+WAYS = dict(
     derandomize=True,
     deadline=None,
     database=None,
@@ -62,8 +62,7 @@ def survive(path: Path) -> None:
         assert time.monotonic() - start < LONGEST
 
 
-@quick
-@settings(max_examples=250)
+@settings(**WAYS, max_examples=250)
 @given(data=st.data())
 def test_values_replaced_dropped_and_renamed(data, content, folder):
     # What is read first, and the rest.
@@ -82,8 +81,7 @@ def test_values_replaced_dropped_and_renamed(data, content, folder):
     survive(path)
 
 
-@quick
-@settings(max_examples=150)
+@settings(**WAYS, max_examples=150)
 @given(data=st.data())
 def test_damaged_text(data, content, folder):
     text = text_of(content).encode()
