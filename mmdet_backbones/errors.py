@@ -100,7 +100,9 @@ def explain(error: BaseException) -> str:
         The innermost message; for an unknown ``type`` also the nearest names, for an
         unknown argument where it may come from.
     """
-    message = str(error.args[0]) if error.args else type(error).__name__
+    # Of a KeyError the text would stand in quotes.
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else error
+    message = str(text) or type(error).__name__
     while (stripped := _NESTING.sub('', message)) != message:
         message = stripped
     match = _NO_TYPE.search(message)

@@ -207,6 +207,11 @@ def target_problem(
     Returns:
         What is wrong, and what to write instead; None if nothing is.
     """
+    if not str(path).isprintable():
+        return (
+            f'{option} takes a name without control characters, got {str(path)!r}: '
+            'name it otherwise'
+        )
     found = what_is(path)
     if found not in (FILE, FOLDER, ABSENT):
         return f"{option} '{path}' is {found}: name another place"

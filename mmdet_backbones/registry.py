@@ -30,6 +30,7 @@ HOOKS = Registry(
     locations=[
         'mmdet_backbones.engine.checkpoint_hook',
         'mmdet_backbones.engine.display',
+        'mmdet_backbones.engine.divergence',
         'mmdet_backbones.engine.hooks',
         'mmdet_backbones.inference.memory_format',
         'mmdet_backbones.runs.examples',

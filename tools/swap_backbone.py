@@ -4,14 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import Config
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet_backbones.check.config import check_config
-from mmdet_backbones.check.findings import describe
+from mmdet_backbones.check.findings import describe, errors_of
 from mmdet_backbones.check.weights import where_to_put_weights
-from mmdet_backbones.errors import run
+from mmdet_backbones.detector_config.read import read_by_name
+from mmdet_backbones.errors import UserError, run
 from mmdet_backbones.swap.swapping import SwapOptions, save, swap_backbone
 
 
@@ -48,8 +47,11 @@ def main() -> None:
         print(swap_backbone(options), end='')
         return
     path = save(options)
-    config = Config.fromfile(path)
-    print(f'written: {path}\n{describe(check_config(config))}')
+    config = read_by_name(str(path))
+    findings = check_config(config)
+    print(f'written: {path}\n{describe(findings)}')
+    if errors_of(findings):
+        raise UserError(f"'{path}' is written, and what is told above is wrong with it")
     if absent := where_to_put_weights(config):
         print(absent)
     print(f'python tools/train.py {path}')

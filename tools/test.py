@@ -6,7 +6,7 @@ import sys
 
 import mmdet_backbones  # noqa: F401
 from mmdet_backbones.detector_config.read import read_config
-from mmdet_backbones.engine import launch, testing
+from mmdet_backbones.engine import launch, running, testing
 from mmdet_backbones.errors import run
 
 
@@ -50,10 +50,11 @@ def test(args: argparse.Namespace) -> None:
     if args.tta:
         testing.set_flip_averaging(cfg)
     launch.require_data(cfg, 'test')
+    running.require_work_dir(cfg)
     runner = launch.build_runner(cfg)
     testing.dump_predictions(runner, args.out)
     testing.fuse_before_test(runner, args.fuse, args.compile)
-    runner.test()
+    running.test(runner)
     launch.leave_processes()
 
 

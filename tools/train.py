@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mmdet_backbones  # noqa: F401
 from mmdet_backbones.detector_config.read import read_config
-from mmdet_backbones.engine import launch, resuming
+from mmdet_backbones.engine import launch, resuming, running
 from mmdet_backbones.engine.display import add_tensorboard
 from mmdet_backbones.engine.without_gpu import require_gpu
 from mmdet_backbones.errors import run
@@ -43,6 +43,12 @@ def parse_args() -> argparse.Namespace:
         const='auto',
         help='go on from this checkpoint, or from the newest in the work folder',
     )
+    parser.add_argument(
+        '--skip-broken-images',
+        action='store_true',
+        help='leave out images that cannot be read, and count them; without this the '
+        'training stops',
+    )
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
@@ -51,12 +57,16 @@ def parse_args() -> argparse.Namespace:
 def train(args: argparse.Namespace) -> None:
     cfg = read_config(args)
     launch.require_model(cfg)
+    if args.skip_broken_images:
+        cfg.skip_broken_images = True
     if args.amp:
         launch.enable_amp(cfg)
     require_gpu(cfg)
     launch.apply_lr_scaling(cfg, args.scale_lr)
     resuming.set_resume(cfg, args.resume)
+    running.require_load_from(cfg)
     launch.require_data(cfg, 'train', 'val')
+    running.require_work_dir(cfg)
     if not args.no_check:
         from mmdet_backbones.check.config import require_sound
 
@@ -64,7 +74,7 @@ def train(args: argparse.Namespace) -> None:
     launch.add_hook(cfg, dict(type='mmdet_backbones.BestAndWorstHook'), replace=False)
     add_tensorboard(cfg)
     runner = launch.build_runner(cfg)
-    resuming.train(runner)
+    running.train(runner)
     if runner.rank == 0:
         from mmdet_backbones.runs.comparing import summarise
 

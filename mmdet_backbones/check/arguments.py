@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from importlib.util import find_spec
+from inspect import Parameter
 from typing import Any
 
 from mmengine.registry import MODELS, TASK_UTILS, DefaultScope
@@ -13,6 +14,7 @@ from ..arguments import arguments_of
 from ..detector_config.detector import DetectorConfig
 from ..detector_config.read import merged_with
 from ..detector_config.tree import Place, dotted, plain, type_name, walk
+from ..detector_config.values import is_number, meant_number
 from ..errors import explain
 from ..weights.loading.init_cfg import (
     ARGUMENTS,
@@ -67,6 +69,7 @@ def _check(
             yield Finding('type', dotted(*place), explain(error))
         return
     known, complete = arguments_of(cls)
+    yield from _text_for_numbers(place, part, known)
     if not complete:
         return
     allowed = {*known, *_META}
@@ -100,6 +103,22 @@ def _check(
     for key in wrong:
         if key not in left:
             yield _of_their_own(place, part, key, known)
+
+
+def _text_for_numbers(
+    place: Place, part: Mapping[str, Any], known: Mapping[str, Parameter]
+) -> Iterator[Finding]:
+    for key, value in part.items():
+        if not isinstance(value, str) or key not in known:
+            continue
+        argument = known[key]
+        stated = argument.annotation in (int, float, 'int', 'float')
+        if stated or is_number(argument.default):
+            whole = dotted(*place, key)
+            meant = meant_number(value)
+            cure = () if meant is None else (line(whole, meant),)
+            text = f'{type_name(part)} takes a number, got {value!r}'
+            yield Finding('values', whole, text, cure)
 
 
 def _left_over(

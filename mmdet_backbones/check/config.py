@@ -13,10 +13,11 @@ from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 
 from ..detector_config.detector import DetectorConfig
+from ..detector_config.values import faults_of
 from ..engine.launch import require_model
 from ..errors import UserError, explain
 from .arguments import check_arguments, check_packages, mend_init_cfgs
-from .findings import Finding, describe, errors_of, in_order
+from .findings import Finding, describe, errors_of, in_order, line
 from .levels import check_levels, unusable
 from .paramwise import check_paramwise, check_zero_rate
 from .start import check_start
@@ -49,6 +50,12 @@ def check_config(
     Returns:
         What is wrong, errors first; nothing if the config can be trained.
     """
+    wrong = [
+        Finding('values', f.key, f.problem, _written(f.key, f.value))
+        for f in faults_of(config)
+    ]
+    if wrong:  # the rules could stumble over them
+        return wrong
     if 'model' not in config:
         text = (
             'the config has no model, as a base that others inherit from: there is '
@@ -68,6 +75,10 @@ def check_config(
         if not fast and not errors_of(findings):
             findings += _run(detector, config)
     return in_order(findings)
+
+
+def _written(key: str, value: object) -> tuple[str, ...]:
+    return () if value is None else (line(key, value),)
 
 
 def _apply_rules(
@@ -102,12 +113,28 @@ def _apply_rules(
             if not refused:
                 yield from unusable(detector, needed, error)
             return
+        except Exception as error:  # as of a rule
+            yield _stumbled(detector, error)
+            return
         rules = always.get(needed, ())
         for rule in (*rules, *(at_training.get(needed, ()) if training else ())):
-            for finding in rule(detector):
+            for finding in _apply(rule, detector):
                 # Its class would only say the same of its arguments once more.
                 refused |= (finding.rule, finding.key) == ('arguments', key)
                 yield finding
+
+
+def _apply(rule: Rule, detector: DetectorConfig) -> Iterator[Finding]:
+    """Apply a rule; what it stumbles over is a value that it does not expect."""
+    try:
+        yield from rule(detector)
+    except Exception as error:  # nobody can foresee all values of a config
+        yield _stumbled(detector, error)
+
+
+def _stumbled(detector: DetectorConfig, error: Exception) -> Finding:
+    text = f'a value in it cannot be worked with: {type(error).__name__}: '
+    return Finding('values', detector.key, text + explain(error))
 
 
 def _run(detector: DetectorConfig, config: Config) -> Iterator[Finding]:

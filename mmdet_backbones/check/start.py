@@ -222,8 +222,12 @@ def _content(
             if classes
             else 'the rest starts from random values'
         )
+        # What only the loss reads is not asked for in a test.
+        tested = [name for name in laid.lost if '.loss_' not in name]
+        severity = 'error' if tested and not training else 'warning'
+        if severity == 'error' and not classes:
+            why += ', and would be tested so: is it a checkpoint of this config?'
         problem = f'{_counts(start, laid)}; {why}: {some(laid.lost)}'
-        severity = 'error' if laid.mismatched and not training else 'warning'
         yield _finding(start, problem, (), severity)
 
 

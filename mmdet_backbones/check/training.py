@@ -25,6 +25,12 @@ from ..levels import IMAGENET, Preprocess
 from .findings import Finding, line
 
 _TOLERANCE = 1.0
+# What mmdet reads of a file in COCO's format.
+_COCO = {
+    'images': {'id', 'file_name'},
+    'annotations': {'image_id', 'category_id'},
+    'categories': {'id', 'name'},
+}
 
 
 def check_preprocessing(detector: DetectorConfig) -> Iterator[Finding]:
@@ -155,12 +161,16 @@ def _annotations(
     path = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
     if classes is None or path.suffix != '.json' or not path.is_file():
         return
-    content = json.loads(path.read_text(encoding='utf-8'))
-    if not isinstance(content, dict) or not isinstance(content.get('categories'), list):
+    content, problem = _read(path)
+    found = [Finding('data', f'{key}.ann_file', f"'{path}' {problem}")]
+    if not content.get('categories'):
+        yield from found if problem else ()
         return
-    there = [category['name'] for category in content['categories']]
+    there = [str(category['name']) for category in content['categories']]
     lost = [name for name in there if name not in classes]
     absent = [name for name in classes if name not in there]
+    # Of other classes the file may be another one altogether.
+    yield from found if problem and not lost else ()
     if lost or absent:
         problem = f"'{path}' has the classes {', '.join(there[:8])}"
         if lost:
@@ -170,6 +180,28 @@ def _annotations(
         line_ = line(f'{key}.metainfo', dict(classes=tuple(there)))
         severity = 'error' if lost else 'warning'
         yield Finding('classes', f'{key}.metainfo', problem, (line_,), severity)
+
+
+def _read(path: Path) -> tuple[Mapping[str, Any], str]:
+    """Annotations in COCO's format, and what keeps them from being used."""
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError, RecursionError) as error:
+        return {}, f'is not JSON that can be read: {error}'
+    if not isinstance(content, Mapping):
+        return {}, ''  # of another format, such as that of LVIS' relatives
+    for name, needed in _COCO.items():
+        entries = content.get(name, [])
+        if not isinstance(entries, list) or not all(
+            isinstance(entry, Mapping) and needed <= entry.keys() for entry in entries
+        ):
+            words = ', '.join(sorted(needed))
+            return {}, f'has {name} that are no list of dicts with {words}'
+    if {*_COCO} <= content.keys():
+        for name in ('images', 'annotations'):
+            if not content[name]:
+                return content, f'has no {name}: there is nothing to learn or measure'
+    return content, ''
 
 
 def check_batch(detector: DetectorConfig, num_gpus: int = 1) -> Iterator[Finding]:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import ast
+import os
+import traceback
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.config.utils import ConfigParsingError
 
 from ..errors import UserError, explain
-from .tree import Place
+from .new_style import in_names
+from .tree import Place, dotted
+
+_ENDINGS = ('.py', '.json', '.yaml', '.yml')
+# What mmengine's own writer and copies of a config can follow.
+_DEEPEST = 50
+_PLAIN = (str, bytes, int, float, complex, type(None), PurePath)
 
 
 def read_config(args: Namespace) -> Config:
@@ -33,8 +41,10 @@ def read_config(args: Namespace) -> Config:
     if args.cfg_options is not None:
         try:
             cfg.merge_from_dict(args.cfg_options)
-        except (KeyError, TypeError, AssertionError) as error:
-            raise UserError(f'--cfg-options: {explain(error)}') from error
+            _require_plain(cfg)
+        except Exception as error:  # of whatever does not fit into the config
+            what = f'{type(error).__name__}: {explain(error)}'
+            raise UserError(f'--cfg-options: {what}') from error
     if getattr(args, 'work_dir', None) is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
@@ -48,32 +58,141 @@ def read_by_name(name: str) -> Config:
     Args:
         name: Path of the file, or ``mmdet::folder/name.py``.
 
+    Returns:
+        The config; one of classes as types has their names instead.
+
     Raises:
-        UserError: If it is not there (the nearest are named) or cannot be parsed.
+        UserError: If it is not there (the nearest are named) or cannot be read.
     """
-    path = _packaged(name) if '::' in name else Path(name)
-    if not path.is_file():
-        folder = path.parent if path.parent.is_dir() else Path('configs')
-        files = [str(file) for file in folder.rglob('*.py')]
+    path = _located(name)
+    if circle := _circle(path):
+        # mmengine goes round until Python has enough of it.
+        names = ' -> '.join(f"'{os.path.relpath(file)}'" for file in circle)
         raise UserError(
-            f"there is no config file '{name}'.{_nearest(str(path), files)}"
+            f"the config '{name}' cannot be read: it inherits from itself: {names}: "
+            'take one of these _base_ out'
         )
     try:
-        return Config.fromfile(path)
-    except (
-        OSError,
-        SyntaxError,
-        ImportError,
-        KeyError,
-        TypeError,
-        NameError,
-        AssertionError,
-        ConfigParsingError,
-    ) as error:
-        raise UserError(
-            f"the config '{name}' cannot be read: {type(error).__name__}: "
-            f'{explain(error)}'
-        ) from error
+        config = in_names(Config.fromfile(path))
+        _require_plain(config)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a config is a program, which may do anything
+        raise UserError(f"the config '{name}' cannot be read: {why(error, path)}") from (
+            error
+        )
+    return config
+
+
+def _located(name: str) -> Path:
+    path = _packaged(name) if '::' in name else Path(name)
+    try:
+        there, folder = path.is_file(), path.is_dir()
+    except (OSError, ValueError) as error:  # a name that no file can have
+        raise UserError(f"there is no config file '{name[:80]}': {error}") from error
+    if there and path.suffix in _ENDINGS:
+        return path
+    if there:
+        ends = ', '.join(_ENDINGS)
+        raise UserError(f"the name of a config ends in one of {ends}, got '{name}'")
+    if folder:
+        near = _nearest('', [str(file) for file in sorted(path.glob('*.py'))], cutoff=0)
+        raise UserError(f"'{name}' is a folder: name a config file in it.{near}")
+    above = path.parent if path.parent.is_dir() else Path('configs')
+    # No deeper: above may be the root of the machine.
+    files = [str(f) for way in ('*.py', '*/*.py') for f in above.glob(way)]
+    raise UserError(f"there is no config file '{name}'.{_nearest(str(path), files)}")
+
+
+def _require_plain(config: Config) -> None:
+    """Refuse what no file can hold, where a run would fail to write its config."""
+    todo: list[tuple[Place, Any]] = [((), config._cfg_dict)]
+    while todo:
+        place, value = todo.pop()
+        if len(place) > _DEEPEST:
+            raise ValueError(
+                f'{dotted(*place[:4])}... is nested more than {_DEEPEST} deep'
+            )
+        if isinstance(value, Mapping):
+            todo += [((*place, key), part) for key, part in value.items()]
+        elif isinstance(value, (list, tuple)):
+            todo += [((*place, index), part) for index, part in enumerate(value)]
+        elif not isinstance(value, _PLAIN) and not _spelled(value):
+            raise TypeError(
+                f'{dotted(*place)} is {str(value)[:80]}, which cannot be written into '
+                'a config: write its name as text'
+            )
+
+
+def _spelled(value: Any) -> bool:
+    try:
+        ast.parse(repr(value), mode='eval')
+    except (SyntaxError, ValueError):
+        return False
+    return True
+
+
+def why(error: BaseException, path: Path) -> str:
+    """Say why a config cannot be read, and in which line of which file.
+
+    Args:
+        error: What was raised.
+        path: Of the config.
+    """
+    kind = type(error).__name__
+    if isinstance(error, SystemExit):
+        return f'it ends the program{_line(error)}: take exit() out of it'
+    if isinstance(error, RecursionError):
+        return f'{kind}: it is nested too deep, or refers to itself{_line(error)}'
+    if isinstance(error, UnicodeError) or 'U+FEFF' in str(error):
+        files = [file for file in _files(path) if not _is_utf8(file)]
+        for file in files:
+            return f"'{file}' is not in UTF-8: save it as UTF-8, without a mark (BOM)"
+    return f'{kind}: {explain(error)}{_line(error)}'
+
+
+def _line(error: BaseException) -> str:
+    """The last line of a config that an exception came through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if f.name == '<module>' and 'importlib' not in f.filename]
+    return f' (line {own[-1].lineno} of {own[-1].filename})' if own else ''
+
+
+def _files(path: Path, trail: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """A config and all that it inherits from, as far as that can be told."""
+    yield path
+    try:
+        bases = _paths_of_bases(path)
+    except Exception:  # of a file that is no config
+        return
+    for base in bases:
+        if base not in trail:
+            yield from _files(base, (*trail, path))
+
+
+def _circle(path: Path, trail: tuple[Path, ...] = ()) -> tuple[Path, ...]:
+    """Configs that inherit from each other; those of packages do not."""
+    path = path.resolve()
+    if path in trail:
+        return (*trail[trail.index(path) :], path)
+    try:
+        bases = [base for base in Config._get_base_files(str(path)) if '::' not in base]
+    except Exception:  # of a file that is no config
+        return ()
+    circles = (_circle(path.parent / base, (*trail, path)) for base in bases)
+    return next((circle for circle in circles if circle), ())
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        return not path.read_bytes().decode('utf-8').startswith('\ufeff')
+    except (OSError, UnicodeError):
+        return False
+
+
+def _paths_of_bases(path: Path) -> list[Path]:
+    bases = Config._get_base_files(str(path))
+    return [Path(Config._get_cfg_path(base, str(path))[0]) for base in bases]
 
 
 def bases_of(config: Config) -> list[Config]:
@@ -86,10 +205,8 @@ def bases_of(config: Config) -> list[Config]:
     if path is None or not Path(path).is_file():
         return []
     return [
-        Config.fromfile(
-            Config._get_cfg_path(base, path)[0], import_custom_modules=False
-        )
-        for base in Config._get_base_files(path)
+        Config.fromfile(base, import_custom_modules=False)
+        for base in _paths_of_bases(Path(path))
     ]
 
 
@@ -124,7 +241,7 @@ def _packaged(name: str) -> Path:
     """Find the file of a config that a package ships."""
     try:
         path, _ = Config._get_cfg_path(name, '')
-    except (OSError, ImportError, ValueError, AssertionError) as error:
+    except Exception as error:  # whatever mmengine makes of such a name
         package, _, within = name.partition('::')
         near = _nearest(within, _shipped(package), f'{package}::')
         what = f'.{near}' if near else f': {explain(error)}'
@@ -140,6 +257,8 @@ def _shipped(package: str) -> list[str]:
     return [str(file.relative_to(root)) for file in root.rglob('*.py')]
 
 
-def _nearest(name: str, names: list[str], prefix: str = '') -> str:
-    near = get_close_matches(name, names, n=3, cutoff=0.4)
+def _nearest(
+    name: str, names: list[str], prefix: str = '', cutoff: float = 0.4
+) -> str:
+    near = get_close_matches(name, names, n=3, cutoff=cutoff)
     return f' Nearest: {", ".join(prefix + hit for hit in near)}' if near else ''

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -57,6 +58,8 @@ def _flat(value: Any) -> str:
     if isinstance(value, tuple):
         comma = ',' if len(value) == 1 else ''
         return f'({", ".join(map(_flat, value))}{comma})'
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"float('{value}')"
     return repr(value)
 
 

@@ -16,11 +16,34 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..detector_config.tree import datasets_in, dotted
-from ..errors import UserError, explain
+from ..detector_config.values import require_values
+from ..errors import CheckpointError, PretrainedWeightsError, UserError, explain
 from .checkpoint_hook import use_safe_checkpoints
 from .lr_scaling import count_processes, find_scale, read_rates, scale_rates
 from .resuming import refuse_full_disk
 from .without_gpu import join_processes_without_gpu
+
+
+# Some of mmengine's messages hold half a config.
+_LONGEST = 600
+
+
+class _Settings(DictAction):
+    """Settings as mmengine reads them; what it cannot read is told."""
+
+    def __call__(
+        self, parser: ArgumentParser, namespace: Any, values: Any, *option: Any
+    ) -> None:
+        for setting in values:
+            try:
+                super().__call__(parser, namespace, [setting], *option)
+                if not all(setting.partition('=')[0].split('.')):
+                    raise ValueError('a part of the key is empty')
+            except Exception as error:  # of text that is no setting
+                parser.error(
+                    '--cfg-options takes KEY=VALUE, with lists as KEY="[a,b]", got '
+                    f'{setting!r} ({type(error).__name__}: {error})'
+                )
 
 
 def add_config_flags(parser: ArgumentParser) -> None:
@@ -29,7 +52,7 @@ def add_config_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=_Settings,
         help='settings that replace those of the config: key=value, with lists as '
         'key="[a,b]" and no white space',
     )
@@ -54,19 +77,20 @@ def add_common_flags(parser: ArgumentParser) -> None:
 
 
 def require_model(cfg: Config) -> None:
-    """Make sure that a config is more than a base for others.
+    """Make sure that a config is more than a base for others, of possible values.
 
     Args:
         cfg: The whole config.
 
     Raises:
-        UserError: If there is no model.
+        UserError: If there is no model, or a value cannot be.
     """
     if 'model' not in cfg:
         raise UserError(
             'there is no model in the config, so no detector to train or test: write '
             'model = dict(type=...), or inherit one, _base_ = [...]'
         )
+    require_values(cfg)
 
 
 def require_data(cfg: Config, *splits: str) -> None:
@@ -126,15 +150,19 @@ def build_runner(cfg: Config) -> Runner:
     use_safe_checkpoints(cfg)
     add_hook(cfg, dict(type='mmdet_backbones.PretrainedReportHook'))
     add_hook(cfg, dict(type='mmdet_backbones.ProgressBarHook'))
+    add_hook(cfg, dict(type='mmdet_backbones.DivergenceHook'))
     try:
         if 'runner_type' in cfg:
             return RUNNERS.build(cfg)
         return Runner.from_cfg(cfg)
-    except (KeyError, ValueError, TypeError, ImportError, OSError) as error:
+    except (UserError, CheckpointError, PretrainedWeightsError):
+        raise
+    except Exception as error:  # whatever the parts of a foreign detector raise
         if isinstance(error, OSError):
             refuse_full_disk(error, cfg, cfg.work_dir)
         raise UserError(
-            f'the config cannot be built: {type(error).__name__}: {explain(error)}'
+            f'the config cannot be built: {type(error).__name__}: '
+            f'{explain(error)[:_LONGEST]}'
         ) from error
 
 

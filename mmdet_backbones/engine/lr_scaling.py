@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ..detector_config.tree import dotted, walk
+from ..detector_config.values import require_values
 from ..errors import UserError
 
 RULES = ('linear', 'sqrt')
@@ -190,6 +191,7 @@ def tabulate_rates(
     Raises:
         UserError: If there is nothing to scale by, or a number is not positive.
     """
+    require_values(cfg)
     numbers = [*gpus, *([] if samples_per_gpu is None else [samples_per_gpu])]
     if min(numbers, default=0) < 1:
         raise UserError(f'numbers of GPUs and of images are 1 or more, got {numbers}')

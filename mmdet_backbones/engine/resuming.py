@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from ..errors import CheckpointError, UserError, explain
 from ..weights.reading.reader import read_saved
 from ..weights.reading.sources import bring
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def set_resume(cfg: Config, resume: str | None) -> None:
@@ -41,24 +44,22 @@ def set_resume(cfg: Config, resume: str | None) -> None:
     cfg.load_from = None if resume == 'auto' else resume
 
 
-def train(runner: Runner) -> None:
-    """Train to the end, or end with a message that says from where to go on.
-
-    Args:
-        runner: Built from a config; what it starts from is decided here.
+@contextmanager
+def telling_where_to_go_on(runner: Runner) -> Iterator[None]:
+    """Train within it, so that what ends a training says from where it goes on.
 
     Raises:
-        UserError: If it cannot start so, or if the disk is full.
+        UserError: If the disk is full, or the state of a checkpoint is of another kind
+            than it should be.
     """
-    settle_start(runner)
     try:
-        runner.train()
+        yield
     except OSError as error:
         refuse_full_disk(error, runner.cfg, runner.work_dir)
         raise
     except UserError:
         raise
-    except Exception as error:  # of states that are of another kind than they should be
+    except Exception as error:
         if runner._resume and any(getattr(h, 'loading', False) for h in runner.hooks):
             raise UserError(
                 f"'{runner._load_from}' cannot be resumed, its state does not fit the "
@@ -77,8 +78,8 @@ def refuse_full_disk(error: OSError, cfg: Config, work_dir: str) -> None:
     """
     if error.errno in _FULL:
         raise UserError(
-            f'{error.filename or work_dir} cannot be written: {error.strerror}; '
-            f'{last_whole(cfg, work_dir)}. Make room, and start again with --resume'
+            f'{error.filename or work_dir} cannot be written: {os.strerror(error.errno)}; '
+            f'{last_whole(cfg, work_dir)}. Make room there, and start again with --resume'
         ) from error
 
 

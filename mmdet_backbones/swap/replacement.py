@@ -173,7 +173,7 @@ def _freezing(
     found: dict[str, Any] = {}
     frozen = -1
     if new.weights and new.batch_norm:
-        frozen = _frozen(new, base.of_backbone('frozen_stages', -1))
+        frozen = _frozen(new, _frozen_in(base))
     if 'frozen_stages' in known and (
         frozen >= 0 or known['frozen_stages'].default != -1
     ):
@@ -181,6 +181,14 @@ def _freezing(
     if 'norm_eval' in known and new.batch_norm:
         found['norm_eval'] = bool(new.weights and base.of_backbone('norm_eval', False))
     return {key: value for key, value in found.items() if settings.get(key) != value}
+
+
+def _frozen_in(base: DetectorConfig) -> int:
+    # A class of ours has read what stands for it under other names, and in defaults.
+    if base.backbone and isinstance(base.net, Backbone):
+        return base.net.frozen_stages
+    given = base.of_backbone('frozen_stages', -1)
+    return given if isinstance(given, int) else -1
 
 
 def _frozen(new: Replacement, stages: int) -> int:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
+from mmengine.config import Config
+
 from ..catalog.preprocessing import preprocess_settings
+from ..check.config import check_config
+from ..check.findings import describe, errors_of
 from ..detector_config.detector import DetectorConfig
 from ..detector_config.heads import Edits, class_edits, stride_edits
 from ..detector_config.neck_rules import necks_of, rule_of
+from ..detector_config.new_style import is_new_style
 from ..detector_config.read import read_by_name
 from ..detector_config.text import assignment, comment, nested
 from ..detector_config.tree import plain
+from ..detector_config.values import require_values
 from ..engine.recipes import (
     choose_recipe,
     is_adaptive,
@@ -67,15 +75,32 @@ class SwapOptions:
 def swap_backbone(options: SwapOptions) -> str:
     """Compose the config; nothing is written.
 
+    A base that is wrong in itself is told as the check tells it.
+
     Args:
         options: What to swap.
 
     Returns:
-        The text of a config that inherits from the base.
+        The text of a config that inherits from the base, or stands by itself if the
+        base is in mmengine's new style.
 
     Raises:
         UserError: A ``ValueError`` that lists every mistake that could be seen.
     """
+    try:
+        return _swapped(options)
+    except (UserError, CheckpointError):
+        raise
+    except Exception as error:
+        wrong = errors_of(check_config(read_by_name(options.base), training=False))
+        if not wrong:
+            raise
+        raise UserError(
+            f"the config '{options.base}' is wrong itself:\n{describe(wrong)}"
+        ) from error
+
+
+def _swapped(options: SwapOptions) -> str:
     problems: list[str] = []
     base = _try(problems, lambda: _load(options.base))
     new = _try(problems, lambda: load_replacement(options.name, options.checkpoint))
@@ -110,13 +135,18 @@ def save(options: SwapOptions) -> Path:
     Raises:
         UserError: As :func:`swap_backbone`.
     """
-    write_atomically(options.out, swap_backbone(options))
+    text = swap_backbone(options)
+    try:
+        write_atomically(options.out, text)
+    except OSError as error:
+        raise UserError(f"-o '{options.out}' cannot be written: {error}") from error
     return options.out
 
 
 def _load(name: str) -> DetectorConfig:
     """Read the config of a detector whose backbone can be replaced."""
     config = read_by_name(name)
+    require_values(config)
     model = config.get('model')
     if not isinstance(model, Mapping) or not ({'backbone', 'neck'} & set(model)):
         inner = next((k for k in ('detector', 'module') if k in (model or {})), None)
@@ -152,6 +182,9 @@ def _all(problems: Sequence[str]) -> UserError:
 def _mistakes(options: SwapOptions, folder: DataFolder | None) -> list[str]:
     target = target_problem(options.out, ('.py',), options.force)
     problems = [target] if target else []
+    if not options.base.isprintable():
+        # It stands in the new config, and in a comment of it.
+        problems.append(f'a config without control characters, got {options.base!r}')
     count = options.num_classes
     if count is not None and count < 1:
         problems.append(f'--num-classes must be a positive integer, got {count}')
@@ -232,9 +265,6 @@ def _compose(
     if 'mmdet_backbones' not in imports:
         imports.append('mmdet_backbones')
     statements = {
-        '_base_': options.base
-        if '::' in options.base
-        else os.path.relpath(options.base, options.out.parent),
         'custom_imports': dict(imports=imports, allow_failed_imports=False),
         'model': nested(plain(base.model), edits),
         **data_lines,
@@ -246,8 +276,23 @@ def _compose(
         # Of a class that builds stages which none of the levels needs.
         statements['find_unused_parameters'] = True
     lines = _header(options, new, plan, recipe)
-    lines += [assignment(name, value) for name, value in statements.items()]
-    return '\n'.join(lines) + '\n'
+    own = [assignment(name, value) for name, value in statements.items()]
+    if is_new_style(base.config):
+        return '\n'.join([*lines, _by_itself(base.config, own)])
+    inherited = options.base
+    if '::' not in inherited:
+        inherited = os.path.relpath(inherited, options.out.parent)
+    return '\n'.join([*lines, assignment('_base_', inherited), *own]) + '\n'
+
+
+def _by_itself(base: Config, own: Sequence[str]) -> str:
+    """A config without a base, as of one in the new style no other can inherit."""
+    with TemporaryDirectory() as folder:
+        Path(folder, 'base.py').write_text(base.pretty_text, encoding='utf-8')
+        path = Path(folder, 'new.py')
+        text = '\n'.join([assignment('_base_', 'base.py'), *own])
+        path.write_text(text, encoding='utf-8')
+        return Config.fromfile(path, import_custom_modules=False).pretty_text
 
 
 def _training(
@@ -285,7 +330,7 @@ def _header(
         f'{options.name} in the detector of {options.base}, written by '
         'tools/swap_backbone.py; not trained. Train it:'
     )
-    lines += [f'#   python tools/train.py {options.out}']
+    lines += [f'#   python tools/train.py {shlex.quote(str(options.out))}']
     lines += comment(f'Levels: {describe_levels(by_stride.values())}.')
     for note in plan.notes:
         lines += comment(note)

@@ -147,7 +147,7 @@ def train(
     runner = build(cfg)
     if hook is not None:
         runner.register_hook(hook)
-    resuming.train(runner)
+    running.train(runner)
     return runner
 
 
