@@ -21,7 +21,6 @@ from ..errors import CheckpointError, PretrainedWeightsError, UserError, explain
 from .lr_scaling import count_processes, find_scale, read_rates, scale_rates
 from .without_gpu import join_processes_without_gpu
 
-
 # Some of mmengine's messages hold half a config.
 _LONGEST = 600
 
