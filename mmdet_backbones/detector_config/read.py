@@ -78,9 +78,9 @@ def read_by_name(name: str) -> Config:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a config is a program, which may do anything
-        raise UserError(f"the config '{name}' cannot be read: {why(error, path)}") from (
-            error
-        )
+        raise UserError(
+            f"the config '{name}' cannot be read: {why(error, path)}"
+        ) from (error)
     return config
 
 
@@ -257,8 +257,6 @@ def _shipped(package: str) -> list[str]:
     return [str(file.relative_to(root)) for file in root.rglob('*.py')]
 
 
-def _nearest(
-    name: str, names: list[str], prefix: str = '', cutoff: float = 0.4
-) -> str:
+def _nearest(name: str, names: list[str], prefix: str = '', cutoff: float = 0.4) -> str:
     near = get_close_matches(name, names, n=3, cutoff=cutoff)
     return f' Nearest: {", ".join(prefix + hit for hit in near)}' if near else ''

@@ -134,7 +134,7 @@ def require_values(config: Config) -> None:
 
 def _sections(config: Config) -> Iterator[Fault]:
     for name in _DICTS:
-        yield from _dict(name, config.get(name))
+        yield from _dict(name, config.get(name), typed=False)
     for name in ('param_scheduler', 'custom_hooks'):
         yield from _dict(name, config.get(name), several=True)
     hooks = config.get('default_hooks')
@@ -150,19 +150,25 @@ def _sections(config: Config) -> Iterator[Fault]:
         part = model if where == 'model' else _inside(model, where.partition('.')[2])
         for name in (*_PARTS, *_PARTS_OR_LISTS) if isinstance(part, Mapping) else ():
             several = name in _PARTS_OR_LISTS
-            yield from _dict(f'{where}.{name}', part.get(name), several)
+            typed = name != 'data_preprocessor'
+            yield from _dict(f'{where}.{name}', part.get(name), several, typed)
 
 
 def _inside(model: Any, key: str) -> Any:
     return model.get(key) if isinstance(model, Mapping) else None
 
 
-def _dict(key: str, value: Any, several: bool = False) -> Iterator[Fault]:
+def _dict(
+    key: str, value: Any, several: bool = False, typed: bool = True
+) -> Iterator[Fault]:
     listed = several and isinstance(value, (list, tuple))
     words = 'a dict, or a list of dicts' if several else 'a dict'
     for one in value if listed else [value]:
         if not isinstance(one, (Mapping, type(None))) or (listed and one is None):
             yield Fault(key, f'it must be {words}, got {_shown(one)}')
+        elif typed and one and 'type' not in one:
+            what = 'it needs a type, the name of a class, got only '
+            yield Fault(key, what + ', '.join(map(str, one)))
 
 
 def _paths(config: Config) -> Iterator[Fault]:
@@ -173,7 +179,8 @@ def _paths(config: Config) -> Iterator[Fault]:
                     what = f'it must be a path as text, got {_shown(part[key])}'
                     yield Fault(dotted(loader, *place, key), what)
             prefix = part.get('data_prefix')
-            yield from _dict(dotted(loader, *place, 'data_prefix'), prefix)
+            key = dotted(loader, *place, 'data_prefix')
+            yield from _dict(key, prefix, typed=False)
 
 
 def _types(place: Place, part: Mapping[str, Any]) -> Iterator[Fault]:

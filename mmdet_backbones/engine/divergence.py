@@ -101,7 +101,7 @@ def tell_divergence(runner: Runner, what: str) -> str:
         f'the training has diverged: {what} in iteration {runner.iter + 1} (epoch '
         f'{runner.epoch + 1}), at a learning rate of {rate:g}. No such parameters were '
         'saved. Write one or more of\n'
-        f'  optim_wrapper.optimizer.lr = {given / 10:g}, or less, instead of {given:g}\n'
+        f'  optim_wrapper.optimizer.lr = {given / 10:g}, or less, for {given:g}\n'
         "  optim_wrapper.clip_grad = {'max_norm': 35, 'norm_type': 2}\n"
         '  a longer warm-up: a LinearLR in param_scheduler, with end=1000\n'
         'and look at the boxes: tools/prepare_data.py tells which have no area or lie '
@@ -119,9 +119,7 @@ def _number(value: Any) -> float:
 def _rates(runner: Runner) -> dict[str, list[float]]:
     rates = runner.optim_wrapper.get_lr()
     # Several optimisers have rates by name each.
-    return {
-        name: [*value] for name, value in rates.items() if 'momentum' not in name
-    }
+    return {name: [*value] for name, value in rates.items() if 'momentum' not in name}
 
 
 def _in_any_process(here: bool) -> bool:

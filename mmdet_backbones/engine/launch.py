@@ -23,7 +23,6 @@ from .lr_scaling import count_processes, find_scale, read_rates, scale_rates
 from .resuming import refuse_full_disk
 from .without_gpu import join_processes_without_gpu
 
-
 # Some of mmengine's messages hold half a config.
 _LONGEST = 600
 

@@ -78,8 +78,9 @@ def refuse_full_disk(error: OSError, cfg: Config, work_dir: str) -> None:
     """
     if error.errno in _FULL:
         raise UserError(
-            f'{error.filename or work_dir} cannot be written: {os.strerror(error.errno)}; '
-            f'{last_whole(cfg, work_dir)}. Make room there, and start again with --resume'
+            f'{error.filename or work_dir} cannot be written: '
+            f'{os.strerror(error.errno)}; {last_whole(cfg, work_dir)}. Make room there, '
+            'and start again with --resume'
         ) from error
 
 

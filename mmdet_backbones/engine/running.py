@@ -97,20 +97,23 @@ def train(runner: Runner) -> None:
     """
     settle_start(runner)
     started = _watched(runner)
-    with telling_where_to_go_on(runner), _machine_told(), _divergence_told(runner):
-        with _told(lambda: not started.reached, 'the training cannot start'):
-            _require_optimizer(runner.cfg)
-            _prepare(runner, 'train')
-            if runner._val_loop is not None:
-                _prepare(runner, 'val')
-            runner.train()
+    begins = _told(lambda: not started.reached, 'the training cannot start')
+    going = telling_where_to_go_on(runner)
+    with _machine_told(), _divergence_told(runner), begins, going:
+        _require_optimizer(runner.cfg)
+        _prepare(runner, 'train')
+        if runner._val_loop is not None:
+            _prepare(runner, 'val')
+        runner.train()
 
 
 def _require_optimizer(cfg: Config) -> None:
     # mmengine calls what it does not find.
     kind = ((cfg.get('optim_wrapper') or {}).get('optimizer') or {}).get('type')
     if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
-        raise UserError(explain(KeyError(f'{kind} is not in the mmdet::optimizer registry')))
+        raise UserError(
+            explain(KeyError(f'{kind} is not in the mmdet::optimizer registry'))
+        )
 
 
 def test(runner: Runner) -> None:
@@ -120,10 +123,10 @@ def test(runner: Runner) -> None:
         UserError: As :func:`train`.
     """
     started = _watched(runner)
-    with _machine_told():
-        with _told(lambda: not started.reached, 'the test cannot start'):
-            _prepare(runner, 'test')
-            runner.test()
+    begins = _told(lambda: not started.reached, 'the test cannot start')
+    with _machine_told(), begins:
+        _prepare(runner, 'test')
+        runner.test()
 
 
 def _watched(runner: Runner) -> _Started:
@@ -247,8 +250,8 @@ def _of_machine(error: Exception) -> str | None:
     text = str(error)
     if 'DataLoader worker' in text and ('is killed' in text or 'exited' in text):
         return (
-            f'a process that loads images was killed from outside: {text.split(". ")[0]}'
-            '. Mostly the memory is full (dmesg says "Out of memory"): write '
+            'a process that loads images was killed from outside: '
+            f'{text.split(". ")[0]}. Mostly the memory is full (dmesg says "Out of memory"): write '
             'train_dataloader.num_workers = 1, or 0, and the same of val_dataloader; '
             'or /dev/shm is too small (docker run --shm-size=8g). The training goes on '
             'with the same command and --resume'

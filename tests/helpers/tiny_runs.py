@@ -21,7 +21,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmdet_backbones import errors
-from mmdet_backbones.engine import launch, resuming
+from mmdet_backbones.engine import launch, resuming, running
 
 ITERATIONS = 4
 _NUMBERS = itertools.count()

@@ -53,7 +53,8 @@ def test_a_base_in_the_new_style_gives_a_config_that_stands_by_itself(tmp_path):
         ("model = dict(neck='FPN')", 'model.neck: it must be a dict'),
         ('model = dict(neck=dict(type=3))', 'model.neck.type: it must be the name'),
         (
-            "model = dict(bbox_head=dict(anchor_generator=dict(strides=[float('nan')])))",
+            'model = dict(bbox_head=dict(anchor_generator=dict('
+            "strides=[float('nan')])))",
             'anchor_generator.strides.0: it must be a number, got nan',
         ),
         ("model = dict(neck=dict(num_outs='x'))", 'takes a number'),
