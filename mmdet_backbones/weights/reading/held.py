@@ -73,11 +73,10 @@ def hold(path: Path, source: str) -> Iterator[Held]:
         _check_holes(file, source)
         _check_room(held.size, source)
         copy = _file_in_memory()
-        if copy is None:
+        if copy is None or not _fill(copy, file, held.size):
             yield held
             return
         try:
-            _fill(copy, file, held.size)
             if state_of(file) != held.state:
                 raise DamagedFileError(
                     f"'{source}' was changed while it was read: wait until what "
@@ -97,16 +96,23 @@ def _file_in_memory() -> int | None:
         return None
 
 
-def _fill(copy: int, file: BinaryIO, size: int) -> None:
+def _fill(copy: int, file: BinaryIO, size: int) -> bool:
+    """Copy a file; False where a limit for files forbids it, and the copy is closed."""
     done = 0
     try:
         while done < size and (count := os.sendfile(copy, file.fileno(), done, size)):
             done += count
+        return True
     except OSError:
-        # Some file systems do not give to another file directly.
+        pass  # some file systems do not give to another file directly
+    try:
         os.ftruncate(copy, 0)
         with open(copy, 'wb', closefd=False) as target:
             shutil.copyfileobj(file, target)
+        return True
+    except OSError:
+        os.close(copy)
+        return False
 
 
 def _check_holes(file: BinaryIO, source: str) -> None:
