@@ -33,8 +33,8 @@ def _find_packages(module: ModuleType) -> None:
     import_module('mmdet_backbones.compat.package_paths').extend(module)
 
 
-def _leave_types_unscoped(module: ModuleType) -> None:
-    import_module('mmdet_backbones.compat.package_paths').unscope(module.Config)
+def _find_configs(module: ModuleType) -> None:
+    import_module('mmdet_backbones.compat.package_paths').find_configs(module.Config)
 
 
 def _leave_multimodal_out(module: ModuleType) -> None:
@@ -73,7 +73,7 @@ def _copy_without_group(module: ModuleType) -> None:
 AFTER_IMPORT: dict[str, _Action] = {
     'mmcv.ops.sync_bn': _copy_without_group,
     'mmengine.config.utils': _know_our_configs,
-    'mmengine.config.config': _leave_types_unscoped,
+    'mmengine.config.config': _find_configs,
     'mmengine.model.utils': _keep_modes,
     'mmengine.runner.checkpoint': _load_own_checkpoints,
     'mmengine.utils.package_utils': _find_packages,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,11 +45,13 @@ def extend(package_utils: ModuleType) -> None:
                 setattr(module, name, ours)
 
 
-def unscope(config_class: Any) -> None:
-    """Read our configs as if they were the user's own.
+def find_configs(config_class: Any) -> None:
+    """Find the configs of packages at once, and read ours as the user's own.
 
-    mmengine gives every ``type`` of a packaged config the scope of its package. Ours
-    are configs of mmdet's detectors, so their types belong to ``default_scope``.
+    mmengine reads all metafiles of a package, a second for mmdet's, for names without
+    an ending that none of them has, and takes the file of the path then. And it gives
+    every ``type`` of a packaged config the scope of its package; ours are configs of
+    mmdet's detectors, so their types belong to ``default_scope``.
 
     Args:
         config_class: ``mmengine.config.Config``, changed in place.
@@ -56,10 +59,22 @@ def unscope(config_class: Any) -> None:
     host = config_class._get_cfg_path
 
     def get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
-        path, scope = host(cfg_path, filename)
-        return path, None if scope == PACKAGE else scope
+        scope, separator, within = cfg_path.partition('::')
+        shipped = _shipped(scope, within) if separator else None
+        if shipped is not None:
+            return str(shipped), None if scope == PACKAGE else scope
+        path, found = host(cfg_path, filename)
+        return path, None if found == PACKAGE else found
 
     config_class._get_cfg_path = staticmethod(get_cfg_path)
+
+
+def _shipped(package: str, within: str) -> Path | None:
+    spec = find_spec(package) if package.isidentifier() else None
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent / '.mim' / 'configs' / within
+    return path if path.is_file() else None
 
 
 def _answering(host: Callable[[str], Any], answer: Any) -> Callable[[str], Any]:
