@@ -248,9 +248,9 @@ def _of_machine(error: Exception) -> str | None:
     if 'DataLoader worker' in text and ('is killed' in text or 'exited' in text):
         return (
             'a process that loads images was killed from outside: '
-            f'{text.split(". ")[0]}. Mostly the memory is full (dmesg says "Out of memory"): write '
-            'train_dataloader.num_workers = 1, or 0, and the same of val_dataloader; '
-            'or /dev/shm is too small (docker run --shm-size=8g). The training goes on '
+            f'{text.split(". ")[0]}. Mostly the memory is full (dmesg says "Out of '
+            'memory"): write train_dataloader.num_workers = 1, or 0, and the same of '
+            'val_dataloader; or /dev/shm is too small (docker run --shm-size=8g). The training goes on '
             'with the same command and --resume'
         )
     if isinstance(error, torch.OutOfMemoryError):
