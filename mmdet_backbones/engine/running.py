@@ -250,8 +250,8 @@ def _of_machine(error: Exception) -> str | None:
             'a process that loads images was killed from outside: '
             f'{text.split(". ")[0]}. Mostly the memory is full (dmesg says "Out of '
             'memory"): write train_dataloader.num_workers = 1, or 0, and the same of '
-            'val_dataloader; or /dev/shm is too small (docker run --shm-size=8g). The training goes on '
-            'with the same command and --resume'
+            'val_dataloader; or /dev/shm is too small (docker run --shm-size=8g). The '
+            'training goes on with the same command and --resume'
         )
     if isinstance(error, torch.OutOfMemoryError):
         return (
