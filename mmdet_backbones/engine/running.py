@@ -135,7 +135,8 @@ def _watched(runner: Runner) -> _Started:
 
 def _prepare(runner: Runner, split: str) -> None:
     """Build a loop with its data set, and look whether there is something in it."""
-    dataset = None
+    loader: Any = None
+    dataset: Any = None
     try:
         loop = getattr(runner, f'{split}_loop')
         loader = getattr(loop, 'dataloader', None)
