@@ -79,8 +79,9 @@ def in_one_of_two(rank: int, folder: Path, port: int) -> None:
 
     # The samples go to the processes in turn: the third step of the second is ill.
     words = ['ok', 'ok', 'ok', 'ok', 'ok', 'nan', 'ok', 'ok']
-    join_processes_without_gpu(Config(dict(launcher='pytorch')))
-    runner = toy_runner(folder, words, launcher='pytorch')
+    cfg = Config(dict(launcher='pytorch'))
+    join_processes_without_gpu(cfg)
+    runner = toy_runner(folder, words, launcher='pytorch', cfg=cfg)
     try:
         running.train(runner)
     except UserError as error:
