@@ -150,7 +150,8 @@ def _sections(config: Config) -> Iterator[Fault]:
         part = model if where == 'model' else _inside(model, where.partition('.')[2])
         for name in (*_PARTS, *_PARTS_OR_LISTS) if isinstance(part, Mapping) else ():
             several = name in _PARTS_OR_LISTS
-            typed = name != 'data_preprocessor'
+            # What another library builds, as detectron2, has names of its own.
+            typed = name != 'data_preprocessor' and 'type' in part
             yield from _dict(f'{where}.{name}', part.get(name), several, typed)
 
 

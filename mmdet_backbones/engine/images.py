@@ -42,11 +42,12 @@ class ImageGuard:
         try:
             loaded = self.load(results)
         except Exception as error:  # whatever decoders raise
-            return self._unreadable(str(results.get('img_path')), error)
+            self._leave_out(str(results.get('img_path')), error)
+            return None
         self._row = 0
         return loaded
 
-    def _unreadable(self, path: str, error: Exception) -> None:
+    def _leave_out(self, path: str, error: Exception) -> None:
         self._row += 1
         text = str(error).splitlines() or [type(error).__name__]
         what = f"the image '{path}' cannot be read: {text[0]}"
@@ -104,8 +105,8 @@ def guard_images(runner: Runner, split: str) -> None:
 
 
 def _put_in(dataset: Any, skip: bool, advice: str) -> Iterator[ImageGuard]:
-    transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', None)
-    for index, transform in enumerate(transforms or ()):
+    transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', [])
+    for index, transform in enumerate(transforms):
         if type(transform).__name__.startswith('LoadImage'):
             transforms[index] = ImageGuard(transform, skip, advice)
             yield transforms[index]

@@ -138,7 +138,8 @@ def _watched(runner: Runner) -> _Started:
 
 def _prepare(runner: Runner, split: str) -> None:
     """Build a loop with its data set, and look whether there is something in it."""
-    dataset = None
+    loader: Any = None
+    dataset: Any = None
     try:
         loop = getattr(runner, f'{split}_loop')
         loader = getattr(loop, 'dataloader', None)
@@ -251,10 +252,10 @@ def _of_machine(error: Exception) -> str | None:
     if 'DataLoader worker' in text and ('is killed' in text or 'exited' in text):
         return (
             'a process that loads images was killed from outside: '
-            f'{text.split(". ")[0]}. Mostly the memory is full (dmesg says "Out of memory"): write '
-            'train_dataloader.num_workers = 1, or 0, and the same of val_dataloader; '
-            'or /dev/shm is too small (docker run --shm-size=8g). The training goes on '
-            'with the same command and --resume'
+            f'{text.split(". ")[0]}. Mostly the memory is full (dmesg says "Out of '
+            'memory"): write train_dataloader.num_workers = 1, or 0, and the same of '
+            'val_dataloader; or /dev/shm is too small (docker run --shm-size=8g). The '
+            'training goes on with the same command and --resume'
         )
     if isinstance(error, torch.OutOfMemoryError):
         return (

@@ -90,7 +90,7 @@ def test_a_value_that_cannot_be(config, key, value, meant):
     if meant is not None:
         assert finding.cure[0].endswith(f' = {meant!r}')
         assert faults_of(applied(wrong, finding.cure)) == []
-    with pytest.raises(UserError, match='it must be|it needs a type'):
+    with pytest.raises(UserError, match=r'it must be|it needs a type'):
         require_values(wrong)
 
 

@@ -62,7 +62,7 @@ def survive(path: Path) -> None:
         assert time.monotonic() - start < LONGEST
 
 
-@settings(**WAYS, max_examples=250)
+@settings(**WAYS, max_examples=220)
 @given(data=st.data())
 def test_values_replaced_dropped_and_renamed(data, content, folder):
     # What is read first, and the rest.
@@ -81,7 +81,7 @@ def test_values_replaced_dropped_and_renamed(data, content, folder):
     survive(path)
 
 
-@settings(**WAYS, max_examples=150)
+@settings(**WAYS, max_examples=180)
 @given(data=st.data())
 def test_damaged_text(data, content, folder):
     text = text_of(content).encode()

@@ -74,7 +74,8 @@ def test_json_and_yaml_are_read(written):
 
 @pytest.mark.parametrize(
     'name', ['', '.', '/', '\n', 'a\0.py', 'x' * 5000, '::', 'mmdet::', '::x',
-             '/dev/zero', 'mmdet::../x.py', 'a::b::c', 'http://x/y.py', '/dev/null/x.py']
+             '/dev/zero', 'mmdet::../x.py', 'a::b::c', 'http://x/y.py',
+             '/dev/null/x.py']
 )  # fmt: skip
 def test_names_of_no_config(name):
     with pytest.raises(UserError):
