@@ -14,7 +14,7 @@ from ..weights.loading.unchecked import Laid, lay_over, taken_by_mmengine
 from ..weights.reading.download import torch_path
 from ..weights.reading.reader import Saved, read_saved
 from ..weights.reading.sources import locate_checkpoint
-from ..weights.reading.unwrap import check_names, check_size
+from ..weights.reading.unwrap import check_size, loadable
 from ..weights.reading.values import check_finite
 
 
@@ -137,8 +137,8 @@ def look_into(start: Start, net: nn.Module) -> Seen:
             return Seen(start)
         saved = read_saved(path, start.checkpoint)
         tensors = taken_by_mmengine(saved.content) if saved.by_torch else {}
-        check_names(tensors, start.checkpoint)
-        check_size(tensors, saved.size, start.checkpoint)
+        loadable(tensors, start.checkpoint)
+        check_size(tensors, saved.size, start.checkpoint, copied=False)
         check_finite(tensors, start.checkpoint)
     except CheckpointError as error:
         return Seen(start, problem=str(error))

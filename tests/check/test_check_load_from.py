@@ -13,6 +13,7 @@ from small_detectors import HOSTS, OURS, build, save, small_config
 from mmdet_backbones.check.config import check_config
 from mmdet_backbones.check.findings import describe, errors_of
 from mmdet_backbones.detector_config.detector import DetectorConfig
+from mmdet_backbones.detector_config.weights import Start, look_into
 
 QUIET = dict(train_dataloader=None)
 
@@ -342,3 +343,26 @@ def test_nothing_is_downloaded_to_look_at_a_detector(tmp_path, monkeypatch):
     weights = {name: torch.zeros(()).expand(t.shape) for name, t in tensors.items()}
     save(path, weights)
     assert errors_of(check_config(lad)) == []
+
+
+@pytest.mark.parametrize(
+    ('odd', 'word'),
+    [
+        (lambda: torch.eye(2).to_sparse(), 'is sparse'),
+        (lambda: torch.empty(2, device='meta'), 'no data'),
+        (lambda: torch.zeros(1).expand(1 << 40), ''),
+        (lambda: torch.ones(10**5).as_strided((5 * 10**4, 5 * 10**4), (1, 1)), 'claim'),
+    ],
+)
+def test_odd_tensors_of_a_detector_are_told(tmp_path, odd, word):
+    path = save(tmp_path / 'all.pth', {'a': odd()})
+    seen = look_into(Start(str(path), 'load_from'), torch.nn.Linear(2, 2))
+    assert word in seen.problem
+    assert bool(word) == bool(seen.problem)
+
+
+def test_names_of_a_detector_that_a_terminal_would_obey(tmp_path):
+    path = save(tmp_path / 'all.pth', {'a\x1b[31m\nb': torch.ones(2)})
+    seen = look_into(Start(str(path), 'load_from'), torch.nn.Linear(2, 2))
+    assert 'control characters' in seen.problem
+    assert seen.problem.isprintable()

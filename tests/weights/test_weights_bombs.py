@@ -1,6 +1,9 @@
 """Files that would take more than they are: refused at once, and in little memory."""
 
 import os
+import sys
+import time
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -8,7 +11,7 @@ from hostile_files import FILES, archive, name, text, under_a
 from reading_worker import MEMORY, ReadingWorker
 
 from mmdet_backbones.weights import CheckpointError, read_checkpoint
-from mmdet_backbones.weights.reading.reader import read_shapes
+from mmdet_backbones.weights.reading.reader import open_checkpoint, read_shapes
 
 # Names and shapes alone are small, whatever they claim.
 ONLY_SHAPES = {
@@ -110,6 +113,26 @@ def test_a_file_that_shrinks_while_its_weights_are_in_use(tmp_path, kind):
     assert os.waitpid(child, 0)[1] == 0
     with pytest.raises(CheckpointError):
         read_checkpoint(str(path))
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='only Linux lets writers wait')
+@pytest.mark.parametrize('written_to', [False, True])
+def test_nobody_changes_a_file_while_it_is_loaded(tmp_path, written_to):
+    """Who opens it later waits; of one that is open for writing a copy is loaded."""
+    path = tmp_path / 'net.pth'
+    weights = {'a': torch.rand(100_000)}
+    torch.save(weights, path)
+    with path.open('r+b') if written_to else nullcontext():
+        with open_checkpoint(str(path)) as found:
+            child = os.fork()
+            if child == 0:
+                os.truncate(path, 100)
+                os._exit(0)
+            time.sleep(0.2)
+            assert (path.stat().st_size == 100) == written_to
+            assert torch.equal(found.state_dict['a'], weights['a'])
+        assert os.waitpid(child, 0)[1] == 0
+    assert path.stat().st_size == 100
 
 
 @pytest.mark.parametrize('bad', ['a\x1b[2Jb', 'a\nb', 'a\rb', 'a\u202eb', 'x' * 5000])

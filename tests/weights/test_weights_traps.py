@@ -271,7 +271,7 @@ def test_a_detector_for_inference_reads_no_weights(
         raise AssertionError('a file was asked for')
 
     monkeypatch.setattr(
-        'mmdet_backbones.weights.loading.loader.read_checkpoint', refuse
+        'mmdet_backbones.weights.loading.loader.open_checkpoint', refuse
     )
     register_all_modules()
     cfg = retinanet(backbone)

@@ -17,7 +17,7 @@ from torch import Tensor
 from ...errors import PretrainedWeightsError
 from ..names.dialect import PREFIXES, is_computed
 from ..names.libraries import without_root
-from ..reading.reader import Checkpoint, read_checkpoint
+from ..reading.reader import Checkpoint, open_checkpoint
 from ..reading.values import check_values
 from .adapt import adapt, is_table, regrid
 from .diagnosis import refusal
@@ -76,8 +76,8 @@ def load_pretrained(
         allow_unexpected,  # type: ignore[arg-type]
         allow_random_frozen,
     )
-    source = read_checkpoint(checkpoint, map_location, finite=False)
-    return load_checkpoint(backbone, source, prefix, terms)
+    with open_checkpoint(checkpoint, map_location, finite=False) as source:
+        return load_checkpoint(backbone, source, prefix, terms)
 
 
 def load_checkpoint(

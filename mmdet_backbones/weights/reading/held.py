@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +13,15 @@ from typing import BinaryIO, NamedTuple
 
 from ...errors import CheckpointError, DamagedFileError
 
+# Windows has none.
+with contextlib.suppress(ImportError):
+    import fcntl
+
 # Below this much nobody asks where the bytes of a file are.
 _SMALL = 1 << 26
 _SPARSE = 8
+# After 45 seconds Linux lets them no longer wait.
+_LONGEST_LEASE = 4 << 30
 _MEMORY = Path('/proc/meminfo')
 
 State = tuple[int, int, int, int]
@@ -52,16 +60,18 @@ def look(path: Path) -> Iterator[Held]:
 
 
 @contextmanager
-def hold(path: Path, source: str) -> Iterator[Held]:
-    """Copy a file into memory of this process before anything of it is believed.
+def hold(path: Path, source: str, briefly: bool = False) -> Iterator[Held]:
+    """Keep a file as it is from before anything of it is believed.
 
     A mapped file that becomes shorter ends the process without a message when it is
-    touched, and one that is replaced is another one than was looked at. Where the
-    system has no files in memory, the file itself is read.
+    touched, and one that is written to is another one than was looked at. So it is
+    copied into memory; where the system has no files in memory, it is read itself.
 
     Args:
         path: Of the file.
         source: What the user wrote, for messages.
+        briefly: Whether its content is of no use after the block. Then it need not be
+            copied where the system lets others wait who want to write to it.
 
     Raises:
         CheckpointError: If it does not fit into the memory.
@@ -71,8 +81,10 @@ def hold(path: Path, source: str) -> Iterator[Held]:
     with path.open('rb') as file:
         held = Held(path, path.name, state_of(file))
         _check_holes(file, source)
-        _check_room(held.size, source)
-        copy = _file_in_memory()
+        copy = None
+        if not (briefly and _lease(file)):
+            _check_room(held.size, source)
+            copy = _file_in_memory()
         if copy is None or not _fill(copy, file, held.size):
             yield held
             return
@@ -85,6 +97,20 @@ def hold(path: Path, source: str) -> Iterator[Held]:
             yield held._replace(path=Path(f'/proc/self/fd/{copy}'))
         finally:
             os.close(copy)
+
+
+def _lease(file: BinaryIO) -> bool:
+    """Let everybody wait who wants to write to a file, until it is closed.
+
+    Linux gives that for the files of the user, if nobody is writing to them.
+    """
+    try:
+        # The signal tells that somebody waits; the usual one would end the process.
+        fcntl.fcntl(file.fileno(), fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(file.fileno(), fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except (OSError, AttributeError, NameError):
+        return False
+    return os.fstat(file.fileno()).st_size <= _LONGEST_LEASE
 
 
 def _file_in_memory() -> int | None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...errors import CheckpointError, printable
+from .values import once
 
 _T = TypeVar('_T')
 # Keys under which training scripts store the weights. Averaged weights come first,
@@ -54,7 +55,7 @@ def unwrap(content: Any, source: str) -> tuple[dict[str, Tensor], str | None]:
     while len(path) < _DEPTH and (key := _wrapper(inner)) is not None:
         path.append(printable(key))
         inner = inner[key]
-    tensors = _tensors(inner, source) if isinstance(inner, Mapping) else {}
+    tensors = loadable(inner, source) if isinstance(inner, Mapping) else {}
     if not tensors:
         raise CheckpointError(
             f"'{source}' holds no weights: expected tensors by name, or those under "
@@ -98,13 +99,22 @@ def check_names(names: Iterable[str], source: str) -> None:
         )
 
 
-def check_size(state_dict: Mapping[str, Tensor], size: int, source: str) -> None:
+def check_size(
+    state_dict: Mapping[str, Tensor], size: int, source: str, copied: bool = True
+) -> None:
     """Refuse tensors that claim far more memory than the file of ``size`` bytes has.
+
+    Args:
+        state_dict: Tensors by name.
+        size: Of the file.
+        source: Of the file, for the message.
+        copied: Whether they go into a net, where what ``expand`` repeats takes memory.
 
     Raises:
         CheckpointError: If they do.
     """
-    claimed = sum(t.numel() * t.element_size() for t in state_dict.values())
+    tensors = state_dict.values() if copied else map(once, state_dict.values())
+    claimed = sum(t.numel() * t.element_size() for t in tensors)
     if claimed > size * _LARGEST_RATIO + _SLACK:
         raise CheckpointError(
             f"'{source}' is not used: its {size} bytes claim tensors of {claimed} "
@@ -139,7 +149,12 @@ def _holds_tensors(content: Any, depth: int, seen: dict[tuple[int, int], bool]) 
     return seen[place]
 
 
-def _tensors(content: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
+def loadable(content: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
+    """Take the tensors out of a dict.
+
+    Raises:
+        CheckpointError: If there are some that no net takes.
+    """
     found, problems = {}, []
     for key, value in content.items():
         if isinstance(value, np.ndarray) and value.dtype.kind in 'fiub':

@@ -85,6 +85,14 @@ def check_values(wanted: Mapping[str, tuple[Tensor, torch.dtype]], source: str) 
         )
 
 
+def once(tensor: Tensor) -> Tensor:
+    """View of a tensor without the repetitions that ``expand`` makes."""
+    repeated = [axis for axis, stride in enumerate(tensor.stride()) if stride == 0]
+    for axis in repeated:
+        tensor = tensor.narrow(axis, 0, min(tensor.shape[axis], 1))
+    return tensor
+
+
 def _refuse_infinite(ends: Mapping[str, tuple[float, float]], source: str) -> None:
     bad = [name for name, pair in ends.items() if not all(map(math.isfinite, pair))]
     if bad:
@@ -102,6 +110,7 @@ def _first(names: Iterable[str]) -> str:
 
 def _ends(tensor: Tensor) -> tuple[float, float]:
     """Return the smallest and the largest value; NaN if there is one."""
+    tensor = once(tensor)
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor)
     if not tensor.is_floating_point() or not tensor.numel():
