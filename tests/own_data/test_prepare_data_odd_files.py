@@ -1,5 +1,6 @@
 """What lies in a folder and is no image or annotation is told and kept out."""
 
+import json
 import os
 import shutil
 import socket
@@ -234,6 +235,21 @@ def test_time_grows_with_the_files_and_not_with_their_square(tmp_path):
     report = prepare(DataOptions(root, tmp_path / 'out'))
     assert len(report.findings) < 1200
     assert sum(s.images for s in report.splits.values()) == 3
+
+
+def test_as_many_classes_as_boxes(tmp_path):
+    root = tmp_path / 'mine'
+    write_labelme(root, scenes(3))
+    path = root / 'photo_0.json'
+    content = json.loads(path.read_text())
+    content['shapes'] = [
+        dict(label=f'class {i}', shape_type='rectangle', points=[[1, 1], [40, 40]])
+        for i in range(20_000)
+    ]
+    path.write_text(json.dumps(content))
+    report = prepare(DataOptions(root, tmp_path / 'out'))
+    assert len(report.classes) == 20_002
+    assert report.table().row_count < 40
 
 
 def test_folders_that_lead_far_away(tmp_path):
