@@ -13,7 +13,7 @@ from ..detector_config.text import Code
 from ..detector_config.tree import datasets_in, type_name, walk
 from ..errors import UserError
 from .placing import STATE
-from .scan import read_bytes, read_json, read_text
+from .scan import MOST_LIST, read_bytes, read_json, read_text
 
 # Where annotations and images of a split may be, the usual place first.
 _ANNOTATIONS = (
@@ -185,7 +185,9 @@ def _voc(folder: Path) -> DataFolder:
     listed: list[str] = []
     if 'train' in splits:
         try:
-            listed = read_text(folder / splits['train'].annotations).splitlines()
+            listed = read_text(
+                folder / splits['train'].annotations, MOST_LIST
+            ).splitlines()
         except (OSError, ValueError) as error:
             problems.append(f"'{splits['train'].annotations}' cannot be read: {error}")
     if problems:

@@ -120,8 +120,10 @@ class Notes:
             self._places[key].count += count
             return
         self._files.add(file)
-        told = (printable(text) for text in (file[:_LONGEST], problem, done))
-        finding = DataFinding(*told, count, printable(place[:_LONGEST]))
+        finding = DataFinding(
+            printable(file[:_LONGEST]), printable(problem), printable(done), count,
+            printable(place[:_LONGEST]),
+        )  # fmt: skip
         self._places[key] = finding
         self.findings.append(finding)
 

@@ -19,8 +19,8 @@ from .values import composed
 IMAGE_ENDS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 _OTHER_IMAGES = ('.gif', '.heic', '.heif', '.avif', '.jp2', '.jxl', '.psd', '.svg')
 _READ = (*IMAGE_ENDS, '.json', '.xml', '.txt', '.yaml', '.yml')
-# A file of text as people write them, and one for a whole data set.
-MOST_TEXT, _MOST_JSON = 16 << 20, 4 << 30
+# What is of one image; a list of images; a file for a whole data set.
+MOST_TEXT, MOST_LIST, _MOST_JSON = 8 << 20, 1 << 30, 4 << 30
 _DEEPEST, _LIKE_A_FILE = 100, 'folder named like a file'
 _OF_THE_SYSTEM = {('/', 'proc'), ('/', 'sys'), ('/', 'dev')}
 LOOKED_FOR = {
@@ -188,14 +188,14 @@ def read_bytes(path: Path, most: int = MOST_TEXT) -> bytes:
         return file.read(size)
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, most: int = MOST_TEXT) -> str:
     """Read a file of text, in UTF-8 or with a mark of another Unicode.
 
     Raises:
         OSError: If it cannot be read.
         ValueError: If it is something else.
     """
-    content = read_bytes(path)
+    content = read_bytes(path, most)
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         return content.decode('utf-16' if wide else 'utf-8-sig')

@@ -13,6 +13,8 @@ from .images import read_pixels
 from .records import Record, printable
 
 _COLOURS = ('#e6194b', '#3cb44b', '#4363d8', '#f58231', '#911eb4', '#008080', '#9a6324')
+# More could not be told from each other.
+_MOST_BOXES = 5000
 _SIDE, _GAP, _COLUMNS, _TITLE = 360, 12, 4, 20
 
 
@@ -45,6 +47,7 @@ def draw_sheet(
     font = ImageFont.load_default(13)
     sheet = Image.new('RGB', (width, rows * line + _GAP + _TITLE), 'white')
     _legend(sheet, classes, font)
+    numbers = {name: i for i, name in enumerate(classes)}
     for i, (split, record) in enumerate(chosen):
         left = _GAP + i % _COLUMNS * (_SIDE + _GAP)
         top = _GAP + i // _COLUMNS * line
@@ -54,7 +57,7 @@ def draw_sheet(
             (left, top), title[: 46 - len(boxes)] + boxes, 'black', font
         )
         sheet.paste(
-            _example(paths[record.name], record, classes, font), (left, top + _TITLE)
+            _example(paths[record.name], record, numbers, font), (left, top + _TITLE)
         )
     # It is looked at once: smaller would take most of the time of a small folder.
     sheet.save(path, compress_level=1)
@@ -71,20 +74,20 @@ def _legend(sheet: Image.Image, classes: tuple[str, ...], font: Any) -> None:
 
 
 def _example(
-    path: Path, record: Record, classes: tuple[str, ...], font: Any
+    path: Path, record: Record, numbers: Mapping[str, int], font: Any
 ) -> Image.Image:
     picture = Image.fromarray(read_pixels(path))
     scale = _SIDE / max(picture.size)
     size = [max(1, round(side * scale)) for side in picture.size]
     picture = picture.resize((size[0], size[1]))
     pen = ImageDraw.Draw(picture)
-    for box in record.boxes:
-        colour = _COLOURS[classes.index(box.label) % len(_COLOURS)]
+    for box in record.boxes[:_MOST_BOXES]:
+        colour = _COLOURS[numbers[box.label] % len(_COLOURS)]
         x0, y0, x1, y1 = (value * scale for value in box.corners)
         corners = (x0, y0, max(x0 + 1, x1 - 1), max(y0 + 1, y1 - 1))
         pen.rectangle(corners, outline=colour, width=1 if box.ignore else 2)
         # Names on small boxes would hide what they name.
-        if len(classes) > 1 and len(record.boxes) <= 20:
+        if len(numbers) > 1 and len(record.boxes) <= 20:
             place = (x0 + 3, y0 + 1)
             pen.text(place, printable(box.label)[:80], colour, font, stroke_width=2,
                      stroke_fill='white')  # fmt: skip

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 
 from ...errors import UserError
 from ..records import Annotations, Notes, Record, TruthBox
-from ..scan import DataFiles, read_bytes, read_text, split_of
+from ..scan import MOST_LIST, DataFiles, read_bytes, read_text, split_of
 from ..values import composed, flag, number, size
 from .pairing import Pairing, listed_classes
 
@@ -159,7 +159,7 @@ def _follow(
         if name not in lists:
             continue
         try:
-            lines = read_text(found.root / lists[name]).splitlines()
+            lines = read_text(found.root / lists[name], MOST_LIST).splitlines()
         except (OSError, ValueError) as error:
             notes.add(lists[name], str(error), 'not used')
             continue

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import UserError
 from ..records import Annotations, Notes, Record, TruthBox
-from ..scan import DataFiles, read_text, split_of
+from ..scan import MOST_LIST, DataFiles, read_text, split_of
 from ..values import number, whole
 from .pairing import Pairing, listed_classes, yaml_classes, yaml_settings
 
@@ -152,7 +152,7 @@ def _listed(path: Path, found: DataFiles) -> set[str]:
     """Return the images of a list; its paths may be those of another machine."""
     images, listed = set(found.images), set()
     try:
-        lines = read_text(path).splitlines()
+        lines = read_text(path, MOST_LIST).splitlines()
     except (OSError, ValueError):
         # The caller tells that it leads to no image.
         return set()
