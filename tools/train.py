@@ -37,7 +37,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--no-check', action='store_true', help='train without checking the config'
     )
-    parser.add_argument(
+    starting = parser.add_mutually_exclusive_group()
+    starting.add_argument(
+        '--force',
+        action='store_true',
+        help='start anew in a work folder that has checkpoints, and overwrite them',
+    )
+    starting.add_argument(
         '--resume',
         nargs='?',
         const='auto',
@@ -74,7 +80,7 @@ def train(args: argparse.Namespace) -> None:
     launch.add_hook(cfg, dict(type='mmdet_backbones.BestAndWorstHook'), replace=False)
     add_tensorboard(cfg)
     runner = launch.build_runner(cfg)
-    running.train(runner)
+    running.train(runner, args.force)
     if runner.rank == 0:
         from mmdet_backbones.runs.comparing import summarise
 

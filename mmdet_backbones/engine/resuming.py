@@ -79,8 +79,8 @@ def refuse_full_disk(error: OSError, cfg: Config, work_dir: str) -> None:
     if error.errno in _FULL:
         raise UserError(
             f'{error.filename or work_dir} cannot be written: '
-            f'{os.strerror(error.errno)}; {last_whole(cfg, work_dir)}. Make room there, '
-            'and start again with --resume'
+            f'{os.strerror(error.errno)}; {last_whole(cfg, work_dir)}. Make room '
+            'there, and start again with --resume'
         ) from error
 
 
@@ -92,11 +92,12 @@ def last_whole(cfg: Config, work_dir: str) -> str:
     return f'the last whole checkpoint is {found}'
 
 
-def settle_start(runner: Runner) -> None:
+def settle_start(runner: Runner, force: bool = False) -> None:
     """Choose the checkpoint that a training goes on with, in the first process.
 
     Args:
         runner: Built, and not started; its ``_resume`` and ``_load_from`` are set.
+        force: Whether a training that starts anew may overwrite checkpoints.
 
     Raises:
         UserError: If it is no whole checkpoint of this detector, or if the training
@@ -108,7 +109,7 @@ def settle_start(runner: Runner) -> None:
         answer[1] = str(bring(given).path)  # in every process
     if is_main_process():
         try:
-            answer[:2] = _decide(runner, answer[1])
+            answer[:2] = _decide(runner, answer[1], force)
         except (UserError, CheckpointError) as error:
             answer[2] = str(error)
     broadcast_object_list(answer)
@@ -127,13 +128,14 @@ def settle_start(runner: Runner) -> None:
     runner._resume, runner._load_from = resume, start
 
 
-def _decide(runner: Runner, given: str | None) -> tuple[bool, str | None]:
+def _decide(runner: Runner, given: str | None, force: bool) -> tuple[bool, str | None]:
     """Find out whether to go on, and what to load."""
     folder = WorkFolder.of(runner.cfg, runner.work_dir)
     if given and '://' not in given and not runner._resume:
         read_saved(Path(given).expanduser(), given)
     if not runner._resume:
-        _refuse_to_overwrite(folder)
+        if not force:
+            _refuse_to_overwrite(folder)
         return False, given
     shapes = _shapes(runner)
     newest = folder.newest(shapes)
@@ -189,7 +191,7 @@ def _refuse_to_overwrite(folder: WorkFolder) -> None:
         raise UserError(
             f'a training that starts anew would overwrite {found} and those before: '
             'write --resume to go on with it, another folder, --work-dir PATH, or '
-            'remove them'
+            '--force to overwrite them'
         )
 
 

@@ -88,14 +88,18 @@ class _PlainFile(Hook):
         checkpoint.setdefault('state_dict', dict(checkpoint))
 
 
-def train(runner: Runner) -> None:
+def train(runner: Runner, force: bool = False) -> None:
     """Train.
+
+    Args:
+        runner: Built from a config.
+        force: As for :func:`~.resuming.settle_start`.
 
     Raises:
         UserError: If a part cannot be built, there is nothing to learn from or to
             measure on, or the machine gives up.
     """
-    settle_start(runner)
+    settle_start(runner, force)
     started = _watched(runner)
     begins = _told(lambda: not started.reached, 'the training cannot start')
     going = telling_where_to_go_on(runner)

@@ -266,6 +266,17 @@ def test_what_is_not_on_a_disk_is_left_to_mmengine(store, tmp_path):
     assert 'memory://all/work/epoch_3.pth' in store
 
 
+def test_a_start_over_checkpoints_needs_force(tmp_path):
+    work = tmp_path / 'work'
+    train(work, 2)
+    before = (work / 'epoch_2.pth').read_bytes()
+    with pytest.raises(UserError, match=r'would overwrite .*--resume .* or --force'):
+        train(work, 1)
+    assert (work / 'epoch_2.pth').read_bytes() == before
+    assert train(work, 2, force=True).epoch == 2
+    assert (work / 'epoch_2.pth').read_bytes() != before
+
+
 def test_the_state_of_another_optimiser_is_told(work):
     options = {'optim_wrapper.optimizer': dict(type='Adam', lr=0.1, _delete_=True)}
     with pytest.raises(UserError, match='of another one than the Adam'):

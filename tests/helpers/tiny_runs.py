@@ -128,6 +128,7 @@ def train(
     epochs: int = 3,
     resume: str | None = None,
     hook: Hook | None = None,
+    force: bool = False,
     **options: Any,
 ) -> Runner:
     """Train as ``tools/train.py`` does.
@@ -137,6 +138,7 @@ def train(
         epochs: Of the whole training.
         resume: As ``--resume`` takes it.
         hook: One more.
+        force: As ``--force``.
         **options: As for :func:`config`.
 
     Returns:
@@ -147,7 +149,7 @@ def train(
     runner = build(cfg)
     if hook is not None:
         runner.register_hook(hook)
-    running.train(runner)
+    running.train(runner, force)
     return runner
 
 
