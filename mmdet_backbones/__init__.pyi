@@ -15,6 +15,7 @@ from .backbones.residual.res2net import Res2Net as Res2Net
 from .backbones.residual.resnet import ResNet as ResNet
 from .check.config import check_config as check_config
 from .engine.display import ProgressBarHook as ProgressBarHook
+from .engine.divergence import DivergenceHook as DivergenceHook
 from .engine.hooks import LearningRateScaleHook as LearningRateScaleHook
 from .engine.hooks import PretrainedReportHook as PretrainedReportHook
 from .engine.layer_decay import LayerDecayConstructor as LayerDecayConstructor
