@@ -12,13 +12,15 @@ from importlib.util import find_spec
 from pathlib import Path, PurePath
 from typing import Any
 
+import yaml
 from mmengine.config import Config
 
 from ..errors import UserError, explain
 from .new_style import in_names
 from .tree import Place, dotted
 
-_ENDINGS = ('.py', '.json', '.yaml', '.yml')
+_YAML = ('.yaml', '.yml')
+_ENDINGS = ('.py', '.json', *_YAML)
 # What mmengine's own writer and copies of a config can follow.
 _DEEPEST = 50
 _PLAIN = (str, bytes, int, float, complex, type(None), PurePath)
@@ -65,6 +67,7 @@ def read_by_name(name: str) -> Config:
         UserError: If it is not there (the nearest are named) or cannot be read.
     """
     path = _located(name)
+    _require_data(name, path)
     if circle := _circle(path):
         # mmengine goes round until Python has enough of it.
         names = ' -> '.join(f"'{os.path.relpath(file)}'" for file in circle)
@@ -82,6 +85,19 @@ def read_by_name(name: str) -> Config:
             f"the config '{name}' cannot be read: {why(error, path)}"
         ) from (error)
     return config
+
+
+def _require_data(name: str, path: Path) -> None:
+    """Refuse YAML with tags; mmengine makes what they name, and runs it so."""
+    for file in _files(path):
+        if file.suffix in _YAML and file.is_file():
+            try:
+                yaml.safe_load(file.read_bytes())
+            except (yaml.YAMLError, ValueError, RecursionError) as error:
+                raise UserError(
+                    f"the config '{name}' cannot be read: '{file}' is no plain YAML: "
+                    f'{type(error).__name__}: {explain(error)}'
+                ) from error
 
 
 def _located(name: str) -> Path:
@@ -176,7 +192,7 @@ def _circle(path: Path, trail: tuple[Path, ...] = ()) -> tuple[Path, ...]:
     if path in trail:
         return (*trail[trail.index(path) :], path)
     try:
-        bases = [base for base in Config._get_base_files(str(path)) if '::' not in base]
+        bases = [base for base in _bases_in(path) if '::' not in base]
     except Exception:  # of a file that is no config
         return ()
     circles = (_circle(path.parent / base, (*trail, path)) for base in bases)
@@ -190,8 +206,15 @@ def _is_utf8(path: Path) -> bool:
         return False
 
 
+def _bases_in(path: Path) -> list[str]:
+    if path.suffix not in _YAML:
+        return list(Config._get_base_files(str(path)))
+    bases = yaml.safe_load(path.read_bytes()).get('_base_', [])
+    return [bases] if isinstance(bases, str) else list(bases)
+
+
 def _paths_of_bases(path: Path) -> list[Path]:
-    bases = Config._get_base_files(str(path))
+    bases = _bases_in(path)
     return [Path(Config._get_cfg_path(base, str(path))[0]) for base in bases]
 
 

@@ -67,6 +67,17 @@ def test_other_formats(name, content, words, written):
         read_by_name(written(content, name))
 
 
+@pytest.mark.parametrize('inherited', [False, True])
+def test_tags_of_yaml_run_nothing(written, tmp_path, inherited):
+    ran = tmp_path / 'ran'
+    path = written(f'a: !!python/object/apply:os.mkdir ["{ran}"]', 'odd.yml')
+    if inherited:
+        path = written("_base_ = './odd.yml'\n", 'mine.py')
+    with pytest.raises(UserError, match=r"odd.yml' is no plain YAML: ConstructorError"):
+        read_by_name(path)
+    assert not ran.exists()
+
+
 def test_json_and_yaml_are_read(written):
     assert read_by_name(written('{"a": 1}', 'odd.json')).a == 1
     assert read_by_name(written('a: 1', 'odd.yml')).a == 1
