@@ -59,7 +59,8 @@ def find_configs(config_class: Any) -> None:
     host = config_class._get_cfg_path
 
     def get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
-        scope, separator, within = cfg_path.partition('::')
+        # Of what is no text, mmengine has its own message.
+        scope, separator, within = str(cfg_path).partition('::')
         shipped = _shipped(scope, within) if separator else None
         if shipped is not None:
             return str(shipped), None if scope == PACKAGE else scope
