@@ -79,10 +79,10 @@ def _same_numbers_every_time() -> None:
 @pytest.fixture(autouse=True)
 def _no_default_scope_of_another_test():
     """A Runner leaves its scope behind, under which others look types up."""
-    before = dict(DefaultScope._instance_dict)
+    # Also one that a fixture of the whole module has built.
+    DefaultScope._instance_dict.clear()
     yield
     DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)
 
 
 @pytest.fixture(autouse=True)

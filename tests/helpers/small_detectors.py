@@ -45,7 +45,7 @@ def build(config: Config) -> torch.nn.Module:
         return MODELS.build(config.copy().model)
 
 
-def save(path, state_dict, epoch=1, iter=10) -> str:
+def save(path, state_dict, epoch=1, iter=10, **more) -> str:
     """Write a checkpoint as mmengine's Runner does."""
     state = dict(
         meta=dict(epoch=epoch, iter=iter),
@@ -53,5 +53,5 @@ def save(path, state_dict, epoch=1, iter=10) -> str:
         optimizer=dict(param_groups=[]),
         param_schedulers=[],
     )
-    torch.save(dict(state, state_dict=state_dict), path)
+    torch.save(dict(state, state_dict=state_dict, **more), path)
     return str(path)
