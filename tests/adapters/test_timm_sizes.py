@@ -61,6 +61,7 @@ def test_a_size_that_does_not_divide(name, size, nearest):
     assert len(written.levels) == len(weightless(name).levels)
 
 
+@pytest.mark.slow
 def test_a_level_that_is_lost_to_the_size():
     name = 'swin_tiny_patch4_window7_224'
     assert weightless(name, img_size=(96, 189)).out_strides == (8, 16, 32)

@@ -55,6 +55,7 @@ def test_checkpoint_path_works_with_feature_maps(tmp_path, wrapper):
     assert torch.equal(net.timm_model.conv1.weight, source.conv1.weight)
 
 
+@pytest.mark.slow
 def test_the_same_strides_are_the_same_levels_in_every_family():
     strides = {
         name: timm.create_model(name, features_only=True).feature_info.reduction()

@@ -155,6 +155,7 @@ def test_a_net_of_mmpretrain_is_not_measured_by_mmdets_class_of_its_name(tmp_pat
     assert errors_of(check_config(cfg)) == []
 
 
+@pytest.mark.slow
 def test_a_window_larger_than_the_maps_of_a_small_image_is_no_mistake(tmp_path):
     pytest.importorskip('mmpretrain.models')
     backbone = dict(

@@ -157,6 +157,7 @@ def test_report_writes_everything_it_names(data):
     assert not list(work_dir.rglob('*.partial'))
 
 
+@pytest.mark.slow
 def test_tool_prints_the_numbers_and_one_line_for_a_mistake(data):
     work_dir = data / 'work'
     command = [sys.executable, str(ROOT / 'tools/demo/report_demo.py'), str(work_dir)]

@@ -66,8 +66,15 @@ def swapped(base: str, data: Path, tmp_path: Path) -> Config:
     return Config.fromfile(out)
 
 
-@pytest.mark.parametrize('base', [FASTER, YOLOX])
-@pytest.mark.parametrize('annotations', ['annotations', '.'])
+@pytest.mark.parametrize(
+    ('base', 'annotations'),
+    [
+        (FASTER, 'annotations'),
+        (YOLOX, '.'),
+        pytest.param(FASTER, '.', marks=pytest.mark.slow),
+        pytest.param(YOLOX, 'annotations', marks=pytest.mark.slow),
+    ],
+)
 def test_a_folder_in_the_format_of_coco(tmp_path, base, annotations):
     data = coco(tmp_path / 'data', 'tree', 'shrub', annotations=annotations)
     config = swapped(base, data, tmp_path)

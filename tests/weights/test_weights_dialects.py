@@ -312,7 +312,18 @@ ROUND_TRIPS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize('name', ROUND_TRIPS)
+# A second or two each.
+LARGE = ('timm swinv2', 'timm swin', 'mmpretrain SwinTransformer', 'timm beit',
+         'ResNet-D', 'timm densenet121')  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in LARGE else ())
+        for name in ROUND_TRIPS
+    ],
+)
 def test_a_round_trip_through_each_dialect_is_bit_equal(tmp_path, name):
     net = scramble(nets_with_dialects()[name]())
     state = {k: v.clone() for k, v in net.state_dict().items()}

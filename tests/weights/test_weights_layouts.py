@@ -96,6 +96,7 @@ def of_transformers(zeros: bool):
     return next(names).write(source.state_dict())
 
 
+@pytest.mark.slow
 def test_biases_of_zeros_are_no_part_that_is_lost(tmp_path):
     path = str(tmp_path / 'net.pth')
     net = TIMMBackbone('vit_small_patch16_dinov3', out_indices=(1,))

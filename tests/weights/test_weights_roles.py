@@ -86,7 +86,7 @@ def test_roles_are_names_without_the_numbers_of_blocks(key, role):
 
 
 # Those of many roles take 10 s each.
-MANY_ROLES = ('regnetx_002', 'densenet121', 'MobileNetV3')
+MANY_ROLES = ('ResNet', 'regnetx_002', 'densenet121', 'MobileNetV3')
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_a_net_that_was_cut_takes_the_file_of_the_whole(load, config, source):
     ('model', 'indices'),
     [
         (dict(type='VisionTransformer', arch='deit-tiny', img_size=224), (3,)),
-        (dict(type='HRNet', arch='w18'), (0, 1)),
+        pytest.param(dict(type='HRNet', arch='w18'), (0, 1), marks=pytest.mark.slow),
         (dict(type='MobileNetV3', arch='small'), (3, 8)),
         (dict(type='EfficientNet', arch='b0'), (2, 3)),
         (dict(type='ConvNeXt', arch='atto'), (0, 1)),
