@@ -24,21 +24,15 @@ def shown(text: str) -> str:
     off at 2,000 characters, and passwords are left out of addresses.
     """
     text = _PASSWORD.sub('***@', text)
-    return '\n'.join(_printable(line, _LONGEST_LINE) for line in text.split('\n'))
+    return '\n'.join(printable(line, _LONGEST_LINE) for line in text.split('\n'))
 
 
 def printable(text: str, longest: int = _LONGEST_PART) -> str:
     """Make one line of a name, or of what a file or a server says."""
-    return _printable(text, longest)
-
-
-def _printable(text: str, longest: int) -> str:
     if len(text) > longest:
         text = f'{text[: longest - 4]} ...'
     if text.isprintable():
         return text
-    # Names of files may hold bytes that are no text.
-    text = text.encode('utf-8', 'surrogateescape').decode('utf-8', 'replace')
     return ''.join(c if c.isprintable() else '\N{REPLACEMENT CHARACTER}' for c in text)
 
 

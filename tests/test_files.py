@@ -18,6 +18,7 @@ from mmdet_backbones.errors import (
     ArgumentError,
     PretrainedWeightsError,
     UserError,
+    printable,
     run,
 )
 from mmdet_backbones.files import (
@@ -188,6 +189,15 @@ def test_paths_that_lead_to_no_file(path, words):
     assert words in told or told.startswith('there is no image')
     assert len(told) < 500
     assert target_problem(Path(path), ('.pt',), force=False) is not None
+
+
+@pytest.mark.parametrize('text', ['a\x1b[2Jb', 'a\nb', 'a\u202eb', 'a\ud800b'])
+    'text', ['a\x1b[2Jb', 'a\nb', 'a\u202eb', 'a\ud800b', 'a\udcffb']
+)
+def test_what_a_terminal_would_obey_is_replaced(text):
+    assert printable(text) == 'a\ufffdb' or '\x1b' in text
+    assert printable(text).isprintable()
+    assert len(printable(text * 1000)) == 120
 
 
 def test_a_path_out_of_reach(monkeypatch):

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import signal
 import sys
 from pathlib import Path
 
@@ -49,9 +48,6 @@ def print_listing(listing: Listing) -> None:
 
 
 def main() -> None:
-    # For `| head`; Windows has no such signal.
-    if hasattr(signal, 'SIGPIPE'):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     args = parse_args()
     limit = parse_count(args.max_params) if args.max_params else None
     listing = list_backbones(args.pattern, args.source, args.stride, limit)

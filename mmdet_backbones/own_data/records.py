@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..errors import printable
+
 LEFT_OUT = 'left out'
 # A file may hold a megabyte where a word should stand.
 _LONGEST = 500
@@ -120,10 +122,10 @@ class Notes:
             self._places[key].count += count
             return
         self._files.add(file)
-        finding = DataFinding(
-            printable(file[:_LONGEST]), printable(problem), printable(done), count,
-            printable(place[:_LONGEST]),
-        )  # fmt: skip
+        file, problem, done, place = (
+            printable(text, _LONGEST) for text in (file, problem, done, place)
+        )
+        finding = DataFinding(file, problem, done, count, place)
         self._places[key] = finding
         self.findings.append(finding)
 
@@ -140,14 +142,9 @@ class Notes:
         return f' ({"; ".join(told)}{f"; {more} more" if more else ""})'
 
 
-def printable(text: str) -> str:
-    """Return a file's name, or what a file says, without what a terminal obeys."""
-    return ''.join(c if c.isprintable() else '\N{REPLACEMENT CHARACTER}' for c in text)
-
-
 def some(names: Sequence[str], most: int = 5) -> str:
     """Return names for a message, which does not grow with their number."""
-    told = ', '.join(printable(name[:_LONGEST]) for name in names[:most])
+    told = ', '.join(printable(name, _LONGEST) for name in names[:most])
     return told if len(names) <= most else f'{told} and {len(names) - most} more'
 
 

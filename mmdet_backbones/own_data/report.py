@@ -11,11 +11,13 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from ..errors import printable
 from .images import Facts
 from .placing import REPORT, TOOL
-from .records import DataFinding, Record, printable
+from .records import DataFinding, Record
 
 _MOST_LINES = 20
+_LONGEST_PATH = 4096
 
 
 @dataclass(frozen=True)
@@ -95,14 +97,18 @@ class DataReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as JSON can hold it."""
-        content = asdict(self) | dict(out=printable(str(self.out)), tool=TOOL)
+        content = asdict(self) | dict(
+            out=printable(str(self.out), _LONGEST_PATH), tool=TOOL
+        )
         content['splits'] = {name: asdict(s) for name, s in self.splits.items()}
         return content
 
     def table(self) -> Table:
         """Return figures and findings in one table of a length that can be read."""
         table = Table(
-            title=Text(f'{printable(str(self.out))}, from {self.format}'),
+            title=Text(
+                f'{printable(str(self.out), _LONGEST_PATH)}, from {self.format}'
+            ),
             title_justify='left',
         )
         table.add_column('what', overflow='fold')
@@ -119,7 +125,7 @@ class DataReport:
             table.add_row(*map(Text, row))
         more = len(self.findings) - _MOST_LINES
         if more > 0:
-            where = printable(str(self.out / REPORT))
+            where = printable(str(self.out / REPORT), _LONGEST_PATH)
             table.add_row(*map(Text, (f'{more} more', where, 'has all of them')))
         if not self.findings:
             table.add_row('nothing to find fault with', '', '')

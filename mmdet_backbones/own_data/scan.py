@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from .records import below, printable, some
+from ..errors import UserError, printable
+from .records import below, some
 from .values import composed
 
 IMAGE_ENDS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')

@@ -9,8 +9,9 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from ..errors import printable
 from .images import read_pixels
-from .records import Record, printable
+from .records import Record
 
 _COLOURS = ('#e6194b', '#3cb44b', '#4363d8', '#f58231', '#911eb4', '#008080', '#9a6324')
 # More could not be told from each other.
