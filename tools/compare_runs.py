@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet_backbones.errors import UserError, run
+from mmdet_backbones.errors import UserError, run, shown
 from mmdet_backbones.runs.comparing import compare, problems_with, write
 
 
@@ -28,7 +28,9 @@ def main() -> None:
     if problems:
         raise UserError('\n'.join(problems))
     comparison = compare(args.work_dirs, args.metric)
-    print(comparison.to_json() if args.json else comparison.to_markdown(), end='')
+    # Names of metrics come from logs, which anybody may have written.
+    table = shown(comparison.to_markdown())
+    print(comparison.to_json() if args.json else table, end='')
     if args.out is not None:
         for path in write(comparison, args.out):
             print(path, file=sys.stderr)
