@@ -189,15 +189,18 @@ def test_a_killed_run_goes_on(run_python, config, tmp_path):
         'train_cfg.max_epochs=4', 'default_hooks.logger.interval=1',
         'train_dataloader.batch_size=1', *SMALL,
     ]  # fmt: skip
-    with subprocess.Popen(
-        [sys.executable, *command], stderr=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
+    # A pipe that nobody reads would stop the training when it is full.
+    log = tmp_path / 'log.txt'
+    with (
+        log.open('wb') as told,
+        subprocess.Popen([sys.executable, *command], stderr=told, stdout=told) as run,
+    ):
         deadline = time.monotonic() + 240
         while not (work / 'epoch_1.pth').is_file() and time.monotonic() < deadline:
             time.sleep(0.1)
         time.sleep(1.5)
-        assert process.poll() is None, process.stderr.read()[-3000:]
-        process.send_signal(signal.SIGKILL)
+        assert run.poll() is None, log.read_text()[-3000:]
+        run.send_signal(signal.SIGKILL)
     assert not (work / 'epoch_4.pth').is_file()
     done = run_python(command[0], *command[1:4], '--resume', *command[4:])
     assert done.returncode == 0, done.stderr[-3000:]
