@@ -80,6 +80,7 @@ _NUMBERS = {
         rf'{_SCHEDULE}\.(start_factor|end_factor)': _SHARE,
         r'default_hooks\.\w+\.interval': _WHOLE,
         r'default_hooks\.checkpoint\.max_keep_ckpts': _WHOLE,
+        r'auto_scale_lr\.base_batch_size': _COUNT,
         r'randomness\.seed': _WHOLE_OR_NONE,
     }.items()
 }

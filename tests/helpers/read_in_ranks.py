@@ -11,13 +11,19 @@ import torch.distributed as dist
 from mmdet_backbones.weights import CheckpointError, read_checkpoint
 
 
+def tell(line: str) -> None:
+    # As one, or the lines of two processes are mixed.
+    sys.stdout.write(f'{line}\n')
+    sys.stdout.flush()
+
+
 def main() -> None:
     dist.init_process_group('gloo', timeout=timedelta(seconds=60))
     for source in sys.argv[1:]:
         try:
-            print('read', len(read_checkpoint(source).state_dict), flush=True)
+            tell(f'read {len(read_checkpoint(source).state_dict)}')
         except CheckpointError as error:
-            print('refused', str(error).splitlines()[0], flush=True)
+            tell(f'refused {str(error).splitlines()[0]}')
     dist.destroy_process_group()
 
 
