@@ -55,6 +55,7 @@ def test(args: argparse.Namespace) -> None:
     testing.dump_predictions(runner, args.out)
     testing.fuse_before_test(runner, args.fuse, args.compile)
     running.test(runner)
+    del runner
     launch.leave_processes()
 
 

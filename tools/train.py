@@ -85,6 +85,7 @@ def train(args: argparse.Namespace) -> None:
         from mmdet_backbones.runs.comparing import summarise
 
         runner.logger.info(summarise(Path(runner.work_dir), args.config))
+    del runner
     launch.leave_processes()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from argparse import ArgumentParser
@@ -236,7 +237,9 @@ def leave_processes() -> None:
     """Leave the other processes of a run that ended well.
 
     Threads of the group that are still there when Python ends abort the process, and a
-    finished training would be reported as a failed one.
+    finished training would be reported as a failed one. They stay as long as anybody
+    holds a model that is wrapped for several processes.
     """
+    gc.collect()
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
