@@ -14,7 +14,7 @@ from .errors import UserError, printable
 
 # The name of a file until it is whole, with the process that writes it.
 _PARTIAL = re.compile(r'\..+\.(\d+)\.partial')
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FILE, FOLDER, ABSENT = 'a file', 'a directory', 'not there'
 _LONGEST_SHOWN = 300
 _KINDS = (
@@ -87,7 +87,7 @@ class NotWrittenError(UserError, OSError):
     def __init__(self, path: Path, error: OSError) -> None:
         where = f"'{printable(str(path), _LONGEST_SHOWN)}'"
         reason = error.strerror or str(error)
-        if error.errno in _FULL:
+        if error.errno in FULL:
             reason += ': make room on the disk, or name a place on another one'
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             reason += ': name a place where you may write'

@@ -61,21 +61,21 @@ def find_configs(config_class: Any) -> None:
     def get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
         # Of what is no text, mmengine has its own message.
         scope, separator, within = str(cfg_path).partition('::')
-        shipped = _shipped(scope, within) if separator else None
-        if shipped is not None:
-            return str(shipped), None if scope == PACKAGE else scope
+        shipped = shipped_configs(scope) if separator else None
+        if shipped is not None and (shipped / within).is_file():
+            return str(shipped / within), None if scope == PACKAGE else scope
         path, found = host(cfg_path, filename)
         return path, None if found == PACKAGE else found
 
     config_class._get_cfg_path = staticmethod(get_cfg_path)
 
 
-def _shipped(package: str, within: str) -> Path | None:
+def shipped_configs(package: str) -> Path | None:
+    """Find the folder of the configs that a package ships; None if it is not there."""
     spec = find_spec(package) if package.isidentifier() else None
     if spec is None or spec.origin is None:
         return None
-    path = Path(spec.origin).parent / '.mim' / 'configs' / within
-    return path if path.is_file() else None
+    return Path(spec.origin).parent / '.mim' / 'configs'
 
 
 def _answering(host: Callable[[str], Any], answer: Any) -> Callable[[str], Any]:

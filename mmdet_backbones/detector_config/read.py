@@ -8,14 +8,15 @@ import traceback
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from importlib.util import find_spec
 from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
 from mmengine.config import Config
 
+from ..compat.package_paths import shipped_configs
 from ..errors import UserError, explain
+from ..files import ABSENT, FILE, FOLDER, not_there, what_is
 from .new_style import in_names
 from .tree import Place, dotted
 
@@ -102,16 +103,15 @@ def _require_data(name: str, path: Path) -> None:
 
 def _located(name: str) -> Path:
     path = _packaged(name) if '::' in name else Path(name)
-    try:
-        there, folder = path.is_file(), path.is_dir()
-    except (OSError, ValueError) as error:  # a name that no file can have
-        raise UserError(f"there is no config file '{name[:80]}': {error}") from error
-    if there and path.suffix in _ENDINGS:
+    found = what_is(path)
+    if found == FILE and path.suffix in _ENDINGS:
         return path
-    if there:
+    if found == FILE:
         ends = ', '.join(_ENDINGS)
         raise UserError(f"the name of a config ends in one of {ends}, got '{name}'")
-    if folder:
+    if found not in (FOLDER, ABSENT):
+        raise UserError(str(not_there(path, 'config file')))
+    if found == FOLDER:
         near = _nearest('', [str(file) for file in sorted(path.glob('*.py'))], cutoff=0)
         raise UserError(f"'{name}' is a folder: name a config file in it.{near}")
     above = path.parent if path.parent.is_dir() else Path('configs')
@@ -273,11 +273,10 @@ def _packaged(name: str) -> Path:
 
 
 def _shipped(package: str) -> list[str]:
-    spec = find_spec(package) if package.isidentifier() else None
-    if spec is None or spec.origin is None:
-        return []
-    root = Path(spec.origin).parent / '.mim' / 'configs'
-    return [str(file.relative_to(root)) for file in root.rglob('*.py')]
+    root = shipped_configs(package)
+    return (
+        [] if root is None else [str(f.relative_to(root)) for f in root.rglob('*.py')]
+    )
 
 
 def _nearest(name: str, names: list[str], prefix: str = '', cutoff: float = 0.4) -> str:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeGuard
 from torch import nn
 
 from ..errors import CheckpointError
+from ..files import FILE, what_is
 from ..weights.loading.report import some
 from ..weights.loading.unchecked import taken_by_mmengine
 from ..weights.names.dialect import is_computed
@@ -195,8 +196,8 @@ class WorkFolder:
         if self.shards and path.is_dir():
             number = int((re.findall(r'\d+', path.stem) or [0])[-1])
             return Progress(path, number, number)
-        if not path.is_file():
-            raise CheckpointError(f"'{path}' is no file")
+        if (found := what_is(path)) != FILE:
+            raise CheckpointError(f"'{path}' is {found}")
         saved = read_saved(path, str(path))
         content: Any = saved.content if saved.by_torch else None
         if problem := self.problem(content, shapes):

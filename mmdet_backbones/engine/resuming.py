@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -19,10 +18,9 @@ from torch import nn
 
 from ..detector_config.whole_checkpoints import Newest, Shapes, WorkFolder, shapes_of
 from ..errors import CheckpointError, UserError, explain
+from ..files import ABSENT, FOLDER, FULL, not_there, path_of, what_is
 from ..weights.reading.reader import read_saved
 from ..weights.reading.sources import bring
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def set_resume(cfg: Config, resume: str | None) -> None:
@@ -35,13 +33,21 @@ def set_resume(cfg: Config, resume: str | None) -> None:
     """
     if resume is None:
         return
-    if resume != 'auto' and '://' not in resume and not Path(resume).exists():
-        raise UserError(f"--resume: there is no checkpoint '{resume}'")
+    if resume != 'auto' and (problem := no_checkpoint(cfg, resume)):
+        raise UserError(f'--resume: {problem}')
     if resume == 'auto' and cfg.get('load_from') and WorkFolder.of(cfg).is_empty:
         cfg.resume = False
         return
     cfg.resume = True
     cfg.load_from = None if resume == 'auto' else resume
+
+
+def no_checkpoint(cfg: Config, given: str) -> str | None:
+    """Say why there is no checkpoint at a path; None if there is, or for an address."""
+    path = path_of(given)
+    # Of a run that shards its parameters it is a folder.
+    sharded = cfg.get('strategy') is not None and what_is(path) == FOLDER
+    return None if '://' in given or sharded else not_there(path, 'checkpoint')
 
 
 @contextmanager
@@ -76,7 +82,7 @@ def refuse_full_disk(error: OSError, cfg: Config, work_dir: str) -> None:
     Raises:
         UserError: If it is.
     """
-    if error.errno in _FULL:
+    if error.errno in (*FULL, errno.EROFS):
         raise UserError(
             f'{error.filename or work_dir} cannot be written: '
             f'{os.strerror(error.errno)}; {last_whole(cfg, work_dir)}. Make room '
@@ -115,7 +121,7 @@ def settle_start(runner: Runner, force: bool = False) -> None:
     broadcast_object_list(answer)
     resume, start, problem = answer
     local = isinstance(start, str) and '://' not in start
-    lost = bool(local and not Path(start).expanduser().exists()) and not problem
+    lost = bool(local and what_is(path_of(start)) == ABSENT) and not problem
     if any(all_gather_object(lost)):
         problem = (
             f"the process that trains beside the first one does not find '{start}': "
@@ -132,7 +138,7 @@ def _decide(runner: Runner, given: str | None, force: bool) -> tuple[bool, str |
     """Find out whether to go on, and what to load."""
     folder = WorkFolder.of(runner.cfg, runner.work_dir)
     if given and '://' not in given and not runner._resume:
-        read_saved(Path(given).expanduser(), given)
+        read_saved(path_of(given), given)
     if not runner._resume:
         if not force:
             _refuse_to_overwrite(folder)
@@ -175,7 +181,7 @@ def refuse_older(
     """
     if '://' in given:
         return
-    progress = folder.progress(Path(given).expanduser(), shapes)
+    progress = folder.progress(path_of(given), shapes)
     found = newest.found
     if found is not None and found[1:] > progress[1:]:
         raise UserError(

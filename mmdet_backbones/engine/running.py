@@ -15,10 +15,17 @@ from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 
 from ..detector_config.tree import dataset_of
-from ..errors import CheckpointError, PretrainedWeightsError, UserError, explain
+from ..errors import (
+    CheckpointError,
+    PretrainedWeightsError,
+    UserError,
+    explain,
+    printable,
+)
+from ..files import ABSENT, path_of, what_is
 from .divergence import tell_divergence, unfinite_parameters
 from .images import guard_images, parts_of
-from .resuming import settle_start, telling_where_to_go_on
+from .resuming import no_checkpoint, settle_start, telling_where_to_go_on
 
 _TOLD = (UserError, CheckpointError, PretrainedWeightsError)
 # Some of mmengine's messages hold half a config.
@@ -38,13 +45,15 @@ def require_load_from(cfg: Config) -> None:
         UserError: If ``load_from`` is a path and nothing is there.
     """
     given = cfg.get('load_from')
-    if given is None or (isinstance(given, str) and '://' in given):
+    text = given if isinstance(given, str) else ''
+    if given is None or (text and no_checkpoint(cfg, text) is None):
         return
-    if not isinstance(given, str) or not Path(given).expanduser().is_file():
-        raise UserError(
-            f'load_from: there is no checkpoint {given!r}: write its path (relative to '
-            f'{Path.cwd()}) or load_from = None'
-        )
+    found = what_is(path_of(text)) if text else ABSENT
+    what = '' if found == ABSENT else f', which is {found}'
+    raise UserError(
+        f'load_from: there is no checkpoint {printable(repr(given))}{what}: write its '
+        f'path (relative to {Path.cwd()}) or load_from = None'
+    )
 
 
 def require_work_dir(cfg: Config) -> None:

@@ -135,11 +135,7 @@ def save(options: SwapOptions) -> Path:
     Raises:
         UserError: As :func:`swap_backbone`.
     """
-    text = swap_backbone(options)
-    try:
-        write_atomically(options.out, text)
-    except OSError as error:
-        raise UserError(f"-o '{options.out}' cannot be written: {error}") from error
+    write_atomically(options.out, swap_backbone(options))
     return options.out
 
 

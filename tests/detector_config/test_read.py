@@ -93,6 +93,12 @@ def test_names_of_no_config(name):
         read_by_name(name)
 
 
+def test_what_stands_in_the_place_of_a_config_is_said(tmp_path):
+    os.mkfifo(tmp_path / 'pipe.py')
+    with pytest.raises(UserError, match=r"config file '.*' is a pipe, not a file"):
+        read_by_name(str(tmp_path / 'pipe.py'))
+
+
 def test_a_folder_names_its_configs(written, tmp_path):
     written('a = 1\n')
     with pytest.raises(UserError, match=r'is a folder: name a config .*odd\.py'):

@@ -17,6 +17,7 @@ from toy_training import toy_runner
 
 from mmdet_backbones.engine import running
 from mmdet_backbones.engine.images import ImageGuard
+from mmdet_backbones.engine.resuming import set_resume
 from mmdet_backbones.engine.without_gpu import join_processes_without_gpu
 from mmdet_backbones.errors import UserError
 
@@ -128,6 +129,30 @@ def test_load_from_has_to_be_there(tmp_path):
     for given in (str(tmp_path / 'x.pth'), str(tmp_path), 3):
         with pytest.raises(UserError, match='load_from: there is no checkpoint'):
             running.require_load_from(Config(dict(load_from=given)))
+
+
+def test_what_stands_in_the_place_of_a_checkpoint_is_said(tmp_path):
+    os.mkfifo(tmp_path / 'pipe.pth')
+    (tmp_path / 'loop.pth').symlink_to('loop.pth')
+    odd = {
+        'pipe.pth': 'a pipe, not a file',
+        'loop.pth': 'a loop of links',
+        'x' * 5000: 'too long for a path',
+        '.': 'a directory',
+    }
+    for name, words in odd.items():
+        cfg = Config(dict(load_from=f'{tmp_path}/{name}'))
+        with pytest.raises(UserError, match=f'which is {words}'):
+            running.require_load_from(cfg)
+        with pytest.raises(UserError, match=f'--resume: the checkpoint .* is {words}'):
+            set_resume(cfg, cfg.load_from)
+    # The home of nobody.
+    with pytest.raises(UserError, match='there is no checkpoint'):
+        running.require_load_from(Config(dict(load_from='~nobody-here/x.pth')))
+    sharded = Config(dict(load_from=str(tmp_path), strategy=dict(type='FSDPStrategy')))
+    running.require_load_from(sharded)
+    set_resume(sharded, str(tmp_path))
+    assert sharded.resume
 
 
 def test_images_are_left_out_and_counted():
