@@ -14,6 +14,12 @@ shift 2
 machines=${NNODES:-1}
 machine=${NODE_RANK:-0}
 
+# Before the start, so that no signal falls between it and the trap.
+torchrun=
+stopped=
+trap 'stopped=1; [ -z "$torchrun" ] || kill -TERM "$torchrun" 2>/dev/null || true' \
+    INT TERM HUP
+
 # In the background, because bash handles no signal while it waits for a command.
 "${PYTHON:-python}" -m torch.distributed.run \
     --nnodes="$machines" \
@@ -23,14 +29,14 @@ machine=${NODE_RANK:-0}
     --nproc_per_node="$gpus" \
     "$(dirname "$0")/train.py" "$config" --launcher pytorch "$@" &
 torchrun=$!
-trap 'kill -TERM "$torchrun" 2>/dev/null || true' INT TERM HUP
+[ -z "$stopped" ] || kill -TERM "$torchrun" 2>/dev/null || true
 
+# Not `wait`: a signal that arrives just before it is handled only after it.
+while kill -0 "$torchrun" 2>/dev/null; do
+    sleep 0.2 || true
+done
 status=0
 wait "$torchrun" || status=$?
-# A signal ends the wait too, before torchrun has stopped its processes.
-while kill -0 "$torchrun" 2>/dev/null; do
-    wait "$torchrun" || status=$?
-done
 if [ "$status" -ne 0 ]; then
     echo "dist_train.sh: machine $machine (of $machines, from 0) stopped with exit" \
         "status $status. If a line above starts with 'error:', mend what it names." \
