@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
@@ -63,11 +63,12 @@ def resize(config: Config, size: Size) -> None:
     ):
         if not pipelines:
             continue
-        old = _reference(pipelines)
-        if old is None:
+        found = _reference(pipelines)
+        if found is None:
             raise UserError(_unknown(split, height, width))
+        change = _Change(found[0], (width, height), found[1])
         for pipeline in (*pipelines, *more):
-            _scale(pipeline, old, (width, height))
+            _scale(pipeline, change)
 
 
 def _pipelines(config: Config, splits: Sequence[str]) -> list[Any]:
@@ -85,23 +86,52 @@ def _augments(config: Config) -> Any:
     return (config.model.get('data_preprocessor') or {}).get('batch_augments')
 
 
-def _reference(pipelines: Sequence[Any]) -> Size | None:
-    """Width and height that pipelines bring images to; None if they do not say."""
+class _Change(NamedTuple):
+    """From the width and height of images to others.
+
+    Attributes:
+        old: Those that pipelines bring images to now.
+        new: Those that they shall.
+        kept: Whether images keep their ratio, and either side may be the longer one.
+    """
+
+    old: Size
+    new: Size
+    kept: bool
+
+    def of(self, pair: Size, kept: bool) -> Size:
+        """Apply to a size in pixels: width by width, or longer side by longer side."""
+        if not (kept or self.kept):
+            sides = zip(pair, self.old, self.new, strict=True)
+            return tuple(round(p * n / o) for p, o, n in sides)  # type: ignore[return-value]
+        longer = round(max(pair) * max(self.new) / max(self.old))
+        shorter = round(min(pair) * min(self.new) / min(self.old))
+        square = abs(pair[0]) == abs(pair[1])
+        lies = self.new[0] >= self.new[1] if square else pair[0] > pair[1]
+        return (longer, shorter) if lies else (shorter, longer)
+
+
+def _reference(pipelines: Sequence[Any]) -> tuple[Size, bool] | None:
+    """Width and height that pipelines bring images to, and whether by their ratio."""
     steps = [part for _, part in walk(list(pipelines))]
     for name, key in _WHOLE.items():
         for step in steps:
             # Of a range the crops are enlarged once more.
             whole = step.get('crop_type', 'absolute') == 'absolute'
             if type_name(step) == name and whole and _pairs(step, key):
-                return _pairs(step, key)[0]
+                return _pairs(step, key)[0], False
     sizes = [
-        pair
+        (pair, _keeps_ratio(step))
         for step in steps
         if type_name(step) in _RESIZES
         for pair in _pairs(step, _RESIZES[type_name(step)])
     ]
     # Some are drawn for a crop out of images without an upper bound of width.
-    return max(sizes, key=lambda pair: (min(pair), -max(pair)), default=None)
+    return max(sizes, key=lambda s: (min(s[0]), -max(s[0])), default=None)
+
+
+def _keeps_ratio(step: Part) -> bool:
+    return bool(step.get('keep_ratio', type_name(step) == 'FixScaleResize'))
 
 
 def _pairs(step: Part, key: str) -> list[Size]:
@@ -116,53 +146,27 @@ def _pairs(step: Part, key: str) -> list[Size]:
     return [tuple(value)]
 
 
-def _scale(pipeline: Any, old: Size, new: Size) -> None:
+def _scale(pipeline: Any, change: _Change) -> None:
     for _, step in walk(pipeline):
         name = type_name(step)
-        if name in _WHOLE and _pairs(step, _WHOLE[name]):
-            _set(step, _WHOLE[name], lambda pair: _by_side(pair, old, new))
-        elif name in _RESIZES and _pairs(step, _RESIZES[name]):
-            kept = step.get('keep_ratio', name == 'FixScaleResize')
-            kept = kept or (step.get('resize_cfg') or {}).get('keep_ratio', False)
-            way = _by_length if kept else _by_side
-            _set(step, _RESIZES[name], lambda pair, way=way: way(pair, old, new))
+        key = _WHOLE.get(name) or _RESIZES.get(name)
+        if key and _pairs(step, key):
+            kept = name in _RESIZES and _keeps_ratio(step)
+            pairs = [change.of(pair, kept) for pair in _pairs(step, key)]
+            single = isinstance(step[key], (int, float))
+            several = not single and isinstance(step[key][0], (list, tuple))
+            step[key] = pairs if several else pairs[0]
         elif name == 'RandomAffine' and step.get('border'):
-            _set(step, 'border', lambda pair: _by_side(pair, old, new))
+            step['border'] = change.of(tuple(step['border']), False)
         elif name == 'BatchSyncRandomResize':
             unit = step.get('size_divisor', 32)
+            share = change.new[1] / change.old[1] / unit
             step['random_size_range'] = tuple(
-                max(round(side * new[1] / old[1] / unit), 1) * unit
-                for side in step['random_size_range']
+                max(round(side * share), 1) * unit for side in step['random_size_range']
             )
         elif name == 'BatchFixedSizePad' and step.get('size'):
             # This one has the height first.
-            both = _by_side(tuple(step['size'])[::-1], old, new)
-            step['size'] = both[::-1]
-
-
-def _set(step: Any, key: str, change: Callable[[Size], Size]) -> None:
-    pairs = [change(pair) for pair in _pairs(step, key)]
-    several = not isinstance(step[key], (int, float)) and isinstance(
-        step[key][0], (list, tuple)
-    )
-    step[key] = pairs if several else pairs[0]
-
-
-def _by_side(pair: Size, old: Size, new: Size) -> Size:
-    """Width by width and height by height."""
-    return round(pair[0] * new[0] / old[0]), round(pair[1] * new[1] / old[1])
-
-
-def _by_length(pair: Size, old: Size, new: Size) -> Size:
-    """The longer side by the longer ones, as images that keep their ratio have them."""
-    longer = max(pair) * max(new) / max(old)
-    shorter = min(pair) * min(new) / min(old)
-    both = round(longer), round(shorter)
-    return (
-        both
-        if pair[0] > pair[1] or (pair[0] == pair[1] and new[0] >= new[1])
-        else (both[::-1])
-    )
+            step['size'] = change.of(tuple(step['size'])[::-1], False)[::-1]
 
 
 def _unknown(split: str, height: int, width: int) -> str:

@@ -20,6 +20,11 @@ LEAST_ITERATIONS = 4000
 MOST_EPOCHS = 300
 WARM_UP = ('LinearLR', 'QuadraticWarmupLR')
 _WARM_UP_SHARE, _VALIDATIONS = 10, 10
+# mmengine's LinearLR and ConstantLR of a single step never leave it.
+_SHORTEST = 2
+# Iterations of warm-up where it is not known how many make an epoch, of which there are
+# one or two.
+_USUAL_SHORT = 100
 # Settings of hooks that are points in time, in epochs.
 _POINTS = ('switch_epoch', 'begin_epoch')
 # Settings of schedules that are lengths, and no points in time.
@@ -45,22 +50,39 @@ class Pace(NamedTuple):
 
 @dataclass(frozen=True)
 class _Time:
-    """How points in time move: those up to the end of the warm-up, and those after."""
+    """How points in time move: those up to the end of the warm-up, and those after.
+
+    Attributes:
+        length: Of the training that there was.
+        warm_up: Where its warm-up ended; 0 without one.
+        new_length: Of the training that there will be.
+        new_warm_up: Where its warm-up ends.
+        iterations: Of the new warm-up, where it is counted in them and the rest of the
+            schedule is not; 0 for none at all.
+    """
 
     length: float
     warm_up: float
     new_length: float
-    new_warm_up: float
+    new_warm_up: int
+    iterations: int | None = None
 
     def move(self, point: Any) -> Any:
         """Where a point in time goes; an open end stays open."""
         if point is None or math.isinf(point):
             return point
         if self.warm_up and point <= self.warm_up:
-            return math.ceil(point * self.new_warm_up / self.warm_up)
+            return round(point * self.new_warm_up / self.warm_up)
         rest = (point - self.warm_up) / (self.length - self.warm_up)
         moved = round(self.new_warm_up + rest * (self.new_length - self.new_warm_up))
-        return max(moved, math.ceil(self.new_warm_up))
+        return max(moved, self.new_warm_up)
+
+    @property
+    def told(self) -> tuple[str, str]:
+        """Old and new end of the warm-up."""
+        new = self.new_warm_up if self.iterations is None else self.iterations
+        unit = '' if self.iterations is None else ' iterations'
+        return f'{self.warm_up:g}', f'{new}{unit}'
 
     def stretch(self, span: float) -> int:
         """How long a span of time becomes."""
@@ -131,14 +153,14 @@ def _length(pace: Pace, length: int, by_epoch: bool, epochs: int | None) -> int:
 
 def _schedules(
     config: Config, pace: Pace, by_epoch: bool, length: int, new: int
-) -> tuple[Any, Any] | None:
+) -> tuple[str, str] | None:
     """Move ``param_scheduler``; old and new end of a warm-up that got another one."""
     given = config.get('param_scheduler')
     if isinstance(given, Mapping) and 'type' not in given:
         return None  # of several optimisers, each with its own
     steps = [plain(s) for s in ([given] if isinstance(given, Mapping) else given or ())]
     times = {
-        True: _epochs(steps, length, new) if by_epoch else None,
+        True: _epochs(steps, pace, length, new) if by_epoch else None,
         False: _iterations(steps, pace, by_epoch, length, new),
     }
     moved = []
@@ -148,32 +170,44 @@ def _schedules(
         if changed is not None:
             moved.append(changed)
     if moved != steps:
-        config.param_scheduler = moved
-    ends = [(t.warm_up, t.new_warm_up) for t in times.values() if t and t.warm_up]
+        config.param_scheduler = moved[0] if isinstance(given, Mapping) else moved
+    ends = [t.told for t in times.values() if t and t.warm_up]
     return next((pair for pair in ends if pair[0] != pair[1]), None)
 
 
-def _warm_up_of(steps: list[dict[str, Any]], by_epoch: bool, length: float) -> float:
-    """Where the warm-up of a schedule ends; 0 without one."""
+def _warm_up_of(
+    steps: list[dict[str, Any]], by_epoch: bool, length: float
+) -> Mapping[str, Any]:
+    """The warm-up of a schedule; empty without one."""
     for step in steps:
-        kind = type_name(step)
         if step.get('by_epoch', True) is not by_epoch or step.get('begin', 0):
             continue
-        if kind in WARM_UP or kind == 'ConstantLR':
-            end = step.get('end', math.inf)
-            return end if end < length else 0
-    return 0
+        if type_name(step) in (*WARM_UP, 'ConstantLR'):
+            return step if step.get('end', math.inf) < length else {}
+    return {}
 
 
-def _epochs(steps: list[dict[str, Any]], length: int, new: int) -> _Time:
-    warm_up = _warm_up_of(steps, True, length)
-    # One that is longer than the base's needs no longer warm-up.
-    shorter = min(warm_up * new / length, warm_up)
+def _share_of(total: int) -> int:
+    """Longest warm-up of a training of so many iterations, 0 if there is no room."""
+    share = max(total // _WARM_UP_SHARE, _SHORTEST)
+    return share if 3 * share <= total else 0
+
+
+def _epochs(steps: list[dict[str, Any]], pace: Pace, length: int, new: int) -> _Time:
+    found = _warm_up_of(steps, True, length)
+    warm_up = found.get('end', 0)
     if not warm_up or new == length:
         return _Time(length, warm_up, new, warm_up)
-    whole = max(round(shorter), 1)
-    short = round(new / _WARM_UP_SHARE, 2)
-    return _Time(length, warm_up, new, whole if whole <= short else short)
+    # One that is longer than the base's needs no longer warm-up.
+    shorter = round(min(warm_up * new / length, warm_up))
+    whole = max(shorter, 1 if found.get('convert_to_iter_based') else _SHORTEST)
+    most = 3 if pace.per_epoch is None else _WARM_UP_SHARE
+    if whole * most <= new:
+        return _Time(length, warm_up, new, whole)
+    if pace.per_epoch is None:
+        return _Time(length, warm_up, new, 1, _USUAL_SHORT)
+    count = _share_of(new * pace.per_epoch)
+    return _Time(length, warm_up, new, -(-count // pace.per_epoch), count)
 
 
 def _iterations(
@@ -185,15 +219,15 @@ def _iterations(
         ends = [end for step in steps for end in _ends(step)]
         old = max(ends, default=0) or 1
     total = new if not by_epoch else pace.per_epoch and new * pace.per_epoch
-    warm_up = _warm_up_of(steps, False, math.inf)
+    warm_up = _warm_up_of(steps, False, math.inf).get('end', 0)
     if warm_up >= old:
         old = warm_up + 1  # nothing but a warm-up
     if total is None:
-        factor = min(new / length, 1)
-        return _Time(old, warm_up, old * new / length, max(round(warm_up * factor), 1))
-    short = min(warm_up, max(total // _WARM_UP_SHARE, 1))
+        shorter = round(warm_up * min(new / length, 1))
+        return _Time(old, warm_up, old * new / length, max(shorter, _SHORTEST))
+    short = min(warm_up, _share_of(total))
     if new == length and by_epoch and old <= total:
-        return _Time(old, warm_up, old, short)
+        total = old
     return _Time(old, warm_up, total, short)
 
 
@@ -211,14 +245,20 @@ def _moved(step: dict[str, Any], time: _Time) -> dict[str, Any] | None:
         if key in step:
             new[key] = time.move(step[key])
     if not step.get('begin', 0) and step.get('end') == time.warm_up:
-        new['end'] = time.new_warm_up
-        if time.new_warm_up != int(time.new_warm_up):
-            new['convert_to_iter_based'] = True
+        if time.iterations is not None:
+            new |= dict(by_epoch=False, end=time.iterations)
+            new.pop('convert_to_iter_based', None)
+        if not new['end']:
+            return None
     elif new.get('begin', 0) >= new.get('end', math.inf):
         return None
     if step.get('milestones'):
-        points = sorted({time.move(point) for point in step['milestones']})
-        new['milestones'] = [p for p in points if 0 < p < time.new_length]
+        last = math.ceil(time.new_length) - 1
+        points = {
+            min(time.move(point), last) if point < time.length else time.move(point)
+            for point in step['milestones']
+        }
+        new['milestones'] = sorted(point for point in points if 0 < point <= last)
         if not new['milestones']:
             return None
     return {**new, **_lengths(step, new, time)}
@@ -278,7 +318,7 @@ def _sentence(
     pace: Pace,
     by_epoch: bool,
     lengths: tuple[int, int],
-    warmed: tuple[Any, Any] | None,
+    warmed: tuple[str, str] | None,
     asked: bool,
 ) -> str:
     old, new = lengths
@@ -289,16 +329,19 @@ def _sentence(
     if asked:
         said += ', as asked for'
     elif old != new and by_epoch:
-        reached = f'{LEAST_ITERATIONS} iterations'
-        if pace.per_epoch and new * pace.per_epoch < LEAST_ITERATIONS:
-            reached = f'as near to {reached} as {MOST_EPOCHS} epochs bring it'
-        said += f', {reached}, as heads from random values learn little in fewer'
+        said += (
+            f' for {LEAST_ITERATIONS} iterations or what {MOST_EPOCHS} epochs have of '
+            'them, as heads from random values learn little in fewer'
+        )
     elif old != new:
         said += f', as no image is worth more than {MOST_EPOCHS} epochs'
     if warmed is not None:
         said += f'; warm-up to {warmed[1]} instead of {warmed[0]}'
-    if pace.per_epoch is None:
+    if pace.images is None or pace.per_epoch is None:
         return f'Length: {said}.'
-    return (
-        f'Length: {pace.images} images, {pace.per_epoch} iterations an epoch: {said}.'
-    )
+    total = new * pace.per_epoch if by_epoch else new
+    said = f'{pace.images} images, {pace.per_epoch} iterations an epoch: {said}'
+    if total < LEAST_ITERATIONS // 2 and pace.batch > 1 and not asked:
+        fewer = max(pace.batch * total // LEAST_ITERATIONS, 1)
+        said += f'. {total} iterations are few: --batch {fewer} makes more of them'
+    return f'Length: {said}.'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from copy import deepcopy
@@ -72,6 +73,15 @@ class DataFolder:
         """Classes, and colours to draw them in."""
         palette = [_COLOURS[i % len(_COLOURS)] for i in range(len(self.classes))]
         return dict(classes=self.classes, palette=palette)
+
+
+def first_commands(folder: Path) -> str:
+    """Write the commands that put a data set to use, with pretrained weights."""
+    data = shlex.quote(str(folder))
+    return (
+        f'{command("swap")} {FIRST_BASE} {FIRST_BACKBONE} --data {data} -o mine.py\n'
+        f'{command("train")} mine.py'
+    )
 
 
 def read_folder(path: str) -> DataFolder:

@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from ..detector_config.detector import DetectorConfig
 from ..detector_config.image_size import resize
-from ..detector_config.tree import type_name
+from ..detector_config.tree import type_name, walk
 from ..engine.lr_scaling import ABSOLUTE
 from ..engine.recipes import (
     BATCH,
@@ -72,7 +72,7 @@ def adjust(config: Config, options: SwapOptions) -> list[str]:
     """
     notes, problems = [], []
     steps = (
-        lambda: _set_batch(config, options.batch),
+        lambda: _set_batch(config, options.batch, options.lr is None),
         lambda: _set_size(config, options.size),
         lambda: fit_schedule(config, count_images(config), options.epochs),
         lambda: _set_rate(config, options.lr),
@@ -88,7 +88,7 @@ def adjust(config: Config, options: SwapOptions) -> list[str]:
     return [note for note in notes if note]
 
 
-def _set_batch(config: Config, batch: int | None) -> str:
+def _set_batch(config: Config, batch: int | None, rate_stays: bool) -> str:
     if batch is None:
         return ''
     loader = config.get('train_dataloader')
@@ -96,16 +96,15 @@ def _set_batch(config: Config, batch: int | None) -> str:
         raise UserError('--batch: the base has no train_dataloader')
     old = loader.get('batch_size')
     loader['batch_size'] = batch
-    scaling = config.setdefault('auto_scale_lr', {})
-    if scaling is None:
-        scaling = config.auto_scale_lr = {}
-    if not scaling.get('base_batch_size') and old:
+    said = f'Batch: {batch} images per GPU instead of {old} (--batch).'
+    if not rate_stays:
+        return said
+    if old and not (config.get('auto_scale_lr') or {}).get('base_batch_size'):
         # Nothing else tells which batch the base's rate is for.
         _rate_is_for(config, old * _accumulated(config))
-    base = scaling.get('base_batch_size')
+    base = (config.get('auto_scale_lr') or {}).get('base_batch_size')
     return (
-        f'Batch: {batch} images per GPU instead of {old} (--batch). The rate below is '
-        f'that of {base} images, and training scales it to its own batch.'
+        f'{said} The rate is that of {base}, and training scales it to its own batch.'
     )
 
 
@@ -158,7 +157,6 @@ def _set_rate(config: Config, rate: float | None) -> str:
 def _measure_per_class(config: Config) -> None:
     """Have CocoMetric tell of every class."""
     for name in ('val_evaluator', 'test_evaluator'):
-        given = config.get(name) or ()
-        for metric in [given] if isinstance(given, dict) else given:
+        for _, metric in walk(config.get(name)):
             if type_name(metric) == 'CocoMetric':
                 metric['classwise'] = True
