@@ -69,13 +69,13 @@ class _Time:
 
     def move(self, point: Any) -> Any:
         """Where a point in time goes; an open end stays open."""
-        if point is None or math.isinf(point):
+        if not point or math.isinf(point):
             return point
         if self.warm_up and point <= self.warm_up:
             return round(point * self.new_warm_up / self.warm_up)
         rest = (point - self.warm_up) / (self.length - self.warm_up)
         moved = round(self.new_warm_up + rest * (self.new_length - self.new_warm_up))
-        return max(moved, self.new_warm_up)
+        return max(moved, self.new_warm_up, 1)
 
     @property
     def told(self) -> tuple[str, str]:

@@ -27,9 +27,9 @@ from .replacement import (
     load_replacement,
 )
 from .widths import project_wide_levels
-from .writing import compose
+from .writing import compose, notes_in
 
-__all__ = ['SwapOptions', 'save', 'swap_backbone']
+__all__ = ['SwapOptions', 'notes_in', 'save', 'swap_backbone']
 _T = TypeVar('_T')
 
 

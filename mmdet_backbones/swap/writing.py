@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -166,3 +167,11 @@ def _random(options: SwapOptions, new: Replacement) -> str:
         if names:
             cure += f'; the same net with weights is {" and ".join(names)}'
     return f'{cause}{cure}.'
+
+
+def notes_in(text: str) -> str:
+    """What the comments of a written config tell of levels, weights and training."""
+    comments = itertools.takewhile(lambda line: line.startswith('#'), text.split('\n'))
+    # The first ones are of how it was written, up to the command to train it.
+    rest = itertools.dropwhile(lambda line: not line.startswith('#   '), comments)
+    return '\n'.join(line[2:] for line in list(rest)[1:])
