@@ -152,6 +152,16 @@ def test_other_classes_to_validate_with(tmp_path):
         swapped(FASTER, data, tmp_path)
 
 
+def test_other_classes_to_test_with(tmp_path):
+    data = coco(tmp_path / 'data', 'tree')
+    (data / 'test').mkdir()
+    content = json.loads((data / 'annotations/val.json').read_text())
+    content['categories'][0]['name'] = 'shrub'
+    (data / 'annotations/test.json').write_text(json.dumps(content))
+    with pytest.raises(ValueError, match='training and test .*shrub, tree in one'):
+        swapped(FASTER, data, tmp_path)
+
+
 @pytest.mark.slow
 def test_the_printed_command_trains(tmp_path, run_python):
     """Layer-wise rates, data and heads as written, through the Runner."""
