@@ -218,17 +218,16 @@ def _iterations(
         # Where the base ends is told by its schedule alone, if at all.
         ends = [end for step in steps for end in _ends(step)]
         old = max(ends, default=0) or 1
-    total = new if not by_epoch else pace.per_epoch and new * pace.per_epoch
     warm_up = _warm_up_of(steps, False, math.inf).get('end', 0)
     if warm_up >= old:
         old = warm_up + 1  # nothing but a warm-up
-    if total is None:
+    if by_epoch and pace.per_epoch is None:
         shorter = round(warm_up * min(new / length, 1))
         return _Time(old, warm_up, old * new / length, max(shorter, _SHORTEST))
+    total = new * (pace.per_epoch or 1) if by_epoch else new
     short = min(warm_up, _share_of(total))
-    if new == length and by_epoch and old <= total:
-        total = old
-    return _Time(old, warm_up, total, short)
+    stays = new == length and by_epoch and old <= total
+    return _Time(old, warm_up, old if stays else total, short)
 
 
 def _ends(step: Mapping[str, Any]) -> list[float]:

@@ -62,6 +62,14 @@ def mistakes_in(options: SwapOptions, folder: DataFolder | None) -> list[str]:
     """
     target = target_problem(options.out, ('.py',), options.force)
     problems = [target] if target else []
+    if (
+        '::' not in options.base
+        and options.out.resolve() == Path(options.base).resolve()
+    ):
+        problems.append(
+            f"'{options.out}' is the base, which the new config inherits from: write "
+            'another name after -o'
+        )
     if not options.base.isprintable():
         # It stands in the new config, and in a comment of it.
         problems.append(f'a config without control characters, got {options.base!r}')

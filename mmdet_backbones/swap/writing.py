@@ -115,9 +115,9 @@ def _merged(
     found = dict(statements)
     for key, value in changes.items():
         old = found.get(key)
+        assert not isinstance(value, dict) or not isinstance(old, Code), key
         both = isinstance(old, dict) and isinstance(value, dict)
-        assert both or not isinstance(value, dict) or not isinstance(old, Code), key
-        found[key] = _merged(old, value) if both else value
+        found[key] = _merged(old or {}, value) if both else value
     return found
 
 

@@ -158,7 +158,7 @@ def test_other_classes_to_test_with(tmp_path):
     content = json.loads((data / 'annotations/val.json').read_text())
     content['categories'][0]['name'] = 'shrub'
     (data / 'annotations/test.json').write_text(json.dumps(content))
-    with pytest.raises(ValueError, match='training and test .*shrub, tree in one'):
+    with pytest.raises(ValueError, match=r'training and test .*shrub, tree in one'):
         swapped(FASTER, data, tmp_path)
 
 
