@@ -204,6 +204,14 @@ def test_a_schedule_by_iterations_goes_on_where_the_warm_up_ends(images):
         assert ends == [(0, total // 10), (total // 10, total)]
 
 
+def test_an_open_end_stays_open():
+    config = base('faster')
+    config.param_scheduler[1].end = None
+    fit_schedule(config, 82, None)
+    step = config.param_scheduler[1]
+    assert (step.end, step.milestones) == (None, [65, 90])
+
+
 def test_no_length_to_change():
     config = Config(dict(train_dataloader=dict(batch_size=2)))
     assert fit_schedule(config, 10, None) == ''
