@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet_backbones.errors import run
 from mmdet_backbones.own_data.prepare import FORMATS, DataOptions, prepare
+from mmdet_backbones.own_data.report import next_steps
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,9 +51,7 @@ def main() -> None:
         print(json.dumps(report.to_dict(), indent=1))
         return
     Console().print(report.table())
-    print(f'Look at {args.out / "examples.png"}. Then:\npython tools/swap_backbone.py '
-          f'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py res2net50_26w_4s '
-          f'--data {args.out} -o mine.py\npython tools/train.py mine.py')  # fmt: skip
+    print(next_steps(report))
 
 
 if __name__ == '__main__':
