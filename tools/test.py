@@ -7,6 +7,7 @@ import sys
 import mmdet_backbones  # noqa: F401
 from mmdet_backbones.detector_config.read import read_config
 from mmdet_backbones.engine import launch, running, testing
+from mmdet_backbones.engine.class_table import tell_classes
 from mmdet_backbones.errors import run
 
 
@@ -55,6 +56,7 @@ def test(args: argparse.Namespace) -> None:
     testing.dump_predictions(runner, args.out)
     testing.fuse_before_test(runner, args.fuse, args.compile)
     running.test(runner)
+    tell_classes(runner)
     del runner
     launch.leave_processes()
 

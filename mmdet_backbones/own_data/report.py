@@ -20,7 +20,7 @@ from .placing import REPORT, TOOL
 from .records import DataFinding, Record
 
 #: A backbone that starts from pretrained weights, in the config that is swapped.
-ADVERTISED = 'torchvision/resnet50'
+ADVERTISED = 'timm/res2net50_26w_4s'
 _BASE = 'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 _MOST_LINES = 20
 _LONGEST_PATH = 4096
