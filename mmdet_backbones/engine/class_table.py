@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,34 +56,50 @@ def figures_of(evaluator: Any) -> list[ClassFigures]:
     Returns:
         In the order of the category numbers.
     """
-    params, truth = evaluator.params, evaluator.cocoGt
+    params = evaluator.params
     # Of all areas, with most detections: (thresholds, recalls, classes).
     precision = evaluator.eval['precision'][:, :, :, 0, -1]
     recall = evaluator.eval['recall'][:, :, 0, -1]
-    boxes: dict[int, list[int]] = {number: [] for number in params.catIds}
-    wanted = set(params.imgIds)
+    near = [np.isclose(params.iouThrs, threshold) for threshold in (0.5, 0.75)]
+    return [
+        replace(
+            row,
+            ap=_mean(precision[:, :, place]),
+            ap50=_mean(precision[near[0], :, place]),
+            ap75=_mean(precision[near[1], :, place]),
+            recall=_mean(recall[:, place]),
+        )
+        for place, row in enumerate(
+            nothing_found(evaluator.cocoGt, params.catIds, params.imgIds)
+        )
+    ]
+
+
+def nothing_found(
+    truth: Any, categories: Iterable[int], images: Iterable[int]
+) -> list[ClassFigures]:
+    """Return the figures of classes of which no box was found.
+
+    Args:
+        truth: Of pycocotools' kind.
+        categories: Their numbers.
+        images: In which they were looked for.
+    """
+    boxes: dict[int, list[int]] = {number: [] for number in categories}
+    wanted = set(images)
     for entry in truth.anns.values():
         counts = not entry.get('iscrowd') and entry['image_id'] in wanted
         if counts and entry['category_id'] in boxes:
             boxes[entry['category_id']].append(entry['image_id'])
-    found = []
-    for place, number in enumerate(params.catIds):
-        at = {
-            threshold: _mean(precision[np.isclose(params.iouThrs, threshold), :, place])
-            for threshold in (0.5, 0.75)
-        }
-        found.append(
-            ClassFigures(
-                name=str(truth.cats[number]['name']),
-                ap=_mean(precision[:, :, place]),
-                ap50=at[0.5],
-                ap75=at[0.75],
-                recall=_mean(recall[:, place]),
-                images=len(set(boxes[number])),
-                boxes=len(boxes[number]),
-            )
+    return [
+        ClassFigures(
+            str(truth.cats[number]['name']),
+            *[0.0 if found else None] * 4,
+            images=len(set(found)),
+            boxes=len(found),
         )
-    return found
+        for number, found in boxes.items()
+    ]
 
 
 def _mean(values: np.ndarray) -> float | None:

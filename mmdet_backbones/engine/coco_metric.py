@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from ..errors import ArgumentError
 from ..registry import METRICS
-from .class_table import ClassFigures, figures_of
+from .class_table import ClassFigures, figures_of, nothing_found
 
 _EVALUATORS = ('pycocotools', 'faster_coco_eval')
 # Of mmdet's, in whose place others are put while it evaluates.
@@ -71,6 +71,13 @@ class ClasswiseCocoMetric(CocoMetric):
             for evaluator in made
             if evaluator.params.useCats and len(evaluator.eval)
         }
+        if not made and not self.format_only:
+            # mmdet stops before it evaluates, and gives no metric.
+            self.class_figures = {
+                kind: nothing_found(self._coco_api, self.cat_ids, self.img_ids)
+                for kind in self.metrics
+                if kind in ('bbox', 'segm')
+            }
         return metrics
 
     def _evaluator(self, usual: Any, truth: Any, found: Any, kind: str) -> Any:

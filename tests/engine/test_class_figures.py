@@ -196,9 +196,17 @@ def test_nothing_found_at_all(truth):
     for _, result in results:
         for key in ('bboxes', 'labels', 'scores'):
             result[key] = result[key][:0]
+    content = json.loads(truth.read_text())
+    content['categories'].append(dict(id=99, name='never'))
+    truth.write_text(json.dumps(content))
+    # mmdet logs as an error that there is nothing.
     MMLogger.get_instance('nothing found')
-    _, metric = measured(ClasswiseCocoMetric, truth, results, names)
-    assert metric.class_figures == {}
+    found, metric = measured(ClasswiseCocoMetric, truth, results, (*names, 'never'))
+    assert found == {}
+    *told, never = metric.class_figures['bbox']
+    assert [(row.ap, row.ap50, row.recall) for row in told] == [(0, 0, 0)] * 4
+    assert all(row.boxes > 0 for row in told)
+    assert (never.name, never.ap, never.boxes) == ('never', None, 0)
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,6 @@ def test_train_resume_and_test(run_python, config, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / 'out.pkl').is_file()
     assert 'bbox, the best class first' in done.stdout
-    assert 'bbox is evaluated by' in done.stdout
     (written,) = (tmp_path / 'test').glob('*/classes.json')
     (row,) = json.loads(written.read_text())['bbox']
     assert (row['name'], row['images'], row['boxes']) == ('tree', 2, 4)
