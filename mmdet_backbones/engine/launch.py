@@ -5,13 +5,12 @@ from __future__ import annotations
 import gc
 import logging
 import os
-from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -26,54 +25,6 @@ from .without_gpu import join_processes_without_gpu
 
 # Some of mmengine's messages hold half a config.
 _LONGEST = 600
-
-
-class _Settings(DictAction):
-    """Settings as mmengine reads them; what it cannot read is told."""
-
-    def __call__(
-        self, parser: ArgumentParser, namespace: Any, values: Any, *option: Any
-    ) -> None:
-        for setting in values:
-            try:
-                super().__call__(parser, namespace, [setting], *option)
-                if not all(setting.partition('=')[0].split('.')):
-                    raise ValueError('a part of the key is empty')
-            except Exception as error:  # of text that is no setting
-                parser.error(
-                    '--cfg-options takes KEY=VALUE, with lists as KEY="[a,b]", got '
-                    f'{setting!r} ({type(error).__name__}: {error})'
-                )
-
-
-def add_config_flags(parser: ArgumentParser) -> None:
-    """Add the flags that name a config and change its settings."""
-    parser.add_argument('config', help='path of the config, or mmdet::folder/name.py')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=_Settings,
-        help='settings that replace those of the config: key=value, with lists as '
-        'key="[a,b]" and no white space',
-    )
-
-
-def add_common_flags(parser: ArgumentParser) -> None:
-    """Add the flags that mmdet's train and test tools share."""
-    add_config_flags(parser)
-    parser.add_argument('--work-dir', help='folder for logs, metrics and checkpoints')
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='how the processes of a distributed run were started',
-    )
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    parser.add_argument(
-        '--traceback',
-        action='store_true',
-        help='show where in the code a mistake was noticed',
-    )
 
 
 def require_model(cfg: Config) -> None:
