@@ -1,4 +1,4 @@
-"""Measure speed, size and memory of backbones, alone or in a detector.
+"""Measure speed, size and memory of backbones, also in a detector.
 
 Weights are random and images synthetic: no data set and no download. Nets take turns,
 so that they share whatever else the machine does; memory is measured one by one.

@@ -17,10 +17,10 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..commands import TOOLS
 from .output import print_json
 
 EXAMPLES = ('mmdet-backbones demo',)
-TOOLS = Path(__file__).resolve().parents[1] / '.mim' / 'tools'
 CONFIG = 'mmdet_backbones::yolox/yolox_efficientnet-lite0_trees.py'
 _TIMINGS = 'timings.json'
 

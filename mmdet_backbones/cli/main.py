@@ -7,7 +7,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
@@ -29,6 +30,8 @@ else:
 _NEEDED = ('torch', 'torchvision', 'timm', 'mmengine', 'mmcv', 'mmdet')
 # It is there to tell what is missing.
 _WITHOUT_THEM = ('doctor',)
+# Where parts of the host libraries are built, which talk while they are.
+_HOSTS_BUILD = ('inspect', 'swap', 'check', 'benchmark', 'lr', 'convert', 'levels')
 _INSTALL = """  pip install "mmdet_backbones[mmdet]"
 or, for the maintained forks onedl-mmdetection and onedl-mmcv,
   pip install "mmdet_backbones[onedl]\""""
@@ -83,10 +86,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if missing:
             output.tell_error(_what_to_install(name, missing))
             return 1
-        from ..errors import run
+        return _run(name, lambda: module.run(args), getattr(args, 'traceback', False))
 
-        show_traceback = getattr(args, 'traceback', False)
-        return run(lambda: module.run(args), show_traceback, output.tell_error)
+
+def _run(name: str, work: Callable[[], int | None], show_traceback: bool) -> int:
+    from ..errors import run
+
+    with ExitStack() as stack:
+        if name in _HOSTS_BUILD:
+            from ..engine.quiet import only_ours
+
+            stack.enter_context(only_ours())
+        return run(work, show_traceback, output.tell_error)
 
 
 def add_flags(parser: argparse.ArgumentParser, module: ModuleType) -> None:

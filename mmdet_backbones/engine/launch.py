@@ -20,6 +20,7 @@ from ..detector_config.values import require_values
 from ..errors import CheckpointError, PretrainedWeightsError, UserError, explain
 from .checkpoint_hook import use_safe_checkpoints
 from .lr_scaling import count_processes, find_scale, read_rates, scale_rates
+from .quiet import QuietRunner
 from .resuming import refuse_full_disk
 from .without_gpu import join_processes_without_gpu
 
@@ -105,7 +106,7 @@ def build_runner(cfg: Config) -> Runner:
     try:
         if 'runner_type' in cfg:
             return RUNNERS.build(cfg)
-        return Runner.from_cfg(cfg)
+        return QuietRunner.from_cfg(cfg)
     except (UserError, CheckpointError, PretrainedWeightsError):
         raise
     except Exception as error:  # whatever the parts of a foreign detector raise

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..commands import command
 from ..files import ABSENT, FOLDER, already_there, not_there, what_is, write_atomically
 from .logs import read_log
 from .records import Run, read_run
@@ -182,7 +183,7 @@ def summarise(work_dir: Path, config: str) -> str:
     if examples.is_file():
         lines.append(f'detections of the best and the worst images: {examples}')
     if run.checkpoint is not None:
-        lines.append(f'next: python tools/test.py {config} {run.checkpoint}')
+        lines.append(f'next: {command("test")} {config} {run.checkpoint}')
     return '\n  '.join(lines)
 
 
