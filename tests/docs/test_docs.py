@@ -301,3 +301,9 @@ def test_the_site_is_built_without_warnings():
     assert done.returncode == 0, done.stderr
     assert 'WARNING -' not in done.stdout + done.stderr
     assert (ROOT / 'site' / 'errors_and_cures.html').is_file()
+    # A browser reads, and searches, without a network or a server.
+    pages = list((ROOT / 'site').rglob('*.html'))
+    fetched = r'<(?:script|img|iframe)[^>]+src="?http|<link[^>]+href="?http'
+    assert len(pages) > 30
+    assert [page for page in pages if re.search(fetched, page.read_text())] == []
+    assert (ROOT / 'site' / 'search' / 'search_index.js').is_file()
