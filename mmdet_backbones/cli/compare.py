@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from .output import print_json
+from .output import console, print_json
 
 EXAMPLES = ('mmdet-backbones compare work_dirs/a work_dirs/b -o compared',)
 
@@ -32,6 +32,9 @@ def run(args: Namespace) -> int:
     comparison = compare(args.work_dirs, args.metric)
     if args.json:
         print_json(comparison.to_dict())
+    elif sys.stdout.isatty():
+        for part in comparison.to_tables():
+            console().print(part)
     else:
         # Names of metrics come from logs, which anybody may have written.
         print(shown(comparison.to_markdown()), end='')

@@ -48,9 +48,9 @@ def _print(found: Inspection) -> None:
     print()
     out.print(stage_table(found))
     height, width = found.size
-    print(
+    out.print(
         f'\n{found.macs / 1e9:.2f} GMACs at {height} x {width} (multiply-adds of one '
         'image, convolutions and matrix products; FLOPs are twice that)'
     )
     if found.declared:
-        print(f'It declares other levels: {describe_levels(found.declared)}')
+        out.print(f'It declares other levels: {describe_levels(found.declared)}')
