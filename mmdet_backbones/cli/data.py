@@ -7,7 +7,6 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from ..commands import command
 from .output import print_json
 
 EXAMPLES = (
@@ -42,6 +41,7 @@ def run(args: Namespace) -> None:
     from rich.console import Console
     from rich.progress import track
 
+    from ..own_data.for_config import first_commands
     from ..own_data.prepare import DataOptions, prepare
 
     # A class may have letters that the terminal has not.
@@ -57,6 +57,4 @@ def run(args: Namespace) -> None:
         print_json(report.to_dict())
         return
     Console().print(report.table())
-    print(f'Look at {args.out / "examples.png"}. Then:\n{command("swap")} '
-          f'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py res2net50_26w_4s '
-          f'--data {args.out} -o mine.py\n{command("train")} mine.py')  # fmt: skip
+    print(f'Look at {args.out / "examples.png"}. Then:\n{first_commands(args.out)}')
