@@ -20,6 +20,8 @@ from .arguments import check_arguments, check_packages, mend_init_cfgs
 from .findings import Finding, describe, errors_of, in_order, line
 from .levels import check_levels, unusable
 from .paramwise import check_paramwise, check_zero_rate
+from .schedule import check_schedule
+from .sections import check_names, check_sections, check_validation
 from .start import check_start
 from .training import (
     check_batch,
@@ -56,21 +58,23 @@ def check_config(
     ]
     if wrong:  # the rules could stumble over them
         return wrong
+    sections = [*check_names(config), *check_validation(config)] if training else []
     if 'model' not in config:
         text = (
             'the config has no model, as a base that others inherit from: there is '
             'nothing of a detector to check, and nothing to train'
         )
-        return [Finding('model', 'model', text, (), 'warning')]
+        lost = Finding('model', 'model', text, (), 'warning')
+        return in_order([lost, *check_names(config)])
     if not isinstance(config.get('model'), dict):
         return [Finding('model', 'model', 'the config has no detector with a backbone')]
     detector = DetectorConfig(deepcopy(config))
     if 'type' not in detector.backbone:
         text = 'it has no backbone of a detector of mmdet: nothing was checked'
-        return [Finding('model', 'model', text, (), 'warning')]
+        return in_order([*sections, Finding('model', 'model', text, (), 'warning')])
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        findings = [*mend_init_cfgs(detector)]
+        findings = [*sections, *mend_init_cfgs(detector)]
         findings += _apply_rules(detector, fast, num_gpus, training)
         if not fast and not errors_of(findings):
             findings += _run(detector, config)
@@ -93,6 +97,8 @@ def _apply_rules(
     at_training: dict[str, tuple[Rule, ...]] = {
         'backbone': (
             check_packages,
+            check_sections,
+            partial(check_schedule, num_gpus=num_gpus),
             partial(check_batch, num_gpus=num_gpus),
             check_paramwise,
         ),
