@@ -18,6 +18,8 @@ from ..engine.launch import require_model
 from ..errors import UserError, explain
 from .arguments import check_arguments, check_packages, mend_init_cfgs
 from .findings import Finding, describe, errors_of, in_order, line
+from .frozen import check_frozen
+from .image_size import probe_sizes
 from .levels import check_levels, unusable
 from .paramwise import check_paramwise, check_zero_rate
 from .schedule import check_schedule
@@ -30,7 +32,7 @@ from .training import (
     check_padding,
     check_preprocessing,
 )
-from .weights import check_frozen, check_gradients, check_weights
+from .weights import check_gradients, check_weights
 
 # A rule looks at one thing and knows nothing of the others.
 Rule = Callable[[DetectorConfig], Iterator[Finding]]
@@ -145,19 +147,24 @@ def _stumbled(detector: DetectorConfig, error: Exception) -> Finding:
 
 def _run(detector: DetectorConfig, config: Config) -> Iterator[Finding]:
     """One step and one prediction of the whole detector, with random weights."""
-    from .trial import SIZE, try_model
+    from .trial import try_model
 
-    # A window may be larger than the maps of a small image, and smaller than those of
-    # the images that the detector trains on.
-    sizes = (SIZE, *((side, side) for side in (256, 512)))
-    size = next((size for size in sizes if detector.takes(size)), SIZE)
-    try:
-        with DefaultScope.overwrite_default_scope(detector.scope):
-            trial = try_model(deepcopy(config).model, size)
-    except Exception as error:  # whatever the parts of a foreign detector raise
-        text = explain(error).splitlines() or ['']
+    failed: Exception | None = None
+    # Windows, pools and grids may be larger than the maps of a small image, and smaller
+    # than those of the images that the detector trains on.
+    for size in probe_sizes(detector):
+        try:
+            with DefaultScope.overwrite_default_scope(detector.scope):
+                trial = try_model(deepcopy(config).model, size)
+            break
+        except Exception as error:  # whatever the parts of a foreign detector raise
+            failed = error
+    else:
+        assert failed is not None
+        text = explain(failed).splitlines() or ['']
         problem = (
-            f'a step on a synthetic batch fails: {type(error).__name__}: {text[0]}'
+            f'a step on a synthetic batch of {size[0]} x {size[1]} pixels fails: '
+            f'{type(failed).__name__}: {text[0]}'
         )
         yield Finding('run', 'model', problem)
         return
@@ -190,4 +197,6 @@ def require_sound(config: Config, num_gpus: int = 1) -> None:
             + describe(findings)
         )
     for finding in findings:
-        print_log(str(finding), 'current', logging.WARNING)
+        note = finding.severity == 'note'
+        level = logging.INFO if note else logging.WARNING
+        print_log(str(finding), 'current', level)

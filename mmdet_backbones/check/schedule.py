@@ -84,7 +84,9 @@ def check_schedule(detector: DetectorConfig, num_gpus: int = 1) -> Iterator[Find
     if length is None or not all('type' in step for step in steps):
         return  # a dict of several optimisers' schedules
     key = 'param_scheduler'
-    keys = [key] if isinstance(given, dict) else [f'{key}.{i}' for i in range(len(steps))]
+    keys = (
+        [key] if isinstance(given, dict) else [f'{key}.{i}' for i in range(len(steps))]
+    )
     new, severity = deepcopy(steps), 'warning'
     problems = [*_never_stepped(new, length)]
     if problems:
@@ -223,7 +225,9 @@ def _other_length(steps: list[Step], length: Length) -> list[str]:
         own = [s for s in steps if s.get('by_epoch', True) == by_epoch]
         total = length.of(dict(by_epoch=by_epoch))
         falling = [s for s in own if not _rises(s)]
-        found = [text for s in falling if total for text in _misplaced(s, falling, total)]
+        found = [
+            text for s in falling if total for text in _misplaced(s, falling, total)
+        ]
         if found and total:
             unit = 'epochs' if by_epoch else 'iterations'
             problems += [f'{text} of {total:g} {unit}' for text in found]

@@ -23,7 +23,6 @@ from .findings import Finding, line
 # What mmengine, mmdet and this package read of a config beside the Runner's arguments.
 _READ = (
     'activation_checkpointing',
-    'backend_args',
     'compile',
     'custom_imports',
     'efficient_conv_bn_eval',
@@ -31,8 +30,6 @@ _READ = (
     'model_wrapper_cfg',
     'skip_broken_images',
     'sync_bn',
-    'tta_model',
-    'tta_pipeline',
 )
 # Names of mmdet 2, and what says it now.
 _OLD = {
@@ -99,7 +96,9 @@ def _meant(config: Config, name: str, meant: str, value: Any) -> Finding:
 def _leaves(value: Any, key: str) -> dict[str, Any]:
     """Settings of a dict that is merged with another, by their keys."""
     if isinstance(value, Mapping) and value and '_delete_' not in value:
-        return {k: v for n, x in value.items() for k, v in _leaves(x, f'{key}.{n}').items()}
+        return {
+            k: v for n, x in value.items() for k, v in _leaves(x, f'{key}.{n}').items()
+        }
     return {key: value}
 
 
@@ -218,7 +217,9 @@ def _seldom(loop: Mapping[str, Any]) -> Iterator[Finding]:
             f'one validation in {interval} {unit}, and the training has {total}: the '
             'only one is that after the end, and no better checkpoint is seen'
         )
-        lines = (line('train_cfg.val_interval', 1 if by_epoch else max(total // 10, 1)),)
+        lines = (
+            line('train_cfg.val_interval', 1 if by_epoch else max(total // 10, 1)),
+        )
         yield Finding('validation', 'train_cfg.val_interval', text, lines, 'warning')
 
 
