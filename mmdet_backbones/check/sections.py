@@ -61,7 +61,8 @@ def check_names(config: Config) -> Iterator[Finding]:
     """
     arguments = inspect.signature(Runner.__init__).parameters
     known = {*arguments, *_READ} - {'self', 'cfg'}
-    words = re.findall(r'\w+', getattr(config, 'text', None) or '')
+    code = re.sub('#.*', '', getattr(config, 'text', None) or '')
+    words = re.findall(r'\w+', code)
     for name, value in config.items():
         if name in known or words.count(name) > 1:
             continue
