@@ -45,7 +45,7 @@ _OLD = {
     'runner': 'train_cfg',
     'total_epochs': 'train_cfg.max_epochs',
 }
-_ALIKE = 0.85
+_ALIKE = 0.8
 _PARTS = ('dataloader', 'cfg', 'evaluator')
 _LOOPS = {'val': 'ValLoop', 'test': 'TestLoop'}
 
