@@ -13,13 +13,13 @@ from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 
 from ..detector_config.detector import DetectorConfig
+from ..detector_config.image_size import image_size
 from ..detector_config.values import faults_of
 from ..engine.launch import require_model
 from ..errors import UserError, explain
 from .arguments import check_arguments, check_packages, mend_init_cfgs
 from .findings import Finding, describe, errors_of, in_order, line
 from .frozen import check_frozen
-from .image_size import probe_sizes
 from .levels import check_levels, unusable
 from .paramwise import check_paramwise, check_zero_rate
 from .schedule import check_schedule
@@ -34,6 +34,8 @@ from .training import (
 )
 from .weights import check_gradients, check_weights
 
+# Sides of images that are enough for most detectors, the quickest first.
+_SMALL = (128, 256, 512)
 # A rule looks at one thing and knows nothing of the others.
 Rule = Callable[[DetectorConfig], Iterator[Finding]]
 
@@ -143,6 +145,21 @@ def _apply(rule: Rule, detector: DetectorConfig) -> Iterator[Finding]:
 def _stumbled(detector: DetectorConfig, error: Exception) -> Finding:
     text = f'a value in it cannot be worked with: {type(error).__name__}: '
     return Finding('values', detector.key, text + explain(error))
+
+
+def probe_sizes(detector: DetectorConfig) -> list[tuple[int, int]]:
+    """Height and width of images to try a detector with, the quick one first.
+
+    Args:
+        detector: The config.
+
+    Returns:
+        The smallest size that its backbone takes, and that of its training images.
+    """
+    real = image_size(detector.config)
+    small = [(side, side) for side in _SMALL if side <= max(real or _SMALL)]
+    quick = next((size for size in small if detector.takes(size)), None)
+    return [size for size in dict.fromkeys((quick, real)) if size] or small[:1]
 
 
 def _run(detector: DetectorConfig, config: Config) -> Iterator[Finding]:

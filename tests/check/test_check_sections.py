@@ -119,11 +119,11 @@ def test_a_model_that_is_misspelt(tmp_path):
             ('optim_wrapper.clip_gard',),
         ),
         (
-            dict(custom_hooks=[dict(type='EMAHook', momentun=0.1)]),
-            'custom_hooks.0',
-            'EMAHook takes no argument momentun',
+            dict(default_hooks=dict(logger=dict(intervall=10))),
+            'default_hooks.logger',
+            'LoggerHook takes no argument intervall',
             (),
-            ('custom_hooks.0.momentun',),
+            ('default_hooks.logger.intervall',),
         ),
         (
             dict(param_scheduler=[dict(type='MultiStepLR', milestone=[8, 11])]),

@@ -6,11 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..detector_config.detector import DetectorConfig
-from ..detector_config.tree import Part, datasets_in, type_name, walk
+from .tree import Part, datasets_in, type_name, walk
 
-# Enough for most detectors, and quick.
-_SMALL = (128, 256, 512)
 # Shape of a photograph, the longer side over the shorter one.
 _PHOTO = 4 / 3
 # Of a transform of the pipeline that fixes the size of images, the later ones first.
@@ -19,22 +16,6 @@ _TRANSFORMS = (
     *('Resize', 'FixScaleResize', 'FixShapeResize', 'RandomResize', 'RandomCrop'),
     *('RandomChoiceResize', 'Pad', 'Mosaic', 'CachedMosaic'),
 )
-
-
-def probe_sizes(detector: DetectorConfig) -> list[tuple[int, int]]:
-    """Height and width of images to try a detector with, the quick one first.
-
-    Args:
-        detector: The config.
-
-    Returns:
-        The smallest size that its backbone takes, and that of its training images.
-    """
-    real = image_size(detector.config)
-    small = [(side, side) for side in _SMALL if side <= max(real or (_SMALL[0],))]
-    quick = next((size for size in small if detector.takes(size)), None)
-    sizes = [size for size in (quick, real) if size is not None]
-    return list(dict.fromkeys(sizes)) or [(_SMALL[0], _SMALL[0])]
 
 
 def image_size(config: Part) -> tuple[int, int] | None:
