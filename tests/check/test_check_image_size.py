@@ -24,12 +24,12 @@ WINDOW = dict(
     ),
     img_size=768,
     window_size=24,
-    out_indices=(0, 1, 2, 3),
+    out_indices=(1, 2, 3),
     init_cfg=None,
 )
 NARROW = dict(
     backbone=WINDOW,
-    neck=dict(in_channels=[24, 48, 96, 192], out_channels=16),
+    neck=dict(in_channels=[48, 96, 192], out_channels=16, start_level=0),
     bbox_head=dict(in_channels=16, feat_channels=16, stacked_convs=1),
 )
 
