@@ -21,7 +21,7 @@ _COCO = {
 _ONCE = ('', 'DefaultSampler', 'InfiniteSampler')
 
 
-class Annotations(NamedTuple):
+class CocoContent(NamedTuple):
     """What a file in COCO's format has.
 
     Attributes:
@@ -42,7 +42,7 @@ def annotation_file(dataset: Part) -> Path:
     return Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
 
 
-def read_annotations(path: Path) -> Annotations:
+def read_annotations(path: Path) -> CocoContent:
     """Look into a file in COCO's format.
 
     Args:
@@ -57,13 +57,13 @@ def read_annotations(path: Path) -> Annotations:
 
 # Files of a GB are read by several rules, and by the check of every swap.
 @functools.lru_cache(maxsize=64)
-def _read_once(path: Path, *_: int) -> Annotations:
+def _read_once(path: Path, *_: int) -> CocoContent:
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError, RecursionError) as error:
-        return Annotations(problem=f'is not JSON that can be read: {error}')
+        return CocoContent(problem=f'is not JSON that can be read: {error}')
     if not isinstance(content, Mapping):
-        return Annotations()  # such as that of LVIS' relatives
+        return CocoContent()  # such as that of LVIS' relatives
     for name, needed in _COCO.items():
         entries = content.get(name, [])
         if not isinstance(entries, list) or not all(
@@ -71,13 +71,13 @@ def _read_once(path: Path, *_: int) -> Annotations:
         ):
             words = ', '.join(sorted(needed))
             problem = f'has {name} that are no list of dicts with {words}'
-            return Annotations(problem=problem)
+            return CocoContent(problem=problem)
     problem = ''
     if {*_COCO} <= content.keys():
         empty = [name for name in ('images', 'annotations') if not content[name]]
         if empty:
             problem = f'has no {empty[0]}: there is nothing to learn or measure'
-    return Annotations(
+    return CocoContent(
         tuple(str(category['name']) for category in content.get('categories', ())),
         len(content.get('images', ())),
         len({str(a['image_id']) for a in content.get('annotations', ())}),

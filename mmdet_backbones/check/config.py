@@ -19,7 +19,6 @@ from ..engine.launch import require_model
 from ..errors import UserError, explain
 from .arguments import check_arguments, check_packages, mend_init_cfgs
 from .findings import Finding, describe, errors_of, in_order, line
-from .frozen import check_frozen
 from .levels import check_levels, unusable
 from .paramwise import check_paramwise, check_zero_rate
 from .schedule import check_schedule
@@ -32,7 +31,7 @@ from .training import (
     check_padding,
     check_preprocessing,
 )
-from .weights import check_gradients, check_weights
+from .weights import check_frozen, check_gradients, check_weights
 
 # Sides of images that are enough for most detectors, the quickest first.
 _SMALL = (128, 256, 512)

@@ -179,7 +179,7 @@ def _warm_up(steps: list[Step], length: Length) -> Iterator[str]:
         factors, total = _rises(step), length.of(step)
         if factors is None or total is None or step.get('begin', 0) > 0:
             continue
-        end = step.get('end') or total
+        end: float = step.get('end') or total
         unit = 'epochs' if step.get('by_epoch', True) else 'iterations'
         if end <= max(total * _LONGEST, 1):
             continue
@@ -306,7 +306,9 @@ def _rising(steps: list[Step], config: Mapping[str, Any]) -> Iterator[str]:
     """A lowest rate that is above the rate that it is the lowest of."""
     optimizer = (config.get('optim_wrapper') or {}).get('optimizer') or {}
     rate = optimizer.get('lr')
-    for step in steps if rate else ():
+    if not rate:
+        return
+    for step in steps:
         if step.get('eta_min') and step['eta_min'] >= rate:
             yield (
                 f'the rate of {type_name(step)} grows from {rate:g} to '
