@@ -209,9 +209,10 @@ def _own_end(steps: list[Step], length: Length) -> Iterator[str]:
     """A scheduler that ends before its rate has fallen, as one of a shorter base."""
     for step in steps:
         begin, end, total = step.get('begin', 0), step.get('end'), length.of(step)
-        falls = step.get('milestones') or ()
-        late = [m for m in falls if end and begin + m >= end]
-        if not late or total is None or end >= total:
+        if not end or total is None or end >= total:
+            continue
+        late = [m for m in step.get('milestones') or () if begin + m >= end]
+        if not late:
             continue
         many = ', '.join(map(str, late))
         yield f'{type_name(step)} ends at {end}, and its rate would fall at {many}'
