@@ -54,6 +54,7 @@ def _test(args: Namespace) -> None:
     from ..check.start import require_loadable
     from ..detector_config.read import read_config
     from ..engine import launch, running, testing
+    from ..engine.class_table import class_figures, tell_classes, to_dict
 
     testing.require_fusing(args.fuse, args.compile)
     cfg = read_config(args)
@@ -69,7 +70,8 @@ def _test(args: Namespace) -> None:
     testing.dump_predictions(runner, args.out)
     testing.fuse_before_test(runner, args.fuse, args.compile)
     metrics = running.test(runner)
+    tell_classes(runner)
     if args.json and runner.rank == 0:
-        print_json(metrics)
+        print_json(dict(metrics=metrics, classes=to_dict(class_figures(runner))))
     del runner
     launch.leave_processes()

@@ -91,15 +91,21 @@ def nothing_found(
         counts = not entry.get('iscrowd') and entry['image_id'] in wanted
         if counts and entry['category_id'] in boxes:
             boxes[entry['category_id']].append(entry['image_id'])
-    return [
-        ClassFigures(
-            str(truth.cats[number]['name']),
-            *[0.0 if found else None] * 4,
-            images=len(set(found)),
-            boxes=len(found),
+    rows = []
+    for number, found in boxes.items():
+        figure = 0.0 if found else None
+        rows.append(
+            ClassFigures(
+                str(truth.cats[number]['name']),
+                ap=figure,
+                ap50=figure,
+                ap75=figure,
+                recall=figure,
+                images=len(set(found)),
+                boxes=len(found),
+            )
         )
-        for number, found in boxes.items()
-    ]
+    return rows
 
 
 def _mean(values: np.ndarray) -> float | None:
