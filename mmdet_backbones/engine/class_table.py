@@ -91,15 +91,12 @@ def nothing_found(
         counts = not entry.get('iscrowd') and entry['image_id'] in wanted
         if counts and entry['category_id'] in boxes:
             boxes[entry['category_id']].append(entry['image_id'])
-    return [
-        ClassFigures(
-            str(truth.cats[number]['name']),
-            *[0.0 if found else None] * 4,
-            images=len(set(found)),
-            boxes=len(found),
-        )
-        for number, found in boxes.items()
-    ]
+    rows = []
+    for number, found in boxes.items():
+        name, value = str(truth.cats[number]['name']), 0.0 if found else None
+        count = len(set(found)), len(found)
+        rows.append(ClassFigures(name, value, value, value, value, *count))
+    return rows
 
 
 def _mean(values: np.ndarray) -> float | None:

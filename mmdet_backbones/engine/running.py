@@ -14,6 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 
+from ..commands import command
 from ..detector_config.tree import dataset_of
 from ..errors import (
     CheckpointError,
@@ -215,7 +216,7 @@ def _look_at(cfg: Config, split: str) -> str:
     file = Path(str(dataset.get('data_root') or ''), str(dataset.get('ann_file') or ''))
     return (
         f"look whether '{file}' has images, and boxes of {names}; "
-        'tools/check_config.py compares them'
+        f'{command("check")} compares them'
     )
 
 

@@ -129,7 +129,8 @@ def test_train_resume_and_test(run_python, config, tmp_path):
     assert f'next: python tools/test.py {config}' in done.stdout + done.stderr
     status, drawn = run_on_terminal(*train, '--resume', '--cfg-options', *SMALL)
     assert status == 0, drawn[-3000:]
-    assert 'resumed epoch: 1' in drawn
+    assert f"going on from '{work}" in drawn
+    assert 'resumed epoch: 1' in ''.join(p.read_text() for p in work.glob('*/*.log'))
     assert 'next: python tools/test.py' in drawn
     for name in ('training.png', 'best_and_worst.png'):
         assert (work / name).is_file()
