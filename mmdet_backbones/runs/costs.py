@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..detector_config.detector import DetectorConfig
 from ..errors import explain
 from ..pictures.photograph import read_pipeline
-from ..shapes.build import build_weightless, fixed_size
+from ..shapes.build import build_weightless, fixed_size, learning_nothing
 from ..shapes.repeated import repeated_shapes
 from ..shapes.structure import count_parameters
 
@@ -85,7 +85,13 @@ def _count(
 ) -> tuple[int, tuple[str, ...]]:
     counter = FlopCounterMode(display=False)
     parts = ['backbone', 'neck'] if getattr(detector, 'neck', None) else ['backbone']
-    with repeated_shapes(), counter, torch.no_grad(), torch.device('meta'):
+    with (
+        learning_nothing(detector),
+        repeated_shapes(),
+        counter,
+        torch.no_grad(),
+        torch.device('meta'),
+    ):
         maps = detector.extract_feat(torch.zeros(1, channels, *size))
         flops = counter.get_total_flops()
         for name in _HEADS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ..catalog.entries import find
 from ..check.trial import random_detector, synthetic_batch
 from ..errors import UserError, explain
 from ..inference.fusion import fuse_for_inference
+from ..shapes.build import learning_nothing
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ def count_flops(net: PreparedNet, settings: Settings) -> int:
     Convolutions and matrix products of a step; of forward and backward if trained.
     """
     counter = FlopCounterMode(display=False)
-    with counter:
+    quiet = nullcontext() if settings.train else learning_nothing(net.net)
+    with quiet, counter:
         net.step()
     return counter.get_total_flops() // settings.batch
 

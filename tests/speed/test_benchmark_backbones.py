@@ -182,3 +182,11 @@ def test_memory_grows_with_the_batch_in_training():
         for batch in (1, 32)
     )
     assert many > 1.5 * few
+
+
+def test_views_of_parameters_do_not_stop_the_counting():
+    settings = Settings(size=(224, 224), batch=1)
+    net = build_net('timm/pit_ti_224', settings)
+    flops = count_flops(net, settings)
+    assert flops / 2e9 == pytest.approx(0.7, abs=0.05)
+    assert all(parameter.requires_grad for parameter in net.net.parameters())
