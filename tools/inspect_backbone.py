@@ -12,6 +12,7 @@ from mmdet_backbones.catalog.inspection import (
     inspect_backbone,
     level_table,
     stage_table,
+    weights_table,
 )
 from mmdet_backbones.errors import run
 from mmdet_backbones.levels import describe_levels
@@ -40,6 +41,9 @@ def print_inspection(found: Inspection) -> None:
         f'\n{found.macs / 1e9:.2f} GMACs at {height} x {width} (multiply-adds of one '
         'image, convolutions and matrix products; FLOPs are twice that)'
     )
+    if found.weights:
+        print()
+        console.print(weights_table(found))
     if found.declared:
         print(f'It declares other levels: {describe_levels(found.declared)}')
 

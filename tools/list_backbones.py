@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet_backbones.catalog.entries import SOURCES
 from mmdet_backbones.catalog.listing import (
+    SORTS,
     Listing,
     list_backbones,
     listing_table,
@@ -24,6 +25,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--stride', nargs='+', type=int, default=[], metavar='S',
                         help='with levels at all of these strides')  # fmt: skip
     parser.add_argument('--max-params', metavar='30M', help='without any head')
+    parser.add_argument('--licence', metavar='NAME',
+                        help='of the usual weights: a name, a glob, or "commercial" '
+                        'for Apache 2.0, BSD, MIT and CC BY')  # fmt: skip
+    parser.add_argument('--sort', choices=list(SORTS),
+                        help='top1: the best first, others: the smallest')  # fmt: skip
     parser.add_argument('--json', action='store_true', help='print JSON, no table')
     return parser.parse_args()
 
@@ -38,7 +44,7 @@ def print_listing(listing: Listing) -> None:
         markup=False,
         emoji=False,
     )
-    console.print(listing_table(listing))
+    console.print(listing_table(listing, console.width))
     for name, reason in list(listing.refused.items())[:3]:
         print(f'cannot be used: {name}: {reason}', file=sys.stderr)
     if len(listing.refused) > 3:
@@ -50,7 +56,9 @@ def print_listing(listing: Listing) -> None:
 def main() -> None:
     args = parse_args()
     limit = parse_count(args.max_params) if args.max_params else None
-    listing = list_backbones(args.pattern, args.source, args.stride, limit)
+    listing = list_backbones(
+        args.pattern, args.source, args.stride, limit, args.licence, args.sort
+    )
     if args.json:
         print(json.dumps(listing.to_dict(), indent=1))
     else:
