@@ -8,17 +8,12 @@ from typing import Any
 
 from rich.table import Table
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..backbones.contract import Backbone
 from ..errors import UserError, explain
 from ..levels import PROBE_SIZE, Level
-from ..shapes.build import (
-    build_weightless,
-    fixed_size,
-    forward_weightless,
-    learning_nothing,
-)
+from ..shapes.build import build_weightless, fixed_size, forward_weightless
+from ..shapes.counting import counting
 from ..shapes.repeated import repeated_shapes
 from ..shapes.structure import (
     count_parameters,
@@ -156,8 +151,7 @@ def forward_counted(
     Returns:
         Its outputs, and the multiply-adds for one image.
     """
-    counter = FlopCounterMode(display=False)
-    with learning_nothing(net), repeated_shapes(), counter:
+    with repeated_shapes(), counting(net) as counter:
         outputs = forward_weightless(net, size, in_channels)
     # The counter of torch counts a multiply-add as two.
     return outputs, counter.get_total_flops() // 2

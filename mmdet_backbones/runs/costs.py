@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..detector_config.detector import DetectorConfig
 from ..errors import explain
 from ..pictures.photograph import read_pipeline
-from ..shapes.build import build_weightless, fixed_size, learning_nothing
+from ..shapes.build import build_weightless, fixed_size
+from ..shapes.counting import counting
 from ..shapes.repeated import repeated_shapes
 from ..shapes.structure import count_parameters
 
@@ -83,12 +83,10 @@ def measure_costs(cfg: Config) -> Costs:
 def _count(
     detector: Any, size: tuple[int, int], channels: int
 ) -> tuple[int, tuple[str, ...]]:
-    counter = FlopCounterMode(display=False)
     parts = ['backbone', 'neck'] if getattr(detector, 'neck', None) else ['backbone']
     with (
-        learning_nothing(detector),
         repeated_shapes(),
-        counter,
+        counting(detector) as counter,
         torch.no_grad(),
         torch.device('meta'),
     ):

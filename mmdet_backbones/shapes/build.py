@@ -154,23 +154,6 @@ def forward_weightless(
     return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
 
 
-@contextmanager
-def learning_nothing(net: nn.Module) -> Iterator[None]:
-    """Have no parameter of a net ask for gradients for a while.
-
-    A view of a parameter may ask for them under ``torch.no_grad()`` too, in PiT, and
-    torch's counter of operations stops there.
-    """
-    learning = [p for p in net.parameters() if p.requires_grad]
-    for parameter in learning:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in learning:
-            parameter.requires_grad_(True)
-
-
 def idle_parameters(
     net: nn.Module, size: tuple[int, int], in_channels: int = 3
 ) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,12 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..catalog.entries import find
 from ..check.trial import random_detector, synthetic_batch
 from ..errors import UserError, explain
 from ..inference.fusion import fuse_for_inference
-from ..shapes.build import learning_nothing
+from ..shapes.counting import counting
 
 
 @dataclass(frozen=True)
@@ -118,9 +116,7 @@ def count_flops(net: PreparedNet, settings: Settings) -> int:
 
     Convolutions and matrix products of a step; of forward and backward if trained.
     """
-    counter = FlopCounterMode(display=False)
-    quiet = nullcontext() if settings.train else learning_nothing(net.net)
-    with quiet, counter:
+    with counting(net.net, settings.train) as counter:
         net.step()
     return counter.get_total_flops() // settings.batch
 
