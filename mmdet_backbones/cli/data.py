@@ -41,8 +41,8 @@ def run(args: Namespace) -> None:
     from rich.console import Console
     from rich.progress import track
 
-    from ..own_data.for_config import first_commands
     from ..own_data.prepare import DataOptions, prepare
+    from ..own_data.report import next_steps
 
     # A class may have letters that the terminal has not.
     if hasattr(sys.stdout, 'reconfigure'):
@@ -57,4 +57,4 @@ def run(args: Namespace) -> None:
         print_json(report.to_dict())
         return
     Console().print(report.table())
-    print(f'Look at {args.out / "examples.png"}. Then:\n{first_commands(args.out)}')
+    print(next_steps(report))

@@ -15,7 +15,7 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ..detector_config.tree import datasets_in, dotted
+from ..detector_config.tree import datasets_in, dotted, walk
 from ..detector_config.values import require_values
 from ..errors import CheckpointError, PretrainedWeightsError, UserError, explain
 from .checkpoint_hook import use_safe_checkpoints
@@ -103,6 +103,7 @@ def build_runner(cfg: Config) -> Runner:
     add_hook(cfg, dict(type='mmdet_backbones.PretrainedReportHook'))
     add_hook(cfg, dict(type='mmdet_backbones.ProgressBarHook'))
     add_hook(cfg, dict(type='mmdet_backbones.DivergenceHook'))
+    _measure_classes(cfg)
     try:
         if 'runner_type' in cfg:
             return RUNNERS.build(cfg)
@@ -116,6 +117,15 @@ def build_runner(cfg: Config) -> Runner:
             f'the config cannot be built: {type(error).__name__}: '
             f'{explain(error)[:_LONGEST]}'
         ) from error
+
+
+def _measure_classes(cfg: Config) -> None:
+    """Put our metric in the place of mmdet's CocoMetric, whose values it has."""
+    for name in ('val_evaluator', 'test_evaluator'):
+        for _, part in walk(cfg.get(name)):
+            kind = part.get('type')
+            if kind in ('CocoMetric', 'mmdet.CocoMetric'):
+                part['type'] = 'mmdet_backbones.ClasswiseCocoMetric'
 
 
 def add_hook(cfg: Config, hook: dict[str, Any], replace: bool = True) -> None:

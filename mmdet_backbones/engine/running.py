@@ -130,8 +130,11 @@ def _require_optimizer(cfg: Config) -> None:
         )
 
 
-def test(runner: Runner) -> None:
+def test(runner: Runner) -> dict[str, float]:
     """Test.
+
+    Returns:
+        What was measured, by name.
 
     Raises:
         UserError: As :func:`train`.
@@ -140,7 +143,7 @@ def test(runner: Runner) -> None:
     begins = _told(lambda: not started.reached, 'the test cannot start')
     with _machine_told(), begins:
         _prepare(runner, 'test')
-        runner.test()
+        return runner.test()
 
 
 def _watched(runner: Runner) -> _Started:

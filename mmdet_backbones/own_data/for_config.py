@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from copy import deepcopy
@@ -25,10 +24,6 @@ _ANNOTATIONS = (
     'annotations/instances_{}2017.json',
 )
 _IMAGES = ('{}', 'images/{}', '{}2017', 'images')
-#: Base and backbone of the first command for one's own data. The weights have an
-#: address, and fit the optimiser of the base.
-FIRST_BASE = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
-FIRST_BACKBONE = 'timm/res2net50_26w_4s'
 _LISTS = {'train': ('train', 'trainval'), 'val': ('val', 'test')}
 _COLOURS = ((34, 139, 34), (220, 20, 60), (0, 0, 230), (255, 165, 0), (106, 0, 228))
 
@@ -73,15 +68,6 @@ class DataFolder:
         """Classes, and colours to draw them in."""
         palette = [_COLOURS[i % len(_COLOURS)] for i in range(len(self.classes))]
         return dict(classes=self.classes, palette=palette)
-
-
-def first_commands(folder: Path) -> str:
-    """Write the commands that put a data set to use, with pretrained weights."""
-    data = shlex.quote(str(folder))
-    return (
-        f'{command("swap")} {FIRST_BASE} {FIRST_BACKBONE} --data {data} -o mine.py\n'
-        f'{command("train")} mine.py'
-    )
 
 
 def read_folder(path: str) -> DataFolder:

@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ..detector_config.detector import DetectorConfig
-from ..detector_config.image_size import resize
+from ..detector_config.resizing import resize
 from ..detector_config.tree import type_name, walk
 from ..engine.lr_scaling import ABSOLUTE
 from ..engine.recipes import (

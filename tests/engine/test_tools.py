@@ -1,5 +1,6 @@
 """tools/train.py and tools/test.py: mistakes, and a run from start to metrics."""
 
+import json
 import os
 import signal
 import subprocess
@@ -149,6 +150,10 @@ def test_train_resume_and_test(run_python, config, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / 'out.pkl').is_file()
+    assert 'bbox, the best class first' in done.stdout
+    (written,) = (tmp_path / 'test').glob('*/classes.json')
+    (row,) = json.loads(written.read_text())['bbox']
+    assert (row['name'], row['images'], row['boxes']) == ('tree', 2, 4)
 
 
 def test_dist_train_says_what_it_needs():

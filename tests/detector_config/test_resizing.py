@@ -5,8 +5,8 @@ from copy import deepcopy
 import pytest
 from mmengine.config import Config
 
-from mmdet_backbones.detector_config.image_size import resize
 from mmdet_backbones.detector_config.read import read_by_name
+from mmdet_backbones.detector_config.resizing import resize
 from mmdet_backbones.detector_config.tree import type_name, walk
 from mmdet_backbones.errors import UserError
 
