@@ -142,9 +142,11 @@ def _pairs(step: Part, key: str) -> list[Size]:
         return []
     if is_number(value):
         value = (value, value)
-    several = isinstance(value, (list, tuple)) and not _is_size(value)
-    found = [tuple(pair) for pair in (value if several else [value]) if _is_size(pair)]
-    return found if not several or len(found) == len(value) else []
+    if not isinstance(value, (list, tuple)):
+        return []
+    given = [value] if _is_size(value) else list(value)
+    found = [tuple(pair) for pair in given if _is_size(pair)]
+    return found if len(found) == len(given) else []
 
 
 def _is_size(value: Any) -> bool:

@@ -278,11 +278,12 @@ def _lengths(
     if step.get('periods'):
         found['periods'] = [time.stretch(period) for period in step['periods']]
     if step.get('T_max') is not None:
+        begin, end = new.get('begin', 0), _end_of(new)
         found['T_max'] = time.stretch(step['T_max'])
-        if step['T_max'] == step.get('end'):
-            found['T_max'] = new['end']
-        elif step['T_max'] == _end_of(step) - step.get('begin', 0):
-            found['T_max'] = new['end'] - new.get('begin', 0)
+        if step['T_max'] == step.get('end') and begin + end <= time.new_length:
+            found['T_max'] = end
+        elif step['T_max'] in (step.get('end'), _end_of(step) - step.get('begin', 0)):
+            found['T_max'] = end - begin
     return found
 
 

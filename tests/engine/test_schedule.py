@@ -81,6 +81,8 @@ def require_sensible(config: Config, rates: list[float]) -> None:
     for step in config.param_scheduler:
         assert all(0 < point < epochs for point in step.get('milestones', ()))
         assert step.get('begin', 0) < step.get('end', math.inf)
+        # A cosine comes to its end; that of YOLOX's own config starts late.
+        assert step.get('begin', 0) + step.get('T_max', 0) <= epochs
     for hook in config.get('custom_hooks', ()):
         assert hook.get('switch_epoch', 1) >= 1
         assert hook.get('switch_epoch', 0) < max(epochs, 2)
