@@ -203,7 +203,8 @@ def _numbers(place: Place, value: Any) -> Iterator[Fault]:
     kind = next((k for pattern, k in _NUMBERS.items() if pattern.fullmatch(key)), None)
     if kind is None and isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            if not isinstance(item, Mapping):
+            # A dict is looked into by itself, but where numbers stand it is none.
+            if not isinstance(item, Mapping) or _LISTS.fullmatch(key):
                 yield from _numbers((*place, index), item)
         return
     listed = _LISTS.fullmatch(key)

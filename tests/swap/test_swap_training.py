@@ -162,6 +162,14 @@ def test_a_config_does_not_take_the_place_of_its_base(tmp_path):
     assert path.read_text() == f'_base_ = {FASTER!r}\n'
 
 
+def test_milestones_that_are_no_numbers(tmp_path):
+    base = tmp_path / 'mine.py'
+    steps = [dict(type='MultiStepLR', milestones=[dict(epoch=8)])]
+    base.write_text(f'_base_ = {FASTER!r}\nparam_scheduler = {steps}\n')
+    with pytest.raises(ValueError, match=r'milestones\.0: it must be a whole number'):
+        swap_backbone(SwapOptions(str(base), RESNET, tmp_path / 'out.py', epochs=3))
+
+
 def test_a_random_start_is_asked_for_or_told_of(swapped):
     backbone = swapped(FASTER, RESNET, no_weights=True).model.backbone
     assert backbone.init_cfg is None
