@@ -221,17 +221,22 @@ def test_nothing_found_at_all(truth):
         dict(type='CocoMetric', metric='bbox'),
         [dict(type='mmdet.CocoMetric'), dict(type='VOCMetric')],
         dict(type='MultiDatasetsEvaluator', metrics=[dict(type='CocoMetric')]),
+        dict(type=CocoMetric),
     ],
-    ids=['one', 'list', 'of several data sets'],
+    ids=['one', 'list', 'of several data sets', 'a class'],
 )
 def test_ours_comes_into_the_place_of_mmdets(evaluator):
-    cfg = Config(dict(val_evaluator=evaluator, test_evaluator=dict(type='mine')))
+    others = dict(test_evaluator=dict(type='mine'), default_scope='mmdet')
+    cfg = Config(dict(val_evaluator=evaluator, **others))
     _measure_classes(cfg)
     text = str(cfg.val_evaluator)
     assert text.count('mmdet_backbones.ClasswiseCocoMetric') == 1
     assert "CocoMetric'" not in text.replace('ClasswiseCocoMetric', '')
     assert cfg.test_evaluator == dict(type='mine')
-    _measure_classes(Config(dict(val_evaluator=None)))
+    poses = Config(dict(val_evaluator=dict(type='CocoMetric'), default_scope='mmpose'))
+    for other in (poses, Config(dict(val_evaluator=None))):
+        _measure_classes(other)
+    assert poses.val_evaluator.type == 'CocoMetric'
 
 
 def test_the_registry_builds_it_from_its_name(truth):
