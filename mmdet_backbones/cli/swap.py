@@ -26,11 +26,24 @@ def add_flags(parser: ArgumentParser) -> None:
     net.add_argument('--strides', nargs='+', type=int, metavar='S',
                      help='of the levels; default: as in the base')  # fmt: skip
     net.add_argument('--checkpoint', help='weights: a path or an address')
+    net.add_argument('--no-weights', action='store_true',
+                     help='start from random values')  # fmt: skip
+    net.add_argument('--keep-width', action='store_true',
+                     help='let a neck get as wide as the backbone')  # fmt: skip
     data = parser.add_argument_group('data')
     data.add_argument('--data', metavar='DIR',
                       help='data set: annotations/train.json, val.json, train/ and '
                       'val/, or the folders of Pascal VOC')  # fmt: skip
     data.add_argument('--num-classes', type=int, metavar='N')
+    training = parser.add_argument_group('training')
+    training.add_argument('--epochs', type=int, metavar='N',
+                          help='with all that follows from them; default: as in the '
+                          'base, and more for few images')  # fmt: skip
+    training.add_argument('--batch', type=int, metavar='N', help='images per GPU')
+    training.add_argument('--size', nargs=2, type=int, metavar=('H', 'W'),
+                          help='of the images, in all pipelines')  # fmt: skip
+    training.add_argument('--lr', type=float, metavar='RATE',
+                          help='for the batch of one GPU')  # fmt: skip
 
 
 def run(args: Namespace) -> int:
@@ -46,6 +59,12 @@ def run(args: Namespace) -> int:
         data=args.data,
         num_classes=args.num_classes,
         force=args.force,
+        epochs=args.epochs,
+        batch=args.batch,
+        size=tuple(args.size) if args.size else None,
+        lr=args.lr,
+        no_weights=args.no_weights,
+        keep_width=args.keep_width,
     )
     if not args.dry_run:
         return _write(options, args.json)
@@ -63,9 +82,10 @@ def _write(options, as_json: bool) -> int:  # type: ignore[no-untyped-def]
     from ..check.weights import where_to_put_weights
     from ..detector_config.read import read_by_name
     from ..errors import UserError
-    from ..swap.swapping import save
+    from ..swap.swapping import notes_in, save
 
     path = save(options)
+    notes = notes_in(path.read_text(encoding='utf-8'))
     config = read_by_name(str(path))
     findings = check_config(config)
     failed = bool(errors_of(findings))
@@ -75,13 +95,14 @@ def _write(options, as_json: bool) -> int:  # type: ignore[no-untyped-def]
         print_json(
             dict(
                 written=str(path),
+                notes=notes,
                 findings=[finding.to_dict() for finding in findings],
                 absent_weights=absent or None,
                 next=None if failed else following,
             )
         )
         return int(failed)
-    print(f'written: {path}\n{describe(findings)}')
+    print(f'written: {path}\n{notes}\n{describe(findings)}')
     if failed:
         raise UserError(f"'{path}' is written, and what is told above is wrong with it")
     if absent:

@@ -34,7 +34,7 @@ def readme_examples():
     text = (ROOT / 'configs' / 'README.md').read_text()
     for block in re.findall(r'```\n(.*?)```', text, flags=re.DOTALL):
         words = shlex.split(block.replace('\\\n', ' '))
-        assert words[:2] == ['python', 'tools/train.py']
+        assert words[:2] == ['mmdet-backbones', 'train']
         yield words[2:]
 
 
