@@ -304,9 +304,12 @@ def listing_table(listing: Listing, width: int | None = None) -> Table:
         caption_justify='left',
     )
     for column, room in widths.items():
-        number = column in ('params', 'macs', 'top1')
-        side = 'right' if number else 'left'
-        table.add_column(_HEADS[column], justify=side, width=room, overflow='fold')
+        table.add_column(
+            _HEADS[column],
+            justify='right' if column in ('params', 'macs', 'top1') else 'left',
+            width=room,
+            overflow='fold',
+        )
     for row in rows:
         table.add_row(*(row[column] for column in widths))
     return table
