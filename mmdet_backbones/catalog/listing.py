@@ -261,7 +261,7 @@ def _lacking_notes(
 
 _HEADS = {
     'name': 'name',
-    'levels': 'levels (channels@stride)',
+    'levels': 'channels@stride',
     'params': 'parameters',
     'macs': f'GMACs at {COUNT_SIZE[0]}',
     'top1': 'top-1',
@@ -270,7 +270,7 @@ _HEADS = {
 # The order in which columns are left out where the terminal is narrow.
 _CAN_GO = ('macs', 'licence', 'top1', 'params', 'levels')
 # Levels go over several lines before a column is left out.
-_LEVELS_WIDTH = 24
+_LEVELS_WIDTH = 18
 _GAP = 2
 
 
