@@ -50,7 +50,7 @@ $(ready): requirements.txt requirements/constraints.txt requirements/onedl.txt r
 	echo "[2/3] packages ($(STACK) family; about 2 minutes and 6 GB the first time)"; \
 	$(python) -m pip install --disable-pip-version-check $(requirements) -r requirements/dev.txt; \
 	echo "[3/3] this package"; \
-	$(python) -m pip install --disable-pip-version-check --quiet --no-deps --editable .; \
+	$(python) -m pip install --disable-pip-version-check --quiet --editable .; \
 	echo $$(($$(date +%s) - start)) > $@
 
 demo: $(ready)

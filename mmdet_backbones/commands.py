@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+#: Where the scripts are, in a clone and in an installed package.
+TOOLS = Path(__file__).resolve().parent / '.mim' / 'tools'
 #: Subcommand: the script under tools/ that does the same.
 SCRIPTS = {
     'list': 'list_backbones.py',

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from mmengine.registry import Registry
-
 _LONGEST_LINE = 2000
 _LONGEST_PART = 120
 _PASSWORD = re.compile(r'(?<=://)[^/\s@\'"]*@')
@@ -140,7 +138,7 @@ def _registered(kind: str) -> list[str]:
 
     names: list[str] = []
     for root in vars(roots).values():
-        if isinstance(root, Registry) and root.name == kind:
+        if isinstance(root, roots.Registry) and root.name == kind:
             names += root.module_dict
             for child in root.children.values():
                 own = '' if child.scope == 'mmdet' else f'{child.scope}.'
@@ -161,19 +159,29 @@ def _reason(error: OSError) -> str:
     return f'{what}{error.strerror or error}'
 
 
-def run(command: Callable[[], None], show_traceback: bool = False) -> int:
+def _tell(message: str) -> None:
+    sys.stderr.write(f'error: {message}\n')
+
+
+def run(
+    command: Callable[[], int | None],
+    show_traceback: bool = False,
+    tell: Callable[[str], object] = _tell,
+) -> int:
     """Run a command; a person's mistake ends it with one message.
 
     Args:
-        command: Does the work; raises on failure.
+        command: Does the work; returns an exit status, or None for 0; raises on
+            failure.
         show_traceback: Whether mistakes are shown with their traceback too.
+        tell: Gets the message.
 
     Returns:
-        The exit status: 0, 1 after a mistake or where the system refuses something,
-        130 after Ctrl-C. Other exceptions are bugs and pass through.
+        The exit status: 1 after a mistake or where the system refuses something, 130
+        after Ctrl-C. Other exceptions are bugs and pass through.
     """
     try:
-        command()
+        status = command()
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever reads the output has seen enough.
@@ -182,13 +190,13 @@ def run(command: Callable[[], None], show_traceback: bool = False) -> int:
     except (UserError, CheckpointError, PretrainedWeightsError) as error:
         if show_traceback:
             traceback.print_exc()
-        sys.stderr.write(f'error: {error}\n')
+        tell(str(error))
         return 1
     except OSError as error:
         # A disk, a folder or a name that does not allow what was asked for.
         if show_traceback:
             traceback.print_exc()
-        sys.stderr.write(f'error: {shown(_reason(error))}\n')
+        tell(shown(_reason(error)))
         _let_go_of_output()
         return 1
     except KeyboardInterrupt:
@@ -196,4 +204,4 @@ def run(command: Callable[[], None], show_traceback: bool = False) -> int:
             'stopped; a training goes on with the same command and --resume\n'
         )
         return 130
-    return 0
+    return status or 0

@@ -6,6 +6,7 @@ mmdet's classes of the same name stay what they are.
 """
 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import (
     OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
@@ -35,6 +36,12 @@ HOOKS = Registry(
         'mmdet_backbones.inference.memory_format',
         'mmdet_backbones.runs.examples',
     ],
+)
+METRICS = Registry(
+    'metric',
+    parent=MMENGINE_METRICS,
+    scope='mmdet_backbones',
+    locations=['mmdet_backbones.engine.coco_metric'],
 )
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 PARTS = ('mmdet_backbones', 'configs', 'tools', 'setup.cfg', 'pyproject.toml',
-         'README.md', 'LICENSE')  # fmt: skip
+         'README.md', 'LICENSE', 'requirements.txt', 'requirements')  # fmt: skip
 
 
 def run(*command: str, **options) -> str:
@@ -84,6 +84,8 @@ def test_all_files_of_the_package_are_in_it_and_no_other_programs(wheel):
     mim = 'mmdet_backbones/.mim'
     for ending in ('*.py', '*.sh'):
         wanted |= {f'{mim}/tools/{path.name}' for path in (ROOT / 'tools').glob(ending)}
+    demo = (ROOT / 'tools' / 'demo').glob('*.py')
+    wanted |= {f'{mim}/tools/demo/{path.name}' for path in demo}
     assert {'__init__.pyi', 'py.typed', 'catalog/levels.json'} <= {
         name.removeprefix('mmdet_backbones/') for name in wanted
     }
@@ -115,3 +117,75 @@ def test_it_swaps_as_the_clone_does(outside):
     assert text == in_clone('swap_backbone.py', *order, '--dry-run')
     assert '0 errors' in outside('swap_backbone.py', *order)
     assert '0 errors' in outside('check_config.py', 'a.py', '--fast')
+
+
+@pytest.fixture(scope='module')
+def light(wheel, tmp_path_factory):
+    """An environment with the wheel and what it asks for itself, and no more."""
+    folder = tmp_path_factory.mktemp('light')
+    run('-m', 'venv', str(folder))
+    python = folder / 'bin' / 'python'
+    for words in (['install', '--quiet', str(wheel)], ['list', '--format=freeze']):
+        done = subprocess.run(
+            [python, '-m', 'pip', *words], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    names = {line.partition('==')[0].lower() for line in done.stdout.split()}
+    assert not names & {'torch', 'numpy', 'mmengine', 'timm'}, names
+    return folder / 'bin' / 'mmdet-backbones'
+
+
+def test_without_the_host_libraries_each_subcommand_says_what_to_install(
+    light, tmp_path
+):
+    for name, words in {
+        'list': [],
+        'inspect': ['timm/resnet18'],
+        'swap': ['a.py', 'timm/resnet18', '-o', 'b.py'],
+        'check': ['a.py'],
+        'train': ['a.py', '--gpus', '2'],
+        'test': ['a.py', 'a.pth'],
+        'benchmark': ['timm/resnet18'],
+        'lr': ['a.py'],
+        'data': ['.', '-o', 'out'],
+        'convert': ['a.pth', '--list-keys'],
+        'levels': ['a.py', 'a.jpg'],
+        'compare': ['.'],
+        'demo': [],
+    }.items():
+        done = subprocess.run(
+            [light, name, *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1, name
+        assert done.stderr.startswith(f"error: '{name}' needs the packages torch,")
+        for extra in ('mmdet', 'onedl'):
+            assert f'pip install "mmdet_backbones[{extra}]"' in done.stderr
+        assert done.stderr.count('\n') < 8
+    done = subprocess.run([light, 'doctor'], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert 'missing-packages' in done.stdout
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_extras_are_the_requirements_of_the_two_families(wheel):
+    with zipfile.ZipFile(wheel) as file:
+        (name,) = (n for n in file.namelist() if n.endswith('METADATA'))
+        lines = file.read(name).decode().splitlines()
+    for extra, path in (
+        ('mmdet', 'requirements.txt'),
+        ('onedl', 'requirements/onedl.txt'),
+    ):
+        text = (ROOT / path).read_text().splitlines()
+        wanted = {line for line in text if line and not line.startswith('#')}
+        asked = {
+            line.removeprefix('Requires-Dist: ').partition(';')[0].strip()
+            for line in lines
+            if line.endswith(f'extra == "{extra}"')
+        }
+        assert {''.join(sorted(a)) for a in asked} == {
+            ''.join(sorted(w)) for w in wanted
+        }

@@ -2,7 +2,7 @@
 # stem and averaging shortcuts, with the authors' ImageNet weights as mmdet has them.
 # Not trained.
 # Backbone: 43.18 M parameters, 178 GMACs at 800 x 1344; detector: 89.1 M parameters.
-#   python tools/train.py \
+#   mmdet-backbones train \
 #     configs/cascade_rcnn/cascade-rcnn_res2net-101-v1d_fpn_1x_coco.py
 _base_ = 'mmdet::cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)

@@ -1,7 +1,7 @@
 # Cascade R-CNN (arXiv 1906.09756) on Res2Net-101 v1d 26w-4s (arXiv 1904.01169), for 24
 # epochs. Not trained.
 # Backbone: 43.18 M parameters, 178 GMACs at 800 x 1344; detector: 89.1 M parameters.
-#   python tools/train.py \
+#   mmdet-backbones train \
 #     configs/cascade_rcnn/cascade-rcnn_res2net-101-v1d_fpn_2x_coco.py
 _base_ = './cascade-rcnn_res2net-101-v1d_fpn_1x_coco.py'
 

@@ -3,7 +3,7 @@
 # the authors' ImageNet weights as timm has them. Not trained.
 # Backbone: 24.71 M parameters, 80.1 GMACs (without its deformable convolutions) at 800
 # x 1344; detector: 70.6 M parameters.
-#   python tools/train.py \
+#   mmdet-backbones train \
 #     configs/cascade_rcnn/cascade-rcnn_res2net-50-26w-4s-dcnv2-c3-c5_fpn_1x_coco.py
 _base_ = 'mmdet::cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)

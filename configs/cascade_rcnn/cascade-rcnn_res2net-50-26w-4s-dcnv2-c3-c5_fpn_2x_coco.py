@@ -2,7 +2,7 @@
 # (arXiv 1811.11168) in the stages 3 to 5, for 24 epochs. Not trained.
 # Backbone: 24.71 M parameters, 80.1 GMACs (without its deformable convolutions) at 800
 # x 1344; detector: 70.6 M parameters.
-#   python tools/train.py \
+#   mmdet-backbones train \
 #     configs/cascade_rcnn/cascade-rcnn_res2net-50-26w-4s-dcnv2-c3-c5_fpn_2x_coco.py
 _base_ = './cascade-rcnn_res2net-50-26w-4s-dcnv2-c3-c5_fpn_1x_coco.py'
 

@@ -1,7 +1,7 @@
 # Cascade R-CNN (arXiv 1906.09756) on Res2Net-50 26w-6s (arXiv 1904.01169) with the
 # authors' ImageNet weights as timm has them. Not trained.
 # Backbone: 35.00 M parameters, 135 GMACs at 800 x 1344; detector: 80.9 M parameters.
-#   python tools/train.py \
+#   mmdet-backbones train \
 #     configs/cascade_rcnn/cascade-rcnn_res2net-50-26w-6s_fpn_1x_coco.py
 _base_ = 'mmdet::cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)

@@ -1,7 +1,7 @@
 # DINO (arXiv 2203.03605) on timm's ResNet-152-D (arXiv 1812.01187) with its ImageNet
 # weights and frozen batch normalisation. Not trained.
 # Backbone: 58.01 M parameters, 252 GMACs at 800 x 1344; detector: 82.2 M parameters.
-#   python tools/train.py configs/dino/dino-4scale_resnet-152-d_8xb2-12e_coco.py
+#   mmdet-backbones train configs/dino/dino-4scale_resnet-152-d_8xb2-12e_coco.py
 _base_ = 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 

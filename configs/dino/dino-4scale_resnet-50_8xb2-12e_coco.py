@@ -1,7 +1,7 @@
 # DINO (arXiv 2203.03605) on torchvision's ResNet-50 (arXiv 1512.03385) with its
 # ImageNet weights and frozen batch normalisation. Not trained.
 # Backbone: 23.45 M parameters, 87.6 GMACs at 800 x 1344; detector: 47.6 M parameters.
-#   python tools/train.py configs/dino/dino-4scale_resnet-50_8xb2-12e_coco.py
+#   mmdet-backbones train configs/dino/dino-4scale_resnet-50_8xb2-12e_coco.py
 _base_ = 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 

@@ -2,7 +2,7 @@
 # weights and frozen batch normalisation, all of its levels from stride 4 and one more.
 # Not trained.
 # Backbone: 58.01 M parameters, 252 GMACs at 800 x 1344; detector: 82.6 M parameters.
-#   python tools/train.py configs/dino/dino-5scale_resnet-152-d_8xb2-12e_coco.py
+#   mmdet-backbones train configs/dino/dino-5scale_resnet-152-d_8xb2-12e_coco.py
 _base_ = 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 

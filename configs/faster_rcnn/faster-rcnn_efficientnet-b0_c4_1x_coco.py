@@ -2,7 +2,7 @@
 # 1905.11946), projected to 512 channels, with the ImageNet weights of torchvision; no
 # FPN. Not trained.
 # Backbone: 0.85 M parameters, 5.21 GMACs at 800 x 1344; detector: 30.5 M parameters.
-#   python tools/train.py configs/faster_rcnn/faster-rcnn_efficientnet-b0_c4_1x_coco.py
+#   mmdet-backbones train configs/faster_rcnn/faster-rcnn_efficientnet-b0_c4_1x_coco.py
 _base_ = 'mmdet::faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 

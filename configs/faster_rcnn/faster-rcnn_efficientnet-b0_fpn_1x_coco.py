@@ -1,7 +1,7 @@
 # Faster R-CNN (arXiv 1506.01497) with FPN (arXiv 1612.03144) on EfficientNet-B0 (arXiv
 # 1905.11946) with the ImageNet weights of torchvision. Not trained.
 # Backbone: 4.01 M parameters, 8.23 GMACs at 800 x 1344; detector: 21.6 M parameters.
-#   python tools/train.py configs/faster_rcnn/faster-rcnn_efficientnet-b0_fpn_1x_coco.py
+#   mmdet-backbones train configs/faster_rcnn/faster-rcnn_efficientnet-b0_fpn_1x_coco.py
 _base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 

@@ -1,7 +1,7 @@
 # Faster R-CNN (arXiv 1506.01497) with FPN (arXiv 1612.03144) on MobileNetV3-large
 # (arXiv 1905.02244) with the ImageNet weights of torchvision. Not trained.
 # Backbone: 2.97 M parameters, 4.56 GMACs at 800 x 1344; detector: 20.5 M parameters.
-#   python tools/train.py \
+#   mmdet-backbones train \
 #     configs/faster_rcnn/faster-rcnn_mobilenet-v3-large_fpn_1x_coco.py
 _base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)

@@ -2,7 +2,7 @@
 # 1512.03385) with frozen batch normalisation, stem and first stage, as in detectron2.
 # The weights are torchvision's first ones, trained with SGD. Not trained.
 # Backbone: 23.45 M parameters, 87.6 GMACs at 800 x 1344; detector: 41.7 M parameters.
-#   python tools/train.py \
+#   mmdet-backbones train \
 #     configs/faster_rcnn/faster-rcnn_resnet-50-frozen-bn_fpn_1x_coco.py
 _base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)

@@ -2,7 +2,7 @@
 # stage 5 as the head of the regions, with the ImageNet weights of torchvision; no FPN.
 # Not trained.
 # Backbone: 8.54 M parameters, 70.2 GMACs at 800 x 1344; detector: 33.8 M parameters.
-#   python tools/train.py configs/faster_rcnn/faster-rcnn_resnet-50_c4_1x_coco.py
+#   mmdet-backbones train configs/faster_rcnn/faster-rcnn_resnet-50_c4_1x_coco.py
 _base_ = 'mmdet::faster_rcnn/faster-rcnn_r50-caffe_c4-1x_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 

@@ -2,7 +2,7 @@
 # dilated to stride 16 (DC5, arXiv 1703.06211), with the ImageNet weights of
 # torchvision; no FPN. Not trained.
 # Backbone: 23.51 M parameters, 133 GMACs at 800 x 1344; detector: 165.6 M parameters.
-#   python tools/train.py configs/faster_rcnn/faster-rcnn_resnet-50_dc5_1x_coco.py
+#   mmdet-backbones train configs/faster_rcnn/faster-rcnn_resnet-50_dc5_1x_coco.py
 _base_ = 'mmdet::faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 

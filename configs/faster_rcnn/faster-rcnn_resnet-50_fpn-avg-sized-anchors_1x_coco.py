@@ -3,7 +3,7 @@
 # anchors by size and aspect ratio per level: the settings FUSE_TYPE, SIZES and
 # ASPECT_RATIOS of detectron2. Not trained.
 # Backbone: 23.45 M parameters, 87.6 GMACs at 800 x 1344; detector: 41.7 M parameters.
-#   python tools/train.py \
+#   mmdet-backbones train \
 #     configs/faster_rcnn/faster-rcnn_resnet-50_fpn-avg-sized-anchors_1x_coco.py
 _base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)

@@ -2,7 +2,7 @@
 # normalisation (arXiv 1409.1556) and the ImageNet weights of torchvision; no FPN. As in
 # the paper conv1 and conv2 are frozen. Not trained.
 # Backbone: 14.72 M parameters, 329 GMACs at 800 x 1344; detector: 44.3 M parameters.
-#   python tools/train.py configs/faster_rcnn/faster-rcnn_vgg16-bn_c5_1x_coco.py
+#   mmdet-backbones train configs/faster_rcnn/faster-rcnn_vgg16-bn_c5_1x_coco.py
 _base_ = 'mmdet::faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 

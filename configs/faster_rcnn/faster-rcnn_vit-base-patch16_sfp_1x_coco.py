@@ -2,7 +2,7 @@
 # 2203.16527) on ViT-B/16 (arXiv 2010.11929), with the weights of MAE (arXiv
 # 2111.06377), as in the paper. Not trained.
 # Backbone: 85.80 M parameters, 685 GMACs at 800 x 1344; detector: 106.3 M parameters.
-#   python tools/train.py \
+#   mmdet-backbones train \
 #     configs/faster_rcnn/faster-rcnn_vit-base-patch16_sfp_1x_coco.py
 _base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)

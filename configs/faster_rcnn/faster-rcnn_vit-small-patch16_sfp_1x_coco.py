@@ -2,7 +2,7 @@
 # 2203.16527) on ViT-S/16 (arXiv 2010.11929), with the ImageNet weights of timm (AugReg,
 # arXiv 2106.10270). Not trained.
 # Backbone: 21.66 M parameters, 253 GMACs at 800 x 1344; detector: 39.9 M parameters.
-#   python tools/train.py \
+#   mmdet-backbones train \
 #     configs/faster_rcnn/faster-rcnn_vit-small-patch16_sfp_1x_coco.py
 _base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)

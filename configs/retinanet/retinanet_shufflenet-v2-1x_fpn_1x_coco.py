@@ -1,7 +1,7 @@
 # RetinaNet (arXiv 1708.02002) on ShuffleNetV2 1.0x (arXiv 1807.11164) with the ImageNet
 # weights of mmpretrain. Not trained.
 # Backbone: 0.78 M parameters, 2.58 GMACs at 800 x 1344; detector: 10.9 M parameters.
-#   python tools/train.py configs/retinanet/retinanet_shufflenet-v2-1x_fpn_1x_coco.py
+#   mmdet-backbones train configs/retinanet/retinanet_shufflenet-v2-1x_fpn_1x_coco.py
 _base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 

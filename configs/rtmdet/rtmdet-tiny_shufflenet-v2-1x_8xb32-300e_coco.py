@@ -1,7 +1,7 @@
 # RTMDet-tiny (arXiv 2212.07784) on ShuffleNetV2 1.0x (arXiv 1807.11164) with the
 # ImageNet weights of mmpretrain. Not trained.
 # Backbone: 0.78 M parameters, 0.985 GMACs at 640 x 640; detector: 4.2 M parameters.
-#   python tools/train.py configs/rtmdet/rtmdet-tiny_shufflenet-v2-1x_8xb32-300e_coco.py
+#   mmdet-backbones train configs/rtmdet/rtmdet-tiny_shufflenet-v2-1x_8xb32-300e_coco.py
 _base_ = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 

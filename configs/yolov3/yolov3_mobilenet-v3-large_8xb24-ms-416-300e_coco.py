@@ -1,7 +1,7 @@
 # YOLOv3 (arXiv 1804.02767) on MobileNetV3-large (arXiv 1905.02244) with the ImageNet
 # weights of mmpretrain. The neck lists its channels deep to shallow. Not trained.
 # Backbone: 2.82 M parameters, 0.709 GMACs at 416 x 416; detector: 4.3 M parameters.
-#   python tools/train.py \
+#   mmdet-backbones train \
 #     configs/yolov3/yolov3_mobilenet-v3-large_8xb24-ms-416-300e_coco.py
 _base_ = 'mmdet::yolo/yolov3_mobilenetv2_8xb24-ms-416-300e_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)

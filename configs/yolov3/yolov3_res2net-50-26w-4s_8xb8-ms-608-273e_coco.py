@@ -2,7 +2,7 @@
 # ImageNet weights as timm has them. The neck lists its channels deep to shallow. Not
 # trained.
 # Backbone: 23.65 M parameters, 31.3 GMACs at 608 x 608; detector: 45.7 M parameters.
-#   python tools/train.py \
+#   mmdet-backbones train \
 #     configs/yolov3/yolov3_res2net-50-26w-4s_8xb8-ms-608-273e_coco.py
 _base_ = '../_base_/detectors/yolov3_608_imagenet.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)

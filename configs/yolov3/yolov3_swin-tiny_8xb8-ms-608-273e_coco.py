@@ -1,7 +1,7 @@
 # YOLOv3 (arXiv 1804.02767) on Swin-T (arXiv 2103.14030) with the ImageNet weights of
 # mmpretrain. The neck lists its channels deep to shallow. Not trained.
 # Backbone: 27.52 M parameters, 34.8 GMACs at 608 x 608; detector: 48.7 M parameters.
-#   python tools/train.py configs/yolov3/yolov3_swin-tiny_8xb8-ms-608-273e_coco.py
+#   mmdet-backbones train configs/yolov3/yolov3_swin-tiny_8xb8-ms-608-273e_coco.py
 _base_ = '../_base_/detectors/yolov3_608_imagenet.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 

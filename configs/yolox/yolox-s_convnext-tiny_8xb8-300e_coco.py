@@ -1,7 +1,7 @@
 # YOLOX-s (arXiv 2107.08430) on ConvNeXt-T (arXiv 2201.03545) with the ImageNet weights
 # of mmpretrain. Not trained.
 # Backbone: 27.82 M parameters, 36.4 GMACs at 640 x 640; detector: 36.2 M parameters.
-#   python tools/train.py configs/yolox/yolox-s_convnext-tiny_8xb8-300e_coco.py
+#   mmdet-backbones train configs/yolox/yolox-s_convnext-tiny_8xb8-300e_coco.py
 _base_ = 'mmdet::yolox/yolox_s_8xb8-300e_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 

@@ -1,7 +1,7 @@
 # YOLOX-s (arXiv 2107.08430) on EfficientNet-Lite0 (arXiv 1905.11946) with the ImageNet
 # weights of timm. Not trained.
 # Backbone: 2.96 M parameters, 2.97 GMACs at 640 x 640; detector: 5.6 M parameters.
-#   python tools/train.py configs/yolox/yolox-s_efficientnet-lite0_8xb8-300e_coco.py
+#   mmdet-backbones train configs/yolox/yolox-s_efficientnet-lite0_8xb8-300e_coco.py
 _base_ = 'mmdet::yolox/yolox_s_8xb8-300e_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 

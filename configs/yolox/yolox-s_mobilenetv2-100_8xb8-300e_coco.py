@@ -1,7 +1,7 @@
 # YOLOX-s (arXiv 2107.08430) on MobileNetV2 (arXiv 1801.04381) with the ImageNet weights
 # of timm, which were trained with strong augmentation: AdamW. Not trained.
 # Backbone: 1.81 M parameters, 2.28 GMACs at 640 x 640; detector: 4.3 M parameters.
-#   python tools/train.py configs/yolox/yolox-s_mobilenetv2-100_8xb8-300e_coco.py
+#   mmdet-backbones train configs/yolox/yolox-s_mobilenetv2-100_8xb8-300e_coco.py
 _base_ = 'mmdet::yolox/yolox_s_8xb8-300e_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 

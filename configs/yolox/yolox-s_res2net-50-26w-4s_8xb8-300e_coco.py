@@ -1,7 +1,7 @@
 # YOLOX-s (arXiv 2107.08430) on Res2Net-50 26w-4s (arXiv 1904.01169) with the authors'
 # ImageNet weights as timm has them. Not trained.
 # Backbone: 23.65 M parameters, 34.7 GMACs at 640 x 640; detector: 71.2 M parameters.
-#   python tools/train.py configs/yolox/yolox-s_res2net-50-26w-4s_8xb8-300e_coco.py
+#   mmdet-backbones train configs/yolox/yolox-s_res2net-50-26w-4s_8xb8-300e_coco.py
 _base_ = 'mmdet::yolox/yolox_s_8xb8-300e_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 

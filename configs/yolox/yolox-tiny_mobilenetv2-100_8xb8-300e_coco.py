@@ -1,7 +1,7 @@
 # YOLOX-tiny (arXiv 2107.08430) on MobileNetV2 (arXiv 1801.04381) with the ImageNet
 # weights of timm, which were trained with strong augmentation: AdamW. Not trained.
 # Backbone: 1.81 M parameters, 0.964 GMACs at 416 x 416; detector: 3.5 M parameters.
-#   python tools/train.py configs/yolox/yolox-tiny_mobilenetv2-100_8xb8-300e_coco.py
+#   mmdet-backbones train configs/yolox/yolox-tiny_mobilenetv2-100_8xb8-300e_coco.py
 _base_ = 'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 

@@ -1,7 +1,7 @@
 # YOLOX-tiny (arXiv 2107.08430) on ShuffleNetV2 1.0x (arXiv 1807.11164) with the
 # ImageNet weights of mmpretrain. Not trained.
 # Backbone: 0.78 M parameters, 0.416 GMACs at 416 x 416; detector: 4.2 M parameters.
-#   python tools/train.py configs/yolox/yolox-tiny_shufflenet-v2-1x_8xb8-300e_coco.py
+#   mmdet-backbones train configs/yolox/yolox-tiny_shufflenet-v2-1x_8xb8-300e_coco.py
 _base_ = 'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py'
 custom_imports = dict(imports=['mmdet_backbones'], allow_failed_imports=False)
 

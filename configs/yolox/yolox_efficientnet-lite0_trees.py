@@ -1,7 +1,7 @@
 # YOLOX (arXiv 2107.08430) on EfficientNet-Lite0 with ImageNet weights, trained on tree
 # crowns in aerial photographs. `make demo` runs it; on two CPU cores it takes minutes.
 #   python tools/demo/prepare_demo.py
-#   python tools/train.py configs/yolox/yolox_efficientnet-lite0_trees.py
+#   mmdet-backbones train configs/yolox/yolox_efficientnet-lite0_trees.py
 _base_ = [
     'mmdet::_base_/default_runtime.py',
     '../_base_/models/yolox_tiny.py',

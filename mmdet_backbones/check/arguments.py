@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.util import find_spec
 from inspect import Parameter
@@ -90,6 +90,25 @@ def _check(
             remove=('model.pretrained',),
         )
         return
+    yield from refused(detector, place, part, wrong, known)
+
+
+def refused(
+    detector: DetectorConfig,
+    place: Place,
+    part: Mapping[str, Any],
+    wrong: Sequence[str],
+    known: Mapping[str, Parameter],
+) -> Iterator[Finding]:
+    """Report arguments that a class does not take, with where they come from.
+
+    Args:
+        detector: The config.
+        place: Of the part in it.
+        part: Config of an object.
+        wrong: Those of its keys that the class does not take.
+        known: What it takes.
+    """
     old = _left_over(detector, place, part) if wrong else {}
     left = [key for key in wrong if key in old]
     if left:

@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 
 from ..detector_config.detector import DetectorConfig
+from ..detector_config.image_size import image_size
 from ..detector_config.values import faults_of
 from ..engine.launch import require_model
 from ..errors import UserError, explain
@@ -20,6 +21,8 @@ from .arguments import check_arguments, check_packages, mend_init_cfgs
 from .findings import Finding, describe, errors_of, in_order, line
 from .levels import check_levels, unusable
 from .paramwise import check_paramwise, check_zero_rate
+from .schedule import check_schedule
+from .sections import check_names, check_sections, check_validation
 from .start import check_start
 from .training import (
     check_batch,
@@ -30,6 +33,8 @@ from .training import (
 )
 from .weights import check_frozen, check_gradients, check_weights
 
+# Sides of images that are enough for most detectors, the quickest first.
+_SMALL = (128, 256, 512)
 # A rule looks at one thing and knows nothing of the others.
 Rule = Callable[[DetectorConfig], Iterator[Finding]]
 
@@ -56,21 +61,23 @@ def check_config(
     ]
     if wrong:  # the rules could stumble over them
         return wrong
+    sections = [*check_names(config), *check_validation(config)] if training else []
     if 'model' not in config:
         text = (
             'the config has no model, as a base that others inherit from: there is '
             'nothing of a detector to check, and nothing to train'
         )
-        return [Finding('model', 'model', text, (), 'warning')]
+        lost = Finding('model', 'model', text, (), 'warning')
+        return in_order([lost, *check_names(config)])
     if not isinstance(config.get('model'), dict):
         return [Finding('model', 'model', 'the config has no detector with a backbone')]
     detector = DetectorConfig(deepcopy(config))
     if 'type' not in detector.backbone:
         text = 'it has no backbone of a detector of mmdet: nothing was checked'
-        return [Finding('model', 'model', text, (), 'warning')]
+        return in_order([*sections, Finding('model', 'model', text, (), 'warning')])
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        findings = [*mend_init_cfgs(detector)]
+        findings = [*sections, *mend_init_cfgs(detector)]
         findings += _apply_rules(detector, fast, num_gpus, training)
         if not fast and not errors_of(findings):
             findings += _run(detector, config)
@@ -93,6 +100,8 @@ def _apply_rules(
     at_training: dict[str, tuple[Rule, ...]] = {
         'backbone': (
             check_packages,
+            check_sections,
+            partial(check_schedule, num_gpus=num_gpus),
             partial(check_batch, num_gpus=num_gpus),
             check_paramwise,
         ),
@@ -137,21 +146,41 @@ def _stumbled(detector: DetectorConfig, error: Exception) -> Finding:
     return Finding('values', detector.key, text + explain(error))
 
 
+def probe_sizes(detector: DetectorConfig) -> list[tuple[int, int]]:
+    """Height and width of images to try a detector with, the quick one first.
+
+    Args:
+        detector: The config.
+
+    Returns:
+        The smallest size that its backbone takes, and that of its training images.
+    """
+    real = image_size(detector.config)
+    small = [(side, side) for side in _SMALL if side <= max(real or _SMALL)]
+    quick = next((size for size in small if detector.takes(size)), None)
+    return [size for size in dict.fromkeys((quick, real)) if size] or small[:1]
+
+
 def _run(detector: DetectorConfig, config: Config) -> Iterator[Finding]:
     """One step and one prediction of the whole detector, with random weights."""
-    from .trial import SIZE, try_model
+    from .trial import try_model
 
-    # A window may be larger than the maps of a small image, and smaller than those of
-    # the images that the detector trains on.
-    sizes = (SIZE, *((side, side) for side in (256, 512)))
-    size = next((size for size in sizes if detector.takes(size)), SIZE)
-    try:
-        with DefaultScope.overwrite_default_scope(detector.scope):
-            trial = try_model(deepcopy(config).model, size)
-    except Exception as error:  # whatever the parts of a foreign detector raise
-        text = explain(error).splitlines() or ['']
+    failed: Exception | None = None
+    # Windows, pools and grids may be larger than the maps of a small image, and smaller
+    # than those of the images that the detector trains on.
+    for size in probe_sizes(detector):
+        try:
+            with DefaultScope.overwrite_default_scope(detector.scope):
+                trial = try_model(deepcopy(config).model, size)
+            break
+        except Exception as error:  # whatever the parts of a foreign detector raise
+            failed = error
+    else:
+        assert failed is not None
+        text = explain(failed).splitlines() or ['']
         problem = (
-            f'a step on a synthetic batch fails: {type(error).__name__}: {text[0]}'
+            f'a step on a synthetic batch of {size[0]} x {size[1]} pixels fails: '
+            f'{type(failed).__name__}: {text[0]}'
         )
         yield Finding('run', 'model', problem)
         return
@@ -184,4 +213,6 @@ def require_sound(config: Config, num_gpus: int = 1) -> None:
             + describe(findings)
         )
     for finding in findings:
-        print_log(str(finding), 'current', logging.WARNING)
+        note = finding.severity == 'note'
+        level = logging.INFO if note else logging.WARNING
+        print_log(str(finding), 'current', level)

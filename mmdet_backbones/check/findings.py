@@ -10,7 +10,7 @@ from ..detector_config.detector import DetectorConfig
 from ..detector_config.read import merged_with
 from ..errors import settings_of, shown
 
-SEVERITIES = ('error', 'warning')
+SEVERITIES = ('error', 'warning', 'note')
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Finding:
         remove: Settings to take out of the file where they were written, as keys of
             the whole config.
         severity: ``'error'`` if training would fail or be worthless, ``'warning'`` if
-            it would be worse than it has to be.
+            it would be worse than it has to be, ``'note'`` for what the config asks
+            for and a reader may not expect.
     """
 
     rule: str
@@ -53,7 +54,7 @@ class Finding:
 
 
 def in_order(findings: Iterable[Finding]) -> list[Finding]:
-    """Return errors before warnings, each finding once."""
+    """Return errors before warnings before notes, each finding once."""
     once = list(dict.fromkeys(findings))
     return sorted(once, key=lambda finding: SEVERITIES.index(finding.severity))
 
@@ -64,10 +65,18 @@ def errors_of(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def describe(findings: Sequence[Finding]) -> str:
-    """Render all findings as text, errors first."""
-    count = len(errors_of(findings))
-    total = f'{count} errors, {len(findings) - count} warnings'
-    return '\n'.join([*(str(finding) for finding in in_order(findings)), total])
+    """Render all findings as text: what they come to, then each, errors first."""
+    return '\n'.join([summary(findings), *map(str, in_order(findings))])
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """Say in a line whether a config can be trained, and how much was found."""
+    kinds = [finding.severity for finding in findings]
+    counted = [(kinds.count(kind), kind) for kind in SEVERITIES if kind in kinds]
+    counts = ', '.join(f'{n} {kind}{"s" * (n > 1)}' for n, kind in counted)
+    if 'error' in kinds:
+        return f'{counts}: will not train as it is meant to'
+    return f'sound: {counts or "nothing is wrong"}'
 
 
 def cure_of(detector: DetectorConfig, error: Exception) -> tuple[str, ...]:

@@ -10,7 +10,12 @@ from typing import Any
 from ..backbones.contract import Backbone
 from ..detector_config.detector import DetectorConfig, combinations
 from ..detector_config.heads import head_strides
-from ..detector_config.neck_rules import FPN_STRIDES, Strides, output_strides
+from ..detector_config.neck_rules import (
+    FPN_STRIDES,
+    Strides,
+    necks_of,
+    output_strides,
+)
 from ..detector_config.tree import dotted, plain, type_name
 from ..errors import UserError
 from ..levels import Level, describe_levels, measure
@@ -123,21 +128,19 @@ def _pyramid(detector: DetectorConfig) -> tuple[str, ...]:
     """Lines that make a pyramid of the last of several equal maps."""
     place, reader, rule = detector.reader
     last = detector.levels[-1]
-    outs = reader.get('num_outs')
-    if (
-        place != ('neck',)
-        or len(set(detector.strides)) > 1
-        or not isinstance(outs, int)
-    ):
+    necks = necks_of(detector.model)
+    if place[:1] != ('neck',) or len(set(detector.strides)) > 1:
         return ()
+    outs = reader.get('num_outs')
     # The neck makes its last map by itself, as of the levels of other backbones.
-    aims = FPN_STRIDES[-max(outs - 1, 1) :]
-    pyramid = pyramid_neck(last, aims)
+    count = max(outs - 1, 1) if isinstance(outs, int) else len(detector.levels)
+    pyramid = pyramid_neck(last, FPN_STRIDES[-count:])
     settings = rule.settings(reader, [pyramid['out_channels']] * pyramid['num_outs'])
     field = last.stride if _argument(detector) == 'out_strides' else last.index
+    parts = [pyramid, {**plain(reader), **settings}, *map(plain, necks[1:])]
     return (
         line(f'{detector.key}.backbone.{_argument(detector)}', (field,)),
-        line(f'{detector.key}.neck', [pyramid, {**plain(reader), **settings}]),
+        line(f'{detector.key}.neck', parts),
     )
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from mmengine.registry import DATASETS, DefaultScope
@@ -22,15 +20,10 @@ from ..engine.lr_scaling import find_scale
 from ..engine.recipes import choose_recipe, optimiser_settings, traits
 from ..errors import UserError
 from ..levels import IMAGENET, Preprocess
+from .annotations import annotation_file, read_annotations
 from .findings import Finding, line
 
 _TOLERANCE = 1.0
-# What mmdet reads of a file in COCO's format.
-_COCO = {
-    'images': {'id', 'file_name'},
-    'annotations': {'image_id', 'category_id'},
-    'categories': {'id', 'name'},
-}
 
 
 def check_preprocessing(detector: DetectorConfig) -> Iterator[Finding]:
@@ -158,15 +151,14 @@ def _annotations(
     dataset: Mapping[str, Any], classes: Sequence[str] | None, key: str
 ) -> Iterator[Finding]:
     """Names that are in the file and not in the config would lose all their boxes."""
-    path = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
+    path = annotation_file(dataset)
     if classes is None or path.suffix != '.json' or not path.is_file():
         return
-    content, problem = _read(path)
+    there, *_, problem = read_annotations(path)
     found = [Finding('data', f'{key}.ann_file', f"'{path}' {problem}")]
-    if not content.get('categories'):
+    if not there:
         yield from found if problem else ()
         return
-    there = [str(category['name']) for category in content['categories']]
     lost = [name for name in there if name not in classes]
     absent = [name for name in classes if name not in there]
     # Of other classes the file may be another one altogether.
@@ -177,31 +169,9 @@ def _annotations(
             problem += f'; boxes of {", ".join(lost[:8])} would be left out in silence'
         if absent:
             problem += f'; nothing in it is {", ".join(absent[:8])}'
-        line_ = line(f'{key}.metainfo', dict(classes=tuple(there)))
+        line_ = line(f'{key}.metainfo', dict(classes=there))
         severity = 'error' if lost else 'warning'
         yield Finding('classes', f'{key}.metainfo', problem, (line_,), severity)
-
-
-def _read(path: Path) -> tuple[Mapping[str, Any], str]:
-    """Annotations in COCO's format, and what keeps them from being used."""
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError, RecursionError) as error:
-        return {}, f'is not JSON that can be read: {error}'
-    if not isinstance(content, Mapping):
-        return {}, ''  # of another format, such as that of LVIS' relatives
-    for name, needed in _COCO.items():
-        entries = content.get(name, [])
-        if not isinstance(entries, list) or not all(
-            isinstance(entry, Mapping) and needed <= entry.keys() for entry in entries
-        ):
-            words = ', '.join(sorted(needed))
-            return {}, f'has {name} that are no list of dicts with {words}'
-    if {*_COCO} <= content.keys():
-        for name in ('images', 'annotations'):
-            if not content[name]:
-                return content, f'has no {name}: there is nothing to learn or measure'
-    return content, ''
 
 
 def check_batch(detector: DetectorConfig, num_gpus: int = 1) -> Iterator[Finding]:

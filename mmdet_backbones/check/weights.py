@@ -214,16 +214,45 @@ def _random(detector: DetectorConfig, net: nn.Module, key: str) -> Iterator[Find
             f'switches it off: {source}',
             (line(f'{key}.norm_eval', False),),
         )
-    if not filled and not wrong and learns_little_alone(net):
-        yield Finding(
-            'random weights',
-            key,
-            f'{type_name(detector.backbone)} starts from random weights, and nets with '
-            'layer normalisation or attention learn little from the images of a '
-            'detector alone',
-            _usual(detector),
-            'warning',
+    if not wrong:
+        found = random_start(detector)
+        yield from [found] if found is not None else ()
+
+
+def random_start(detector: DetectorConfig) -> Finding | None:
+    """Say so where nothing is loaded into the backbone before training starts.
+
+    Whoever means it writes ``init_cfg=None`` into the backbone.
+
+    Args:
+        detector: The config, with a backbone that can be built.
+
+    Returns:
+        None if there are weights, or if it cannot be known from here.
+    """
+    if pretrained_of(detector.backbone) is not None or detector.filled != set():
+        return None
+    key = f'{detector.key}.backbone'
+    problem = f'{type_name(detector.backbone)} starts from random weights'
+    if detector.backbone.get('init_cfg', '') is None:
+        problem += ', as init_cfg=None says'
+        return Finding('random weights', key, problem, (), 'note')
+    cure = _usual(detector)
+    if learns_little_alone(detector.net):
+        problem += (
+            ', and nets with layer normalisation or attention learn little from the '
+            'images of a detector alone'
         )
+    else:
+        problem += ', and takes a training several times as long (arXiv 1811.08883)'
+    if not cure:
+        problem += (
+            '. No published weights of it are known here: write init_cfg=dict('
+            "type='Pretrained', checkpoint=...), or load_from with a detector's "
+            'checkpoint'
+        )
+    problem += '. If that is meant, write init_cfg=None, and freeze nothing'
+    return Finding('random weights', key, problem, cure, 'warning')
 
 
 def _usual(detector: DetectorConfig) -> tuple[str, ...]:

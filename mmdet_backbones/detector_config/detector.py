@@ -27,6 +27,7 @@ from ..shapes.build import (
     on_meta,
 )
 from ..shapes.repeated import repeated_shapes
+from .image_size import image_size
 from .neck_rules import Reader, Strides, output_strides, reader_of
 from .tree import Part, plain, walk
 from .weights import Seen, look_into, starts_of
@@ -36,6 +37,8 @@ from .whole_checkpoints import Newest, Shapes, WorkFolder, shapes_of
 # windows of transformers.
 DETECTOR_PROBE_SIZE = (320, 416)
 _MOST_LEVELS = 24
+# Strides divide it, so that maps of such images tell them.
+_WHOLE = 64
 # Parts whose constructors ask the Hugging Face hub for a language model.
 _ONLINE = {'language_model', 'lang_model_name'}
 
@@ -183,10 +186,10 @@ class DetectorConfig:
             return None
         return {name for one in laid if one for name in one.filled_below('backbone')}
 
-    @cached_property
+    @property
     def outputs(self) -> tuple[Tensor, ...]:
         """What the backbone returns for an image of :attr:`size`, without numbers."""
-        return run(self.net, self.in_channels)
+        return self._probed[1]
 
     def takes(self, size: tuple[int, int]) -> bool:
         """Whether the backbone takes an image of this height and width."""
@@ -196,10 +199,26 @@ class DetectorConfig:
             return False
         return True
 
-    @cached_property
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width of the image that :attr:`outputs` are of."""
-        return fixed_size(self.net) or DETECTOR_PROBE_SIZE
+        return self._probed[0]
+
+    @cached_property
+    def _probed(self) -> tuple[tuple[int, int], tuple[Tensor, ...]]:
+        size = fixed_size(self.net) or DETECTOR_PROBE_SIZE
+        try:
+            return size, run(self.net, self.in_channels, size)
+        except UserError:
+            # A window may be larger than the maps of the probe, and smaller than those
+            # of the images that the detector trains on.
+            real = image_size(self.config)
+            if real is None or size != DETECTOR_PROBE_SIZE:
+                raise
+            whole = (-(-real[0] // _WHOLE) * _WHOLE, -(-real[1] // _WHOLE) * _WHOLE)
+            if not self.takes(whole):
+                raise
+            return whole, run(self.net, self.in_channels, whole)
 
     @cached_property
     def levels(self) -> tuple[Level, ...]:
@@ -265,12 +284,12 @@ class DetectorConfig:
     def _level(self, cfg: Part, index: int) -> Level | None:
         net = self._built_or_none({**cfg, 'out_indices': (index,)})
         try:
-            outputs = run(net, self.in_channels) if net is not None else ()
+            outputs = run(net, self.in_channels, self.size) if net is not None else ()
         except UserError:
             return None
         if len(outputs) != 1:
             return None
-        return measure(index, outputs[0], DETECTOR_PROBE_SIZE)
+        return measure(index, outputs[0], self.size)
 
     def _built_or_none(self, backbone: Part) -> nn.Module | None:
         try:
@@ -310,15 +329,17 @@ def trainable(net: nn.Module) -> set[str]:
     return {name for name, p in net.named_parameters() if p.requires_grad}
 
 
-def run(
-    net: nn.Module, in_channels: int, size: tuple[int, int] | None = None
-) -> tuple[Tensor, ...]:
+def run(net: nn.Module, in_channels: int, size: tuple[int, int]) -> tuple[Tensor, ...]:
     """Run a backbone on the meta device.
+
+    Args:
+        net: The backbone.
+        in_channels: Of the image.
+        size: Height and width of the image.
 
     Raises:
         UserError: If it does not take the image.
     """
-    size = size or fixed_size(net) or DETECTOR_PROBE_SIZE
     try:
         with repeated_shapes(), warnings.catch_warnings():
             warnings.simplefilter('ignore')

@@ -35,6 +35,7 @@ class NeckRule:
         takes_start: Whether it has an argument ``start_level``.
         doubles: Whether each map has to be exactly twice as large as the next one, so
             that images are padded to multiples of the deepest stride.
+        widens: Whether its inner layers are as wide as the levels that it gets.
         pyramid: Whether it makes a pyramid of equal channels, for which the pyramid
             from one map can stand in.
         fixed: Whether other parts are made for the configured strides, so that a
@@ -53,6 +54,7 @@ class NeckRule:
     start_level: int = 0
     takes_start: bool = False
     doubles: bool = False
+    widens: bool = False
     pyramid: bool = False
     fixed: bool = False
     follow: Callable[[Part, Sequence[int]], dict[str, Any]] = lambda part, c: {}
@@ -199,8 +201,8 @@ NECK_RULES: dict[str, NeckRule] = {
     'YOLOV3Neck': NeckRule(
         DENSE_STRIDES, same, count=_scales, deep_first=True, doubles=True
     ),
-    'YOLOXPAFPN': NeckRule(DENSE_STRIDES, same, doubles=True),
-    'CSPNeXtPAFPN': NeckRule(DENSE_STRIDES, same, doubles=True),
+    'YOLOXPAFPN': NeckRule(DENSE_STRIDES, same, doubles=True, widens=True),
+    'CSPNeXtPAFPN': NeckRule(DENSE_STRIDES, same, doubles=True, widens=True),
     'ChannelMapper': NeckRule(DENSE_STRIDES, extended),
     'SSH': NeckRule(DENSE_STRIDES, same, count=_scales),
     'SSDNeck': NeckRule(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 import os
 import traceback
-from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 
 from ..compat.package_paths import shipped_configs
 from ..errors import UserError, explain
@@ -31,7 +31,7 @@ def read_config(args: Namespace) -> Config:
     """Read the config of a command line and apply its common flags.
 
     Args:
-        args: Flags of :func:`add_config_flags` or :func:`add_common_flags`, parsed.
+        args: Flags of :func:`~mmdet_backbones.cli.flags.add_config_flags`, parsed.
 
     Returns:
         The config with ``work_dir``, ``launcher`` and ``cfg_options`` set.
@@ -43,8 +43,10 @@ def read_config(args: Namespace) -> Config:
     cfg.launcher = getattr(args, 'launcher', 'none')
     if args.cfg_options is not None:
         try:
-            cfg.merge_from_dict(args.cfg_options)
+            cfg.merge_from_dict(_settings(args.cfg_options))
             _require_plain(cfg)
+        except UserError:
+            raise
         except Exception as error:  # of whatever does not fit into the config
             what = f'{type(error).__name__}: {explain(error)}'
             raise UserError(f'--cfg-options: {what}') from error
@@ -53,6 +55,24 @@ def read_config(args: Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     return cfg
+
+
+def _settings(texts: Sequence[str]) -> dict[str, Any]:
+    """Read ``key=value`` as mmengine's command lines do; what it cannot is told."""
+    parser = ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    found: dict[str, Any] = {}
+    for text in texts:
+        try:
+            found |= parser.parse_args(['--cfg-options', text]).cfg_options
+            if not all(text.partition('=')[0].split('.')):
+                raise ValueError('a part of the key is empty')
+        except (Exception, SystemExit) as error:  # of text that is no setting
+            raise UserError(
+                '--cfg-options takes KEY=VALUE, with lists as KEY="[a,b]", got '
+                f'{text!r} ({type(error).__name__}: {error})'
+            ) from error
+    return found
 
 
 def read_by_name(name: str) -> Config:

@@ -49,7 +49,7 @@ class SafeCheckpointHook(CheckpointHook):
     A checkpoint is written under another name, brought to the disk, and renamed; only
     then those that it replaces are removed. So while one is written there is room
     needed for one more than ``max_keep_ckpts``, and for two best ones. What a killed
-    run left behind is removed by the next one. ``tools/train.py`` takes this hook in
+    run left behind is removed by the next one. The command ``train`` takes this hook in
     the place of mmengine's.
 
     Folders that are not on this machine's disks (``s3://``) and checkpoints that are

@@ -50,8 +50,8 @@ class ProgressBarHook(Hook):
 
     On a terminal it stands for the lines that mmengine logs every few iterations; the
     log file has them as ever, and so has an output that is no terminal. The time left
-    is that of the iterations, without validation. ``tools/train.py`` and
-    ``tools/test.py`` add this hook by themselves.
+    is that of the iterations, without validation. The commands ``train``
+    and ``test`` add this hook by themselves.
     """
 
     priority = 'VERY_LOW'

@@ -12,6 +12,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import Runner
 
+from ..commands import command
 from ..errors import UserError
 from ..registry import HOOKS
 
@@ -104,7 +105,7 @@ def tell_divergence(runner: Runner, what: str) -> str:
         f'  optim_wrapper.optimizer.lr = {given / 10:g}, or less, for {given:g}\n'
         "  optim_wrapper.clip_grad = {'max_norm': 35, 'norm_type': 2}\n"
         '  a longer warm-up: a LinearLR in param_scheduler, with end=1000\n'
-        'and look at the boxes: tools/prepare_data.py tells which have no area or lie '
+        f'and look at the boxes: {command("data")} tells which have no area or lie '
         'outside of their image'
     )
 

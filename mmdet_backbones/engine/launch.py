@@ -5,75 +5,27 @@ from __future__ import annotations
 import gc
 import logging
 import os
-from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ..detector_config.tree import datasets_in, dotted
+from ..detector_config.tree import datasets_in, dotted, walk
 from ..detector_config.values import require_values
 from ..errors import CheckpointError, PretrainedWeightsError, UserError, explain
 from .checkpoint_hook import use_safe_checkpoints
 from .lr_scaling import count_processes, find_scale, read_rates, scale_rates
+from .quiet import QuietRunner
 from .resuming import refuse_full_disk
 from .without_gpu import join_processes_without_gpu
 
 # Some of mmengine's messages hold half a config.
 _LONGEST = 600
-
-
-class _Settings(DictAction):
-    """Settings as mmengine reads them; what it cannot read is told."""
-
-    def __call__(
-        self, parser: ArgumentParser, namespace: Any, values: Any, *option: Any
-    ) -> None:
-        for setting in values:
-            try:
-                super().__call__(parser, namespace, [setting], *option)
-                if not all(setting.partition('=')[0].split('.')):
-                    raise ValueError('a part of the key is empty')
-            except Exception as error:  # of text that is no setting
-                parser.error(
-                    '--cfg-options takes KEY=VALUE, with lists as KEY="[a,b]", got '
-                    f'{setting!r} ({type(error).__name__}: {error})'
-                )
-
-
-def add_config_flags(parser: ArgumentParser) -> None:
-    """Add the flags that name a config and change its settings."""
-    parser.add_argument('config', help='path of the config, or mmdet::folder/name.py')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=_Settings,
-        help='settings that replace those of the config: key=value, with lists as '
-        'key="[a,b]" and no white space',
-    )
-
-
-def add_common_flags(parser: ArgumentParser) -> None:
-    """Add the flags that mmdet's train and test tools share."""
-    add_config_flags(parser)
-    parser.add_argument('--work-dir', help='folder for logs, metrics and checkpoints')
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='how the processes of a distributed run were started',
-    )
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    parser.add_argument(
-        '--traceback',
-        action='store_true',
-        help='show where in the code a mistake was noticed',
-    )
 
 
 def require_model(cfg: Config) -> None:
@@ -151,10 +103,11 @@ def build_runner(cfg: Config) -> Runner:
     add_hook(cfg, dict(type='mmdet_backbones.PretrainedReportHook'))
     add_hook(cfg, dict(type='mmdet_backbones.ProgressBarHook'))
     add_hook(cfg, dict(type='mmdet_backbones.DivergenceHook'))
+    _measure_classes(cfg)
     try:
         if 'runner_type' in cfg:
             return RUNNERS.build(cfg)
-        return Runner.from_cfg(cfg)
+        return QuietRunner.from_cfg(cfg)
     except (UserError, CheckpointError, PretrainedWeightsError):
         raise
     except Exception as error:  # whatever the parts of a foreign detector raise
@@ -164,6 +117,15 @@ def build_runner(cfg: Config) -> Runner:
             f'the config cannot be built: {type(error).__name__}: '
             f'{explain(error)[:_LONGEST]}'
         ) from error
+
+
+def _measure_classes(cfg: Config) -> None:
+    """Put our metric in the place of mmdet's CocoMetric, whose values it has."""
+    for name in ('val_evaluator', 'test_evaluator'):
+        for _, part in walk(cfg.get(name)):
+            kind = part.get('type')
+            if kind in ('CocoMetric', 'mmdet.CocoMetric'):
+                part['type'] = 'mmdet_backbones.ClasswiseCocoMetric'
 
 
 def add_hook(cfg: Config, hook: dict[str, Any], replace: bool = True) -> None:

@@ -20,12 +20,12 @@ from ..backbones.layer_groups import layer_groups
 from ..compat.batch_norm import is_batch_norm
 from ..detector_config.tree import Part, plain, type_name
 from .layer_decay import MMENGINE_OPTIONS
+from .schedule import WARM_UP
 
 BATCH = 16
 _ADAPTIVE = ('AdamW', 'Adam', 'AdamP', 'Lion', 'LAMB')
 _CONSTRUCTOR = 'mmdet_backbones.LayerDecayConstructor'
 _NO_DECAY = dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0)
-_WARM_UP = ('LinearLR', 'QuadraticWarmupLR')
 # Of a pretrained backbone beside heads that start anew, as in mmdet's DETR configs.
 _PRETRAINED_SHARE = 0.1
 
@@ -354,41 +354,6 @@ def _adaptive(
     )
 
 
-def short_warm_up(
-    config: Part, schedulers: Any, images: int
-) -> list[dict[str, Any]] | None:
-    """Keep the warm-up to a tenth of the training, which on small data is short.
-
-    Args:
-        config: The base.
-        schedulers: ``param_scheduler`` as it will be.
-        images: To train on.
-
-    Returns:
-        The schedulers with a shorter warm-up, None if it is short enough.
-    """
-    batch = (config.get('train_dataloader') or {}).get('batch_size')
-    loop = config.get('train_cfg') or {}
-    if not batch or not schedulers:
-        return None
-    total = loop.get('max_iters') or -(-images // batch) * loop.get('max_epochs', 0)
-    longest = max(total // 10, 1)
-    new = _steps(schedulers)
-    first = new[0]
-    if (
-        type_name(first) not in _WARM_UP
-        or first.get('by_epoch', True)
-        or first.get('end', 0) <= longest
-    ):
-        return None
-    # A schedule by iterations may go on where the warm-up ends.
-    for step in new[1:]:
-        if step.get('begin') == first['end'] and not step.get('by_epoch', True):
-            step['begin'] = longest
-    first['end'] = longest
-    return new
-
-
 def _schedulers(
     config: Part, factor: float, recipe: Recipe
 ) -> list[dict[str, Any]] | None:
@@ -400,7 +365,7 @@ def _schedulers(
         if step.get('eta_min'):
             step['eta_min'] = float(f'{step["eta_min"] * factor:.2g}')
     first = new[0]
-    if type_name(first) not in _WARM_UP:
+    if type_name(first) not in WARM_UP:
         if str(first['type']).endswith('ConstantLR') and not first.get('begin', 0):
             # Warm-up in one step, which the new one takes the place of.
             del new[0]

@@ -14,6 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 
+from ..commands import command
 from ..detector_config.tree import dataset_of
 from ..errors import (
     CheckpointError,
@@ -129,8 +130,11 @@ def _require_optimizer(cfg: Config) -> None:
         )
 
 
-def test(runner: Runner) -> None:
+def test(runner: Runner) -> dict[str, float]:
     """Test.
+
+    Returns:
+        What was measured, by name.
 
     Raises:
         UserError: As :func:`train`.
@@ -139,7 +143,7 @@ def test(runner: Runner) -> None:
     begins = _told(lambda: not started.reached, 'the test cannot start')
     with _machine_told(), begins:
         _prepare(runner, 'test')
-        runner.test()
+        return runner.test()
 
 
 def _watched(runner: Runner) -> _Started:
@@ -212,7 +216,7 @@ def _look_at(cfg: Config, split: str) -> str:
     file = Path(str(dataset.get('data_root') or ''), str(dataset.get('ann_file') or ''))
     return (
         f"look whether '{file}' has images, and boxes of {names}; "
-        'tools/check_config.py compares them'
+        f'{command("check")} compares them'
     )
 
 

@@ -95,8 +95,8 @@ def _turn(record: Record, facts: Facts, notes: Notes) -> Turn | None:
         given = f'{record.size[0]} x {record.size[1]}' if record.size else ''
         notes.add(
             record.name,
-            f'{record.source} was drawn on {given} pixels, the image has '
-            f'{width} x {height}',
+            'annotation was drawn on another size than the image has: '
+            f'{record.source} was drawn on {given} pixels, it has {width} x {height}',
         )
         return None
     if not same:

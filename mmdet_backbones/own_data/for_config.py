@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..commands import command
 from ..detector_config.text import Code
 from ..detector_config.tree import datasets_in, type_name, walk
 from ..errors import UserError
@@ -49,9 +50,9 @@ class DataFolder:
         kind: Name of mmdet's class that reads it.
         classes: In the order of the category numbers; alphabetical for VOC.
         train: To train on.
-        val: To measure on.
+        val: To measure on while training.
+        test: To measure on in the end; None to measure on ``val``.
         masks: Whether the annotations outline the objects.
-        train_images: Number of images to train on.
     """
 
     root: str
@@ -60,7 +61,7 @@ class DataFolder:
     train: Split
     val: Split
     masks: bool
-    train_images: int
+    test: Split | None = None
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -74,7 +75,8 @@ def read_folder(path: str) -> DataFolder:
 
     Args:
         path: With ``annotations/train.json`` and ``val.json`` in COCO's format and the
-            images in ``train/`` and ``val/``, or with ``Annotations/``,
+            images in ``train/`` and ``val/``, and the same of ``test`` if it is there,
+            or with ``Annotations/``,
             ``JPEGImages/`` and ``ImageSets/Main/`` as in Pascal VOC.
 
     Raises:
@@ -97,21 +99,27 @@ def read_folder(path: str) -> DataFolder:
             problems.append(f'no images to {split} with (looked for {tried})')
         splits[split] = Split(annotations or '', f'{images}/')
     if problems and (folder / STATE).exists():
-        problems.append('a run of tools/prepare_data.py that was stopped: write it '
-                        'again as it was')  # fmt: skip
+        problems.append(f'a run of {command("data")} that was stopped: write it again '
+                        'as it was')  # fmt: skip
     if problems:
         raise UserError(f"--data: '{path}' has {'; '.join(problems)}")
-    contents = [_read_json(folder / split.annotations) for split in splits.values()]
+    test = _test_split(folder)
+    read = [*splits.values(), *([test] if test else [])]
+    contents = [_read_json(folder / split.annotations) for split in read]
     classes = _classes(contents, path)
     masks = any(
         isinstance(a, dict) and a.get('segmentation')
         for a in contents[0]['annotations'][:100]
     )
-    count = len(contents[0]['images'])
     root = f'{path.rstrip("/")}/'
-    return DataFolder(
-        root, 'CocoDataset', classes, **splits, masks=masks, train_images=count
-    )
+    return DataFolder(root, 'CocoDataset', classes, **splits, masks=masks, test=test)
+
+
+def _test_split(folder: Path) -> Split | None:
+    annotations, images = 'annotations/test.json', 'test/'
+    if not (folder / annotations).is_file() or not (folder / images).is_dir():
+        return None
+    return Split(annotations, images)
 
 
 def _first(folder: Path, forms: tuple[str, ...], split: str, there: Any) -> str | None:
@@ -136,7 +144,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"--data: '{path}' is no annotation file of COCO's format: "
-            f'{type(error).__name__}: {str(error)[:300]}. tools/prepare_data.py on the '
+            f'{type(error).__name__}: {str(error)[:300]}. {command("data")} on the '
             'folder makes one of what is good in it'
         ) from error
     return content
@@ -149,12 +157,13 @@ def _classes(contents: list[dict[str, Any]], path: str) -> tuple[str, ...]:
     ]
     if not found[0]:
         raise UserError(f"--data: the training annotations in '{path}' name no class")
-    missing = set(found[0]) ^ set(found[1])
-    if missing:
-        raise UserError(
-            f"--data: training and validation in '{path}' have other classes: "
-            f'{", ".join(sorted(missing))} in one of them only'
-        )
+    for what, names in zip(('validation', 'test'), found[1:], strict=False):
+        missing = set(found[0]) ^ set(names)
+        if missing:
+            raise UserError(
+                f"--data: training and {what} in '{path}' have other classes: "
+                f'{", ".join(sorted(missing))} in one of them only'
+            )
     return found[0]
 
 
@@ -175,19 +184,16 @@ def _voc(folder: Path) -> DataFolder:
             tree = ElementTree.fromstring(read_bytes(file))
         except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
             problems.append(
-                f"'{file}' is damaged ({error}): run tools/prepare_data.py on the "
+                f"'{file}' is damaged ({error}): run {command('data')} on the "
                 'folder, which leaves such files out'
             )
             continue
         classes |= {str(o.findtext('name')) for o in tree.findall('object')}
     if not classes:
         problems.append(f"no objects in '{folder / 'Annotations'}'")
-    listed: list[str] = []
     if 'train' in splits:
         try:
-            listed = read_text(
-                folder / splits['train'].annotations, MOST_LIST
-            ).splitlines()
+            read_text(folder / splits['train'].annotations, MOST_LIST)
         except (OSError, ValueError) as error:
             problems.append(f"'{splits['train'].annotations}' cannot be read: {error}")
     if problems:
@@ -200,7 +206,6 @@ def _voc(folder: Path) -> DataFolder:
         tuple(sorted(classes)),
         **splits,
         masks=False,
-        train_images=len(listed),
     )
 
 
@@ -229,20 +234,32 @@ def data_settings(config: Mapping[str, Any], folder: DataFolder) -> dict[str, An
     for split, part in (('train', folder.train), ('val', folder.val)):
         dataset = _dataset(config, f'{split}_dataloader', folder, part)
         settings[f'{split}_dataloader'] = dict(dataset=dataset)
+    settings['val_evaluator'] = _evaluator(config, folder, folder.val)
     # mmengine takes _delete_ out of what it merges, so nothing of it is shared.
-    whole = deepcopy(settings['val_dataloader'])
-    settings['test_dataloader'] = whole
-    if folder.kind == 'CocoDataset':
-        metric = _metric(config) if folder.masks else 'bbox'
-        evaluator: dict[str, Any] = dict(
-            type='CocoMetric', ann_file=folder.root + folder.val.annotations
-        )
-        evaluator['metric'] = metric
-    else:
-        evaluator = dict(type='VOCMetric', metric='mAP', eval_mode='area')
-    settings['val_evaluator'] = dict(_delete_=True, **evaluator)
+    settings['test_dataloader'] = deepcopy(settings['val_dataloader'])
     settings['test_evaluator'] = Code('dict(val_evaluator)')
+    if folder.test is not None:
+        files = dict(
+            ann_file=folder.test.annotations, data_prefix=dict(img=folder.test.images)
+        )
+        innermost = [d for _, d in datasets_in(settings['test_dataloader'])][-1]
+        innermost.update(files)
+        settings['test_evaluator'] = _evaluator(config, folder, folder.test)
     return settings
+
+
+def _evaluator(
+    config: Mapping[str, Any], folder: DataFolder, split: Split
+) -> dict[str, Any]:
+    if folder.kind != 'CocoDataset':
+        return dict(_delete_=True, type='VOCMetric', metric='mAP', eval_mode='area')
+    return dict(
+        _delete_=True,
+        type='CocoMetric',
+        ann_file=folder.root + split.annotations,
+        metric=_metric(config) if folder.masks else 'bbox',
+        classwise=True,
+    )
 
 
 def _metric(config: Mapping[str, Any]) -> Any:

@@ -15,6 +15,7 @@ import mmcv
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from .near_copies import look_of
 from .scan import read_bytes
 
 _ORIENTATION = 0x0112
@@ -34,6 +35,7 @@ class Facts:
         size: Width and height as mmdet's loader returns it, turned as EXIF says.
         orientation: EXIF's number as far as the loader follows it; 1 is upright.
         digest: Equal for equal files.
+        look: Almost the same for pictures that look so; None if that is not known.
         fault: Why it cannot be used; empty if it can.
         remarks: What a user should know of it, each with what becomes of it.
     """
@@ -43,6 +45,7 @@ class Facts:
     digest: str = ''
     fault: str = ''
     remarks: tuple[tuple[str, str], ...] = ()
+    look: int | None = None
 
     @property
     def stored(self) -> tuple[int, int]:
@@ -65,7 +68,7 @@ def look_at(path: Path) -> Facts:
             with path.open('rb') as file, Image.open(file, formats=_FORMATS) as picture:
                 pixels = picture.width * picture.height
         if size > pixels * _MOST_BYTES_A_PIXEL + _MOST_BESIDES:
-            return Facts(fault=f'{size >> 20} MiB, too many for its pixels')
+            return Facts(fault=f'large file: {size >> 20} MiB, too many for its pixels')
         # Eight large ones at a time would fill the memory.
         with _ONE_BY_ONE if pixels > _LARGE else contextlib.nullcontext():
             return _look(read_bytes(path, size))
@@ -109,8 +112,8 @@ def _look(content: bytes) -> Facts:
         return Facts(fault=f'image that OpenCV, and so mmdet, cannot read ({mode})')
     height, width = shown.shape[:2]
     if {width, height} != set(stored):
-        return Facts(fault=f'Pillow reads {stored[0]} x {stored[1]} pixels of it, '
-                     f'OpenCV {width} x {height}')  # fmt: skip
+        return Facts(fault='Pillow and OpenCV read different sizes of it: '
+                     f'{stored[0]} x {stored[1]} and {width} x {height}')  # fmt: skip
     remarks = _remarks(content, mode, min(width, height))
     if several:
         remarks.append(('several pictures in one file', 'kept: mmdet reads the first'))
@@ -121,7 +124,9 @@ def _look(content: bytes) -> Facts:
         problem = 'EXIF rotation that OpenCV does not follow in this format'
         remarks.append((problem, 'kept: boxes are of the picture as it is stored'))
     digest = sha256(content).hexdigest()
-    return Facts((width, height), orientation, digest, '', tuple(remarks))
+    return Facts(
+        (width, height), orientation, digest, '', tuple(remarks), look_of(shown)
+    )
 
 
 def _is_turned(content: bytes, shown: np.ndarray, kind: str | None) -> bool:

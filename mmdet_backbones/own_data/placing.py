@@ -15,11 +15,15 @@ from .scan import read_json
 
 TOOL = 'mmdet_backbones prepare_data'
 REPORT = 'report.json'
+SPLITS = ('train', 'val', 'test')
 # What describes the others comes last, and goes first.
-ENTRIES = ('train', 'val', 'examples.png', REPORT, 'annotations')
+ENTRIES = (*SPLITS, 'examples.png', REPORT, 'annotations')
+_OPTIONAL = ('test',)
 STATE = '.prepare_data'
 _NEW, _OLD = '.prepare_data_new', '.prepare_data_old'
 _MAGIC = f'{TOOL}: '.encode()
+# Beside what is made, for each entry that is not.
+_WITHOUT = '.without_{}'
 _FILLING, _PLACING, _PLACED = b'filling', b'placing', b'placed '
 
 
@@ -76,16 +80,19 @@ def _ours(out: Path) -> bool:
 
 def _strangers(out: Path) -> list[str]:
     """Return the files that somebody else put into a data set of ours."""
-    ours = {'annotations/train.json', 'annotations/val.json'}
-    for split in ('train', 'val'):
+    ours = set()
+    for split in SPLITS:
+        name = f'annotations/{split}.json'
+        if split in _OPTIONAL and not os.path.lexists(out / name):
+            continue
         try:
-            content = read_json(out / f'annotations/{split}.json')
-            ours |= {f'{split}/{image["file_name"]}' for image in content['images']}
+            images = read_json(out / name)['images']
+            ours |= {name, *(f'{split}/{image["file_name"]}' for image in images)}
         except (OSError, ValueError, KeyError, TypeError):
-            return [f'annotations/{split}.json']
+            return [name]
     return [
         name
-        for entry in ('train', 'val', 'annotations')
+        for entry in (*SPLITS, 'annotations')
         for folder, _, files in os.walk(out / entry)
         for name in (Path(folder, file).relative_to(out).as_posix() for file in files)
         if name not in ours
@@ -127,7 +134,10 @@ class _Claim:
     def place(self) -> None:
         """Exchange the entries of the folder for those that were made."""
         new, old = self.out / _NEW, self.out / _OLD
-        assert all((new / name).exists() for name in ENTRIES), new
+        lacking = [name for name in ENTRIES if not (new / name).exists()]
+        assert set(lacking) <= set(_OPTIONAL), new
+        for name in lacking:
+            (new / _WITHOUT.format(name)).touch()
         old.mkdir()
         self.say(_PLACING)
         try:
@@ -135,7 +145,8 @@ class _Claim:
                 if os.path.lexists(self.out / name):
                     (self.out / name).rename(old / name)
             for name in ENTRIES:
-                (new / name).rename(self.out / name)
+                if name not in lacking:
+                    (new / name).rename(self.out / name)
         except BaseException:
             self._take_back()
             self.say(_FILLING)
@@ -145,8 +156,10 @@ class _Claim:
     def _take_back(self) -> None:
         new, old = self.out / _NEW, self.out / _OLD
         for name in ENTRIES:
-            # All of them were there, so one that is not has been placed.
-            if not os.path.lexists(new / name) and os.path.lexists(self.out / name):
+            # All that were made were there, so one that is not has been placed.
+            made = not (new / _WITHOUT.format(name)).exists()
+            placed = made and not os.path.lexists(new / name)
+            if placed and os.path.lexists(self.out / name):
                 (self.out / name).rename(new / name)
         for name in ENTRIES:
             if os.path.lexists(old / name):

@@ -15,6 +15,7 @@ from ..errors import UserError
 from .boxes import ClassRule, clean
 from .formats import coco, labelme, voc, yolo
 from .images import Facts, look_at
+from .near_copies import NOT_LOOKED_FOR, can_look
 from .placing import REPORT, problems_with, write
 from .records import Annotations, Notes, Record, some
 from .report import DataReport, figures
@@ -98,6 +99,7 @@ def prepare(options: DataOptions, track: Track = lambda items, _: items) -> Data
         masks,
         {name: figures(side, facts, classes) for name, side in splits.items()},
         notes.findings,
+        () if can_look() else (NOT_LOOKED_FOR,),
     )
     write(
         options.out,

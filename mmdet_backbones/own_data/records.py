@@ -86,7 +86,7 @@ class DataFinding:
 
     Attributes:
         file: Below the folder.
-        problem: What it is.
+        problem: What it is; names and numbers of this one behind the first colon.
         done: What became of it.
         count: How often, in this file.
         place: Where in the file, the first time.
@@ -97,6 +97,18 @@ class DataFinding:
     done: str
     count: int = 1
     place: str = ''
+
+    @property
+    def kind(self) -> str:
+        """What it is, without the names and numbers of this one."""
+        return self.problem.partition(': ')[0]
+
+    @property
+    def example(self) -> str:
+        """Where it is, with its own names and numbers."""
+        where = f'{self.file}, {self.place}' if self.place else self.file
+        detail = self.problem.partition(': ')[2]
+        return f'{where}: {detail}' if detail else where
 
 
 @dataclass

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..commands import command
 from ..errors import printable
 from .images import Facts
 from .placing import REPORT, TOOL
 from .records import DataFinding, Record
 
+#: A backbone that starts from pretrained weights, in the config that is swapped.
+ADVERTISED = 'timm/res2net50_26w_4s'
+_BASE = 'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 _MOST_LINES = 20
 _LONGEST_PATH = 4096
 
@@ -86,6 +92,7 @@ class DataReport:
         masks: Whether every object has an outline.
         splits: What each holds.
         findings: All that was not as it should be.
+        not_looked_for: What is not among the findings because a package is missing.
     """
 
     out: Path
@@ -94,6 +101,7 @@ class DataReport:
     masks: bool
     splits: dict[str, SplitFigures]
     findings: list[DataFinding]
+    not_looked_for: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as JSON can hold it."""
@@ -103,43 +111,74 @@ class DataReport:
         content['splits'] = {name: asdict(s) for name, s in self.splits.items()}
         return content
 
-    def table(self) -> Table:
-        """Return figures and findings in one table of a length that can be read."""
-        table = Table(
-            title=Text(
-                f'{printable(str(self.out), _LONGEST_PATH)}, from {self.format}'
-            ),
-            title_justify='left',
-        )
+    def table(self) -> Group:
+        """Return the figures, and one entry for each kind of finding."""
+        return Group(self._figures(), *self._findings(), *self.not_looked_for)
+
+    def _figures(self) -> Table:
+        # Text: what stands in brackets in a name is no order to rich.
+        title = f'{printable(str(self.out), _LONGEST_PATH)}, from {self.format}'
+        table = Table(title=Text(title), title_justify='left')
         table.add_column('what', overflow='fold')
-        table.add_column('train / file', overflow='fold')
-        table.add_column('val / what was done', overflow='fold')
-        columns = [_lines(self.splits[split]) for split in ('train', 'val')]
-        for what, value in columns[0].items():
-            table.add_row(*map(Text, (what, value, columns[1][what])))
-        table.add_section()
-        for finding in _each_kind(self.findings):
-            times = f' ({finding.count} times)' if finding.count > 1 else ''
-            place = f', {finding.place}' if finding.place else ''
-            row = (finding.problem, finding.file + place, finding.done + times)
-            table.add_row(*map(Text, row))
-        more = len(self.findings) - _MOST_LINES
-        if more > 0:
-            where = printable(str(self.out / REPORT), _LONGEST_PATH)
-            table.add_row(*map(Text, (f'{more} more', where, 'has all of them')))
-        if not self.findings:
-            table.add_row('nothing to find fault with', '', '')
+        columns = [_lines(split) for split in self.splits.values()]
+        for name in self.splits:
+            table.add_column(name, overflow='fold')
+        for what in columns[0]:
+            table.add_row(*map(Text, (what, *(column[what] for column in columns))))
         return table
 
+    def _findings(self) -> list[RenderableType]:
+        kinds = _kinds(self.findings)
+        if not kinds:
+            return [Text('nothing to find fault with')]
+        where = printable(str(self.out / REPORT), _LONGEST_PATH)
+        table = Table.grid(padding=(0, 1))
+        table.add_column(justify='right')
+        table.add_column(overflow='fold')
+        for found in kinds[:_MOST_LINES]:
+            what = f'{found[0].kind} -> {found[0].done}\n'
+            example = Text(f'such as {found[0].example}', 'dim')
+            table.add_row(Text(f'{_times(found)} x'), Text(what).append(example))
+        rest = kinds[_MOST_LINES:]
+        if rest:
+            more = sum(map(_times, rest))
+            table.add_row(Text(f'{more} x'), Text(f'{len(rest)} more kinds'))
+        title = 'not as it should be, the first of each kind (all are in {}):'
+        return [Text(title.format(where), overflow='fold'), table]
 
-def _each_kind(findings: list[DataFinding]) -> list[DataFinding]:
-    """Return so many findings as can be read, some of every kind."""
-    kinds: dict[str, list[DataFinding]] = defaultdict(list)
-    for finding in sorted(findings, key=lambda f: (f.problem, f.file)):
-        kinds[finding.problem.partition(':')[0]].append(finding)
-    ranks = {id(f): rank for kind in kinds.values() for rank, f in enumerate(kind)}
-    chosen = sorted(findings, key=lambda f: (ranks[id(f)], f.problem))[:_MOST_LINES]
-    return sorted(chosen, key=lambda f: (f.problem, f.file))
+
+def next_steps(report: DataReport) -> str:
+    """Return the commands that lead from a data set to a tested detector."""
+    out = printable(shlex.quote(str(report.out)), _LONGEST_PATH)
+    sheet = printable(str(report.out / 'examples.png'), _LONGEST_PATH)
+    lines = (
+        f'Look at {sheet}. Then:',
+        f'{command("swap")} mmdet::{_BASE} \\',
+        f'    {ADVERTISED} --data {out} -o mine.py',
+        f'{command("train")} mine.py',
+        'and, with the checkpoint that it names at its end:',
+        f'{command("test")} mine.py CHECKPOINT',
+    )
+    return '\n'.join(lines)
+
+
+def _times(found: list[DataFinding]) -> int:
+    return sum(finding.count for finding in found)
+
+
+def _kinds(findings: list[DataFinding]) -> list[list[DataFinding]]:
+    """Return the findings by kind, what costs most images and boxes first."""
+    kinds: dict[tuple[str, str], list[DataFinding]] = defaultdict(list)
+    for finding in findings:
+        kinds[finding.kind, finding.done].append(finding)
+    return sorted(
+        kinds.values(),
+        key=lambda found: (
+            found[0].done.startswith('kept'),
+            -_times(found),
+            found[0].kind,
+        ),
+    )
 
 
 def _lines(split: SplitFigures) -> dict[str, str]:

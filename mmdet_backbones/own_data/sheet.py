@@ -36,8 +36,8 @@ def draw_sheet(
         seed: Which images are drawn.
     """
     chosen = []
-    for split, count in (('train', 8), ('val', 4)):
-        records = list(splits[split])
+    for split, count in (('train', 8), ('val', 4), ('test', 4)):
+        records = list(splits.get(split, []))
         random.Random(seed).shuffle(records)
         # Without boxes there is less to see.
         records.sort(key=lambda record: not record.boxes)

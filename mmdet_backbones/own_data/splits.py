@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from typing import Any
 
 from ..errors import UserError
 from .images import Facts
+from .near_copies import pairs_alike
+from .placing import SPLITS
 from .records import Notes, Record
+
+_MEANS_LITTLE = 'kept; what is measured on it means little'
 
 
 def settle(
@@ -17,33 +22,69 @@ def settle(
     seed: int,
     notes: Notes,
 ) -> dict[str, list[Record]]:
-    """Return the images to train on and to measure on.
+    """Return the images to train on, to measure on, and to test on if there are any.
+
+    Where a folder has no images to measure on, its test images are that.
 
     Args:
         records: The good images; their own splits are kept if there are both.
         facts: The images by name. Equal files stay on one side of a drawn split.
         share: Part of the images to measure on, if the split is drawn.
         seed: The same seed draws the same split.
-        notes: Where images that are in neither are told.
+        notes: Where images that are in none are told, and those that are in two.
 
     Raises:
         UserError: If there are too few images for two sides.
     """
-    given = {record.split for record in records}
-    held_out = 'val' if 'val' in given else 'test'
-    _note_copies(records, facts, notes)
-    if not {'train', held_out} <= given:
-        return _draw(records, facts, share, seed, notes)
+    splits = _given(records, notes) or _drawn(records, facts, share, seed, notes)
+    _note_copies(splits, facts, notes)
+    return splits
+
+
+def _given(records: list[Record], notes: Notes) -> dict[str, list[Record]]:
+    """Return the folder's own splits; nothing if one is not there."""
+    sides = _sides(records)
+    if 'val' not in sides and 'test' in sides:
+        sides['val'] = sides.pop('test')
+    if not {'train', 'val'} <= sides.keys():
+        return {}
+    for record in sides.pop(None, []):
+        notes.add(record.name, 'in no split')
+    return _measurable(sides, notes)
+
+
+def _drawn(
+    records: list[Record],
+    facts: Mapping[str, Facts],
+    share: float,
+    seed: int,
+    notes: Notes,
+) -> dict[str, list[Record]]:
+    """Draw a split; what there is to test on stays that."""
+    sides = _sides(records)
+    test = sides.get('test', []) if len(sides) > 1 else []
+    rest = [record for record in records if record.split != 'test' or not test]
+    splits = _draw(rest, facts, share, seed, notes)
+    return _measurable(splits | ({'test': test} if test else {}), notes)
+
+
+def _sides(records: list[Record]) -> dict[str | None, list[Record]]:
+    sides: dict[str | None, list[Record]] = {}
     for record in records:
-        if record.split is None:
-            notes.add(record.name, 'in no split')
-        elif record.split not in ('train', held_out):
-            # A whole split is one thing to tell.
-            notes.add(f'split {record.split}', f'in the split {record.split}')
-    return {
-        'train': [record for record in records if record.split == 'train'],
-        'val': [record for record in records if record.split == held_out],
-    }
+        sides.setdefault(record.split, []).append(record)
+    return sides
+
+
+def _measurable(
+    sides: Mapping[Any, list[Record]], notes: Notes
+) -> dict[str, list[Record]]:
+    """Leave a test out that shows nothing, which mmdet would not begin."""
+    test = sides.get('test', [])
+    shown = not test or any(record.boxes for record in test)
+    if not shown:
+        notes.add('split test', 'no box in the whole split', count=len(test))
+    wanted = SPLITS if shown else SPLITS[:-1]
+    return {split: sides[split] for split in wanted if split in sides}
 
 
 def _draw(
@@ -72,13 +113,28 @@ def _draw(
 
 
 def _note_copies(
-    records: list[Record], facts: Mapping[str, Facts], notes: Notes
+    splits: Mapping[str, list[Record]], facts: Mapping[str, Facts], notes: Notes
 ) -> None:
-    first: dict[str, Record] = {}
-    for record in records:
-        other = first.setdefault(facts[record.name].digest, record)
-        if other is not record:
-            leak = record.split != other.split
-            where = f', one in {other.split}, one in {record.split}' if leak else ''
-            done = 'kept; what is measured on it means little' if leak else 'kept'
-            notes.add(record.name, f'the same picture as {other.name}{where}', done)
+    """Note the files that are there twice, and pictures that look like one to learn."""
+    first: dict[str, tuple[str, Record]] = {}
+    for split, records in splits.items():
+        for record in records:
+            where, other = first.setdefault(facts[record.name].digest, (split, record))
+            if where != split:
+                problem = f'the same picture, one in {where}, one in {split}'
+                notes.add(record.name, f'{problem}: {other.name}', _MEANS_LITTLE)
+            elif other is not record:
+                notes.add(record.name, f'the same picture twice: {other.name}', 'kept')
+    train = splits['train']
+    known = [facts[record.name].look for record in train]
+    for split in [name for name in splits if name != 'train']:
+        asked = [
+            record for record in splits[split]
+            if first[facts[record.name].digest][0] == split
+        ]  # fmt: skip
+        alike = pairs_alike(known, [facts[record.name].look for record in asked])
+        for mine, theirs in sorted(alike.items()):
+            problem = f'looks like a picture in train, is in {split}'
+            notes.add(
+                asked[mine].name, f'{problem}: {train[theirs].name}', _MEANS_LITTLE
+            )

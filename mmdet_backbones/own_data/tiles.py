@@ -71,8 +71,8 @@ def cut(
                     facts[record.name], size=size, orientation=1
                 )
                 found.append(tile_of)
-        notes.add(record.name, f'larger than tiles of {tile}',
-                  f'cut into {len(columns)} x {len(rows)} tiles')  # fmt: skip
+        problem = f'larger than tiles of {tile}: {len(columns)} x {len(rows)} of them'
+        notes.add(record.name, problem, 'cut into tiles')
     return found
 
 

@@ -6,11 +6,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..commands import command
 from ..files import ABSENT, FOLDER, already_there, not_there, what_is, write_atomically
 from .logs import read_log
 from .records import Run, read_run
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 PICTURE = 'training.png'
 TABLE, DATA = 'comparison.md', 'comparison.json'
@@ -33,6 +37,8 @@ _COLUMNS = (
     'started from',
 )
 _NONE = '-'
+# More would not fit beside each other on 80 columns.
+_SIDE_BY_SIDE = 3
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,27 @@ class Comparison:
         """Return the table as Markdown, with what has to be known below it."""
         rows = [_COLUMNS, ['-' * 3] * len(_COLUMNS), *map(_row, self.runs)]
         lines = [f'| {" | ".join(map(_cell, row))} |' for row in rows]
+        return '\n'.join([*lines, '', *self._below()]) + '\n'
+
+    def to_tables(self) -> list[Table | str]:
+        """Return tables for a terminal, a few trainings side by side in each.
+
+        What has to be known follows as text.
+        """
+        from rich.table import Table
+
+        parts: list[Table | str] = []
+        for start in range(0, len(self.runs), _SIDE_BY_SIDE):
+            rows = [_row(run) for run in self.runs[start : start + _SIDE_BY_SIDE]]
+            table = Table('', *(row[0] for row in rows))
+            for name, *values in list(zip(_COLUMNS, *rows, strict=True))[1:]:
+                table.add_row(name, *values)
+            for column in table.columns:
+                column.overflow = 'fold'
+            parts.append(table)
+        return [*parts, *self._below()]
+
+    def _below(self) -> list[str]:
         below = [f'- {run.name}: **{run.problem}**' for run in self.runs if run.problem]
         below += [f'- {run.name}: {note}' for run in self.runs for note in run.notes]
         below += [
@@ -74,8 +101,7 @@ class Comparison:
             for run in self.runs
             if run.checkpoint
         ]
-        below += [f'- {note}' for note in self.notes]
-        return '\n'.join([*lines, '', *below]) + '\n'
+        return below + [f'- {note}' for note in self.notes]
 
 
 def compare(work_dirs: Sequence[Path], metric: str | None = None) -> Comparison:
@@ -185,7 +211,7 @@ def summarise(work_dir: Path, config: str) -> str:
     if examples.is_file():
         lines.append(f'detections of the best and the worst images: {examples}')
     if run.checkpoint is not None:
-        lines.append(f'next: python tools/test.py {config} {run.checkpoint}')
+        lines.append(f'next: {command("test")} {config} {run.checkpoint}')
     return '\n  '.join(lines)
 
 

@@ -173,7 +173,9 @@ def _swapped_model(name: str, detector: str) -> Any:
     from ..swap.swapping import SwapOptions, save
 
     with tempfile.TemporaryDirectory() as folder:
-        swapped = save(SwapOptions(detector, name, Path(folder) / 'one.py'))
+        out = Path(folder) / 'one.py'
+        # Levels of some nets alone would be projected, which hides what width costs.
+        swapped = save(SwapOptions(detector, name, out, keep_width=True))
         config = Config.fromfile(swapped)
     init_default_scope(config.get('default_scope', 'mmdet'))
     return config.model

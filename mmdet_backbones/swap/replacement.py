@@ -15,13 +15,14 @@ from ..backbones.contract import Backbone
 from ..catalog.entries import find
 from ..catalog.entry import Entry
 from ..catalog.preprocessing import preprocess_of
+from ..commands import command
 from ..compat.batch_norm import is_batch_norm
 from ..detector_config.detector import DETECTOR_PROBE_SIZE, DetectorConfig
 from ..errors import UserError, explain
 from ..levels import Level, Preprocess
 from ..registry import MODELS
 from ..shapes.build import build_weightless, fixed_size, idle_parameters
-from ..shapes.structure import probe_levels
+from ..shapes.structure import largest_parts, probe_levels
 
 # Weights that are checkpoints of whole classifiers, for mmengine's own loader.
 _PREFIXES = {'mmdet.CSPNeXt': 'backbone.'}
@@ -56,12 +57,15 @@ class Replacement:
         return arguments_of(MODELS.get(str(self.entry.config['type'])))[0]
 
 
-def load_replacement(name: str, checkpoint: str | None = None) -> Replacement:
+def load_replacement(
+    name: str, checkpoint: str | None = None, no_weights: bool = False
+) -> Replacement:
     """Look at a backbone of the catalog; nothing is downloaded or allocated.
 
     Args:
         name: As :func:`~mmdet_backbones.catalog.find` takes it.
         checkpoint: Weights instead of the usual ones.
+        no_weights: Leave out any weights.
 
     Raises:
         UserError: If there is no such backbone (the nearest are named), it cannot be
@@ -74,7 +78,7 @@ def load_replacement(name: str, checkpoint: str | None = None) -> Replacement:
         raise UserError(
             f'{name} takes images of {size[0]} x {size[1]} only, and detectors show '
             'their backbone images of many sizes: take another net, see '
-            'tools/list_backbones.py'
+            f'{command("list")}'
         )
     levels = getattr(net, 'levels', None)
     if levels is None:
@@ -86,7 +90,7 @@ def load_replacement(name: str, checkpoint: str | None = None) -> Replacement:
             ) from error
     if isinstance(net, Backbone):
         levels = _by_stride(entry, levels)
-    weights = checkpoint or entry.weights
+    weights = None if no_weights else checkpoint or entry.weights
     return Replacement(entry, net, tuple(levels), weights, preprocess_of(entry, net))
 
 
@@ -217,12 +221,37 @@ def check_backbone(settings: Mapping[str, Any], channels: Sequence[int]) -> None
     assert found == list(channels), f'{settings} gives {found}, not {list(channels)}'
 
 
-def has_idle_parameters(settings: Mapping[str, Any]) -> bool:
-    """Whether the backbone, as it will be written, has parts that no level needs."""
+def idle_note(settings: Mapping[str, Any]) -> str | None:
+    """Tell of parts of the backbone, as it will be written, that no level needs.
+
+    Returns:
+        What they are and what is written for them; None if there are none.
+    """
     if str(settings['type']).startswith('mmdet_backbones.'):
-        return False
+        return None  # which builds none
     cfg = {k: v for k, v in settings.items() if k not in ('_delete_', 'init_cfg')}
     net = build_weightless(cfg, as_built=True)
-    return bool(
-        idle_parameters(net, DETECTOR_PROBE_SIZE, settings.get('in_channels', 3))
+    idle = idle_parameters(net, DETECTOR_PROBE_SIZE, settings.get('in_channels', 3))
+    if not idle:
+        return None
+    parts = ', '.join(largest_parts(net, idle)[:4])
+    return (
+        f'{len(idle)} parameters of {settings["type"]} get no gradient, as none of the '
+        f'levels depends on them ({parts}). find_unused_parameters = True lets several '
+        'GPUs train all the same; without it they stop with "Expected to have finished '
+        'reduction". A net of timm/ or torchvision/ builds only what its levels need.'
     )
+
+
+def elsewhere(entry: Entry) -> list[str]:
+    """Name the same net of other sources that have weights for it."""
+    model = entry.name.rpartition('/')[2]
+    found = []
+    for source in ('timm', 'torchvision', 'mmpretrain', 'mmdet'):
+        try:
+            other = find(f'{source}/{model}')
+        except UserError:
+            continue
+        if other.weights and other.name != entry.name:
+            found.append(other.name)
+    return found

@@ -109,7 +109,8 @@ def test_a_rate_of_zero_freezes_as_well(tmp_path):
     ('backbone', 'cure'),
     [
         (
-            dict(R18, model_name='convnext_atto', init_cfg=None),
+            {**{k: v for k, v in R18.items() if k != 'init_cfg'},
+             'model_name': 'convnext_atto'},
             # Nothing is inherited there that _delete_ could take away.
             "model.backbone.init_cfg = {'type': 'Pretrained', "
             "'checkpoint': 'timm://convnext_atto'}",
@@ -134,6 +135,8 @@ def test_nets_that_learn_little_from_random_weights(backbone, cure, tmp_path):
         assert told.cure == (cure,)
     after = check_config(applied(config, told.cure))
     assert 'random weights' not in [finding.rule for finding in after]
+    meant = check_config(applied(config, ['model.backbone.init_cfg = None']))
+    assert [(f.rule, f.severity) for f in meant] == [('random weights', 'note')]
     # A detector's checkpoint is as good.
     address = 'https://host.invalid/all.pth'
     assert check_config(applied(config, [f'load_from = {address!r}'])) == []

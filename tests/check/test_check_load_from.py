@@ -231,7 +231,8 @@ def test_resuming_from_the_work_folder(case, tmp_path):
     config, detector, _ = case
     work = tmp_path / 'work'
     settings = dict(resume=True, work_dir=str(work))
-    (told,) = checked(config, **settings)[1]
+    start, told = checked(config, **settings)[1]
+    assert start.rule == 'random weights'
     # As in the first start of a job that a cluster may start again.
     assert (told.severity, told.cure) == ('warning', ('resume = False',))
     assert 'start at the first iteration' in told.problem

@@ -101,7 +101,7 @@ def test_all_configs_that_are_asked_for_are_there():
 def test_header_and_length(name):
     text = header(name)
     assert re.search(r'arXiv \d{4}\.\d{5}', text)
-    assert f'python tools/train.py {name}' in text
+    assert f'mmdet-backbones train {name}' in text
     assert len((ROOT / name).read_text().splitlines()) <= 75
     readme = (ROOT / name).with_name('README.md').read_text()
     row = next(line for line in readme.splitlines() if f'({Path(name).name})' in line)
@@ -162,7 +162,7 @@ def test_backbone_header_table_and_preprocessing(name):
     assert str(given) in cells
     assert ', '.join(map(str, backbone.out_strides)) in cells
     assert any(cell.startswith(parameters) for cell in cells)
-    assert f'python tools/train.py {name}' in readme
+    assert f'mmdet-backbones train {name}' in readme
 
 
 @pytest.mark.parametrize('name', COCO)

@@ -13,8 +13,9 @@ from mmengine.config import utils as config_utils
 from mmengine.evaluator import Evaluator
 from PIL import Image
 
+from mmdet_backbones.cli.flags import add_config_flags
 from mmdet_backbones.detector_config.read import read_config
-from mmdet_backbones.engine.launch import add_config_flags, require_data
+from mmdet_backbones.engine.launch import require_data
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = sorted({path.parent.name for path in (ROOT / 'configs').rglob('*_coco.py')})
@@ -33,7 +34,7 @@ def readme_examples():
     text = (ROOT / 'configs' / 'README.md').read_text()
     for block in re.findall(r'```\n(.*?)```', text, flags=re.DOTALL):
         words = shlex.split(block.replace('\\\n', ' '))
-        assert words[:2] == ['python', 'tools/train.py']
+        assert words[:2] == ['mmdet-backbones', 'train']
         yield words[2:]
 
 

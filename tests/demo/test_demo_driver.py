@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from run_demo import DemoStoppedError, run_demo
+
+from mmdet_backbones.cli.demo import DemoStoppedError, run_demo
 
 PARTS = ('demo/prepare_demo', 'train', 'test', 'demo/report_demo')
 
@@ -32,7 +33,8 @@ def clone(tmp_path):
 def calls(root) -> list[str]:
     lines = (root / 'calls.txt').read_text().splitlines()
     return [
-        line.split()[0].removeprefix('tools/').removesuffix('.py') for line in lines
+        line.split()[0].removeprefix(f'{root}/tools/').removesuffix('.py')
+        for line in lines
     ]
 
 
@@ -40,7 +42,7 @@ def calls(root) -> list[str]:
 def test_a_part_that_fails_stops_the_demo(clone, part):
     root = clone({part: 3})
     with pytest.raises(DemoStoppedError) as stop:
-        run_demo(root)
+        run_demo(root, tools=root / 'tools')
     assert stop.value.status == 3
     assert calls(root) == list(PARTS[: PARTS.index(part) + 1])
 
@@ -48,10 +50,10 @@ def test_a_part_that_fails_stops_the_demo(clone, part):
 def test_finished_training_is_kept_and_interrupted_one_goes_on(clone):
     root = clone({'train': 3})
     with pytest.raises(DemoStoppedError):
-        run_demo(root)
+        run_demo(root, tools=root / 'tools')
     root = clone()
-    run_demo(root, setup_seconds=5)
-    run_demo(root)
+    run_demo(root, tools=root / 'tools', setup_seconds=5)
+    run_demo(root, tools=root / 'tools')
     assert calls(root).count('train') == 2
     assert '--resume' in (root / 'calls.txt').read_text()
     timings = json.loads((root / 'work_dirs/demo/timings.json').read_text())
@@ -63,7 +65,7 @@ def test_scratch_trains_elsewhere_without_weights(clone):
     work = root / 'work_dirs' / 'demo-scratch'
     work.mkdir()
     (work / 'best_coco_bbox_mAP_50_epoch_8.pth').touch()
-    run_demo(root, scratch=True)
+    run_demo(root, tools=root / 'tools', scratch=True)
     text = (root / 'calls.txt').read_text()
     assert 'model.backbone.init_cfg=None' in text
     assert '--work-dir work_dirs/demo-scratch' in text

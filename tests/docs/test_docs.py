@@ -1,7 +1,7 @@
 """The documents: every block of code runs, every link leads somewhere.
 
 A block that trains, installs or needs several GPUs says so in front of it,
-``<!-- not run: why -->``, or ``<!-- not run (pip, train.py): why -->`` if only the
+``<!-- not run: why -->``, or ``<!-- not run (pip, train): why -->`` if only the
 commands with these words are left out. Of those, the flags are checked.
 """
 
@@ -11,11 +11,11 @@ import ast
 import contextlib
 import io
 import re
-import runpy
 import shlex
 import shutil
 import subprocess
 import sys
+from configparser import ConfigParser
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,6 +28,7 @@ from write_docs_tables import backbone_pages
 from mmdet_backbones.catalog.figures import read_figures
 from mmdet_backbones.check.config import check_config
 from mmdet_backbones.check.findings import describe, errors_of
+from mmdet_backbones.cli.main import main
 from mmdet_backbones.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
@@ -103,21 +104,19 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run_here(monkeypatch, folder, run_tool):
+def run_here(monkeypatch, folder, capsys):
     """Run a command as it stands in a document, in this process."""
 
     def run(words: list[str]) -> None:
         words = words[next(i for i, word in enumerate(words) if '=' not in word) :]
-        trains = words[1] in ('tools/train.py', 'tools/test.py')
-        assert words[0] == 'python', f'not run and not marked: {words}'
-        assert not trains, f'not marked: {words}'
-        if words[1].endswith('check_config.py') and '--fast' not in words:
+        assert words[0] == 'mmdet-backbones', f'not run and not marked: {words}'
+        assert words[1] not in ('train', 'test', 'demo'), f'not marked: {words}'
+        if words[1] == 'check' and '--fast' not in words:
             words = [*words, '--fast']  # asks no server
         bring_weights(words)
-        # The tool goes to the clone's root; a reader stays in the folder.
-        monkeypatch.setattr('conftest.ROOT', folder)
-        done = run_tool(*words[1:])
-        assert done.returncode in (0, None), f'{words}\n{done.stdout}\n{done.stderr}'
+        monkeypatch.setattr(sys, 'argv', words)
+        status = main(words[1:])
+        assert status == 0, f'{words}\n{"".join(capsys.readouterr())}'
 
     return run
 
@@ -132,16 +131,11 @@ def bring_weights(words: list[str]) -> None:
 
 
 @cache
-def help_of(tool: str) -> str:
+def help_of(subcommand: str) -> str:
     said = io.StringIO()
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        contextlib.redirect_stdout(said),
-        contextlib.suppress(SystemExit),
-    ):
-        patch.setattr(sys, 'argv', [tool, '--help'])
-        runpy.run_path(str(ROOT / tool), run_name='__main__')
-    assert 'usage:' in said.getvalue()
+    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        main([subcommand, '--help'])
+    assert 'usage:' in said.getvalue().lower()
     return said.getvalue()
 
 
@@ -153,16 +147,22 @@ def check_flags(words: list[str]) -> None:
         assert words[1] in targets
         return
     if words[0] == 'pip':
-        files = [words[i + 1] for i, word in enumerate(words) if word in ('-r', '-c')]
-        assert all((ROOT / file).is_file() for file in files), words
+        check_extras(words)
         return
-    script = words[1] if words[0] == 'python' else words[0]
-    assert script.startswith('tools/'), words
-    assert (ROOT / script).is_file(), words
-    tool = 'tools/train.py' if script.endswith('.sh') else script
+    assert words[0] == 'mmdet-backbones', words
     flags = [word.partition('=')[0] for word in words if word.startswith('--')]
-    missing = [flag for flag in flags if flag not in help_of(tool)]
-    assert not missing, f'{script} takes no {missing}'
+    missing = [flag for flag in flags if flag not in help_of(words[1])]
+    assert not missing, f'{words[1]} takes no {missing}'
+
+
+def check_extras(words: list[str]) -> None:
+    """Look whether there is what a line for pip names."""
+    known = ConfigParser()
+    known.read(ROOT / 'setup.cfg')
+    extras = re.findall(r'\[(.+)\]', ' '.join(words))
+    assert extras, words
+    for name in extras[0].split(','):
+        assert name in known['options.extras_require'], words
 
 
 def run_python(block: Block, folder: Path, namespace: dict) -> None:
@@ -174,9 +174,20 @@ def run_python(block: Block, folder: Path, namespace: dict) -> None:
         return
     whole = '_base_' in block.text
     path = folder / (block.title or ('my_config.py' if whole else 'part.py'))
+    if block.title and path.exists():
+        is_part_of(block.text, path)
+        return
     path.write_text(block.text if whole else BASE + block.text)
     findings = errors_of(check_config(Config.fromfile(path)))
     assert not findings, f'{block.text}\n{describe(findings)}'
+
+
+def is_part_of(text: str, path: Path) -> None:
+    """Look whether a command of the page wrote what the page shows of its file."""
+    written = {ast.dump(node) for node in ast.parse(path.read_text()).body}
+    shown = {ast.dump(node) for node in ast.parse(text).body}
+    assert shown
+    assert shown <= written, f'{path.name} says otherwise:\n{path.read_text()}'
 
 
 def run_block(block: Block, folder: Path, namespace: dict, run_here) -> None:
@@ -185,11 +196,8 @@ def run_block(block: Block, folder: Path, namespace: dict, run_here) -> None:
         run_python(block, folder, namespace)
         return
     for words in commands_of(block.text):
-        skipped = block.left_out is None or any(
-            word == name or word.endswith(f'/{name}')
-            for name in block.left_out
-            for word in words
-        )
+        out = block.left_out
+        skipped = out is None or not set(out).isdisjoint(words)
         check_flags(words) if skipped else run_here(words)
 
 
@@ -293,3 +301,9 @@ def test_the_site_is_built_without_warnings():
     assert done.returncode == 0, done.stderr
     assert 'WARNING -' not in done.stdout + done.stderr
     assert (ROOT / 'site' / 'errors_and_cures.html').is_file()
+    # A browser reads, and searches, without a network or a server.
+    pages = list((ROOT / 'site').rglob('*.html'))
+    fetched = r'<(?:script|img|iframe)[^>]+src="?http|<link[^>]+href="?http'
+    assert len(pages) > 30
+    assert [page for page in pages if re.search(fetched, page.read_text())] == []
+    assert (ROOT / 'site' / 'search' / 'search_index.js').is_file()

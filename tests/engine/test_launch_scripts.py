@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 
 import dist_runs as runs
 import pytest
@@ -98,21 +99,43 @@ def test_tasks_of_slurm_train_together(slurm, tmp_path):
 
 
 def test_a_signal_reaches_what_was_started(tmp_path):
-    """A scheduler ends the script alone; a process left behind would hold the GPU."""
-    python = tmp_path / 'python'
-    python.write_text('#!/usr/bin/env bash\necho started\nexec sleep 60\n')
-    python.chmod(0o755)
-    script = subprocess.Popen(
-        ['tools/dist_train.sh', 'config.py', '2'],
+    """A scheduler ends one process alone; one left behind would hold the GPU."""
+    torchrun = tmp_path / 'python'
+    torchrun.write_text('#!/usr/bin/env bash\necho started\nexec sleep 60\n')
+    torchrun.chmod(0o755)
+    code = (
+        'import sys; from mmdet_backbones.cli import processes; '
+        f"sys.executable = {str(torchrun)!r}; sys.argv = ['tools/train.py']; "
+        "sys.exit(processes.start('train', 2, ['config.py']))"
+    )
+    started = subprocess.Popen(
+        [sys.executable, '-c', code],
         cwd=ROOT,
-        env=runs.environment(PYTHON=str(python)),
+        env=runs.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert script.stdout.readline() == 'started\n'
-    script.terminate()
-    _, errors = script.communicate(timeout=30)
-    assert script.returncode == 143
+    assert started.stdout.readline() == 'started\n'
+    started.terminate()
+    _, errors = started.communicate(timeout=30)
+    assert started.returncode == 143
     assert 'stopped with exit status 143' in errors
     assert 'with --resume' in errors
+
+
+def test_dist_train_starts_the_processes_of_its_machine(tmp_path):
+    python = tmp_path / 'python'
+    python.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
+    python.chmod(0o755)
+    done = subprocess.run(
+        ['tools/dist_train.sh', 'a config.py', '2', '--resume'],
+        cwd=ROOT,
+        env=runs.environment(PYTHON=str(python)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [
+        *('tools/train.py', 'a config.py', '--gpus', '2', '--resume'),
+    ]

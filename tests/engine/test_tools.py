@@ -1,5 +1,6 @@
 """tools/train.py and tools/test.py: mistakes, and a run from start to metrics."""
 
+import json
 import os
 import signal
 import subprocess
@@ -128,7 +129,8 @@ def test_train_resume_and_test(run_python, config, tmp_path):
     assert f'next: python tools/test.py {config}' in done.stdout + done.stderr
     status, drawn = run_on_terminal(*train, '--resume', '--cfg-options', *SMALL)
     assert status == 0, drawn[-3000:]
-    assert 'resumed epoch: 1' in drawn
+    assert f"going on from '{work}" in drawn
+    assert 'resumed epoch: 1' in ''.join(p.read_text() for p in work.glob('*/*.log'))
     assert 'next: python tools/test.py' in drawn
     for name in ('training.png', 'best_and_worst.png'):
         assert (work / name).is_file()
@@ -148,6 +150,10 @@ def test_train_resume_and_test(run_python, config, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / 'out.pkl').is_file()
+    assert 'bbox, the best class first' in done.stdout
+    (written,) = (tmp_path / 'test').glob('*/classes.json')
+    (row,) = json.loads(written.read_text())['bbox']
+    assert (row['name'], row['images'], row['boxes']) == ('tree', 2, 4)
 
 
 def test_dist_train_says_what_it_needs():

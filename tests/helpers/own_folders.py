@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
+from rich.console import Console
 
 COLOURS = {'shrub': (200, 40, 40), 'tree': (40, 200, 40)}
 FORMATS = ('coco', 'voc', 'yolo', 'labelme')
@@ -129,8 +130,8 @@ def load(path):
 def read_back(out):
     """Return the boxes of each image by name, and the split it is in."""
     found, splits = {}, {}
-    for split in ('train', 'val'):
-        coco = load(out / 'annotations' / f'{split}.json')
+    for path in sorted((out / 'annotations').iterdir()):
+        split, coco = path.stem, load(path)
         for image in coco.loadImgs(coco.getImgIds()):
             name = image['file_name']
             with Image.open(out / split / name) as picture:
@@ -150,6 +151,13 @@ def same_boxes(found, wanted):
         labels, corners = [b[0] for b in boxes], [b[1:] for b in boxes]
         assert labels == [b[0] for b in wanted[name]]
         assert np.abs(np.subtract(corners, [b[1:] for b in wanted[name]])).max() < 0.01
+
+
+def printed(report, width=80):
+    """Return what is shown of a report on a terminal of so many columns."""
+    console = Console(file=io.StringIO(), width=width)
+    console.print(report.table())
+    return console.file.getvalue()
 
 
 def snapshot(folder):

@@ -74,11 +74,12 @@ def test_splits_that_are_there_are_kept(tmp_path, kind):
         WRITERS[kind](tmp_path / 'mine', {name: made[name] for name in chosen}, split)
     report = prepare(DataOptions(tmp_path / 'mine', tmp_path / 'out', val_share=0.9))
     found, splits = read_back(tmp_path / 'out')
-    assert [n for n, split in splits.items() if split == 'train'] == parts['train']
-    assert [n for n, split in splits.items() if split == 'val'] == parts['val']
-    same_boxes(found, {n: made[n][1] for n in parts['train'] + parts['val']})
-    told = [(f.problem, f.count) for f in report.findings]
-    assert told == [('in the split test', 2)]
+    for part, chosen in parts.items():
+        assert [n for n, split in splits.items() if split == part] == chosen
+    same_boxes(found, {name: boxes for name, (_, boxes) in made.items()})
+    assert report.findings == []
+    assert [*report.splits] == ['train', 'val', 'test']
+    assert report.splits['test'].images == 2
 
 
 @pytest.mark.parametrize('kind', FORMATS)
@@ -215,8 +216,13 @@ def test_the_tool_prints_one_table_and_the_next_commands(tmp_path, run_tool):
     folders = (str(tmp_path / 'mine'), '-o', str(tmp_path / 'out'))
     done = run_tool('tools/prepare_data.py', *folders)
     assert done.returncode == 0, done.stderr
-    for words in ('images', 'class tree', 'width of images', 'nothing to find fault',
-                  'tools/swap_backbone.py', 'tools/train.py'):  # fmt: skip
+    for words in (
+        'images',
+        'class tree',
+        'width of images',
+        'nothing to find fault',
+        *(f'tools/{name}.py' for name in ('swap_backbone', 'train', 'test')),
+    ):
         assert words in done.stdout
     done = run_tool('tools/prepare_data.py', *folders, '--force', '--json')
     report = json.loads(done.stdout)

@@ -13,6 +13,7 @@ from own_folders import (
     WRITERS,
     draw,
     load,
+    printed,
     read_back,
     scenes,
     snapshot,
@@ -207,7 +208,7 @@ def test_a_disk_without_links_gets_copies(tmp_path, monkeypatch):
     assert all(there[n] == made[n.rsplit('/', 1)[-1]] for n in copies)
 
 
-def test_a_hundred_thousand_findings_are_twenty_lines(tmp_path):
+def test_a_hundred_thousand_findings_are_a_few_lines(tmp_path):
     notes = Notes()
     for i in range(100_000):
         notes.add(f'images/{i}.png', f'box outside the image: {i}, 2', 'box dropped')
@@ -216,9 +217,12 @@ def test_a_hundred_thousand_findings_are_twenty_lines(tmp_path):
     side = figures([], {}, ('tree',))
     splits = {'train': side, 'val': side}
     report = DataReport(tmp_path, 'coco', ('tree',), False, splits, notes.findings)
-    told = [str(cell) for cell in report.table().columns[0].cells][-21:]
-    assert sum(text.startswith('rare thing') for text in told) == 5
-    assert told[-1] == '99985 more'
+    told = printed(report)
+    for kind in range(5):
+        assert f'1 x rare thing {kind} -> left out' in told
+    assert '100000 x box outside the image -> box dropped' in told
+    assert 'such as images/0.png: 0, 2' in told
+    assert len(told.splitlines()) < 40
     assert len(report.to_dict()['findings']) == 100_005
 
 
@@ -249,7 +253,7 @@ def test_as_many_classes_as_boxes(tmp_path):
     path.write_text(json.dumps(content))
     report = prepare(DataOptions(root, tmp_path / 'out'))
     assert len(report.classes) == 5_002
-    assert report.table().row_count < 40
+    assert len(printed(report).splitlines()) < 40
 
 
 def test_folders_that_lead_far_away(tmp_path):

@@ -10,7 +10,7 @@ from own_folders import read_back, scenes, snapshot, write_voc
 
 from mmdet_backbones.errors import UserError
 from mmdet_backbones.own_data.for_config import read_folder
-from mmdet_backbones.own_data.placing import STATE
+from mmdet_backbones.own_data.placing import STATE, problems_with
 from mmdet_backbones.own_data.prepare import DataOptions, prepare
 
 
@@ -75,6 +75,44 @@ def test_a_run_that_is_killed_at_some_moments_goes_on(stage, force):
 @pytest.mark.parametrize('force', [False, True])
 def test_a_run_that_is_killed_at_any_moment_goes_on(stage, force):
     assert 20 < kill_everywhere(stage, force, range(1, 200)) < 199
+
+
+@pytest.mark.parametrize(
+    ('first', 'steps'),
+    [
+        ('with', (23, 41)),
+        *(
+            pytest.param(first, range(18, 60), marks=pytest.mark.slow)
+            for first in ('with', 'without')
+        ),
+    ],
+)
+def test_a_test_split_that_comes_or_goes_is_whole_or_not_there(tmp_path, first, steps):
+    made, out = scenes(6), tmp_path / 'out'
+    names = list(made)
+    parts = dict(train=names[:2], val=names[2:4], test=names[4:])
+    for split, chosen in parts.items():
+        write_voc(tmp_path / 'with', {name: made[name] for name in chosen}, split)
+    write_voc(tmp_path / 'without', scenes(4, seed=1))
+    second = {'with': 'without', 'without': 'with'}[first]
+    wanted = {}
+    for source in (second, first):
+        prepare(DataOptions(tmp_path / source, out, force=True))
+        wanted[source] = snapshot(out)
+    killed = 0
+    for step in steps:
+        order = DataOptions(tmp_path / second, out, force=True)
+        if killed_at(step, lambda order=order: prepare(order)):
+            killed += 1
+            # It puts things in order before it looks what is in the way.
+            problems_with(out, tmp_path / second, force=False)
+            there = {n: c for n, c in snapshot(out).items() if n != STATE}
+            assert there in wanted.values(), step
+            prepare(order)
+        assert snapshot(out) == wanted[second], step
+        prepare(DataOptions(tmp_path / first, out, force=True))
+        assert snapshot(out) == wanted[first]
+    assert len(steps) / 3 < killed <= len(steps)
 
 
 @pytest.mark.slow

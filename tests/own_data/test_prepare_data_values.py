@@ -139,7 +139,7 @@ TOLD = {
     ('coco', 'category without id or name'): [
         first('categories', name=value) for value in (
             None, {}, ['tree'], True, '', ' ', 'a\ud800b')],
-    ('coco', 'category id 7 has several names'): [
+    ('coco', 'category id with several names: 7'): [
         edited(lambda c: c['categories'].append(dict(id='7', name='bush')))],
     ('coco', 'width and height that are no size'): [
         first('images', width=value, height=value) for value in (
@@ -147,7 +147,7 @@ TOLD = {
     ('coco', 'was drawn on'): [first('images', width=str(WIDTH + 1))],
     ('coco', 'image without id or file_name'): [
         first('images', file_name=value) for value in (None, {}, '', False)],
-    ('coco', 'duplicate image id 10'): [
+    ('coco', 'duplicate image id: 10'): [
         edited(lambda c: c['images'][1].update(id='10'))],
     ('coco', 'no such image'): [
         first('images', file_name=v) for v in (

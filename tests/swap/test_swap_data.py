@@ -9,7 +9,6 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from mmdet_backbones.engine.recipes import short_warm_up
 from mmdet_backbones.swap.swapping import SwapOptions, save, swap_backbone
 
 FASTER = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
@@ -153,6 +152,16 @@ def test_other_classes_to_validate_with(tmp_path):
         swapped(FASTER, data, tmp_path)
 
 
+def test_other_classes_to_test_with(tmp_path):
+    data = coco(tmp_path / 'data', 'tree')
+    (data / 'test').mkdir()
+    content = json.loads((data / 'annotations/val.json').read_text())
+    content['categories'][0]['name'] = 'shrub'
+    (data / 'annotations/test.json').write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r'training and test .*shrub, tree in one'):
+        swapped(FASTER, data, tmp_path)
+
+
 @pytest.mark.slow
 def test_the_printed_command_trains(tmp_path, run_python):
     """Layer-wise rates, data and heads as written, through the Runner."""
@@ -173,35 +182,3 @@ def test_the_printed_command_trains(tmp_path, run_python):
     assert '13 layer groups of TIMMBackbone' in done.stdout + done.stderr
     assert 'Epoch(val)' in done.stdout + done.stderr
     assert (tmp_path / 'work' / 'epoch_1.pth').is_file()
-
-
-@pytest.mark.parametrize(
-    ('name', 'length'), [('timm/resnet18', 500), ('timm/convnext_atto', 1000)]
-)
-def test_the_warm_up_is_a_tenth_of_a_short_training(name, length, tmp_path):
-    def schedule(*data):
-        out = tmp_path / f'{len(data)}.py'
-        save(SwapOptions(FASTER, name, out, data=data[0] if data else None))
-        return Config.fromfile(out).param_scheduler
-
-    assert schedule()[0].end == length
-    # One image, two at a time, 12 epochs.
-    first, second = schedule(str(coco(tmp_path / 'own', 'tree')))
-    assert (first.begin, first.end) == (0, 1)
-    assert second.milestones == [8, 11]
-
-
-@pytest.mark.parametrize('images', [100, 1000, 10**6])
-def test_a_schedule_by_iterations_goes_on_where_the_warm_up_ends(images):
-    loop = dict(max_epochs=10)
-    config = dict(train_dataloader=dict(batch_size=2), train_cfg=loop)
-    steps = [
-        dict(type='LinearLR', by_epoch=False, begin=0, end=500),
-        dict(type='CosineAnnealingLR', by_epoch=False, begin=500, end=9000),
-    ]
-    short = short_warm_up(config, steps, images)
-    if images == 100:
-        assert [(s['begin'], s['end']) for s in short] == [(0, 50), (50, 9000)]
-    else:
-        assert short is None
-    assert steps[0]['end'] == 500

@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...arguments import arguments_of
+from ...commands import command
 from ...compat.doctor.rules import TESTED
 from ...compat.multimodal import TRANSFORMERS, installed, stumbles_over_transformers
 from ...shapes.build import on_default_device, on_meta
@@ -62,8 +63,8 @@ def _explain(error: Exception) -> str:
             '  pip uninstall -y transformers'
         )
     return (
-        f'Importing mmpretrain failed ({said}). tools/doctor.py names combinations of '
-        f'packages that do not work; the tested one is\n{tested}'
+        f'Importing mmpretrain failed ({said}). {command("doctor")} names '
+        f'combinations of packages that do not work; the tested one is\n{tested}'
     )
 
 

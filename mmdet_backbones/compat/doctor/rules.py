@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from mmdet_backbones.commands import TOOLS, command
 from mmdet_backbones.compat.doctor.snapshot import LATE, ONEDL, UPSTREAM, Snapshot
 
 try:
@@ -302,7 +303,7 @@ def _compiled_operators(found: Snapshot) -> _Findings:
             'not be seen. Install mmcv-lite, for which mmdet_backbones serves the '
             'operators, or build mmcv again.',
             _lite_instead_of('mmcv'),
-            'tools/build_compiled_mmcv.sh python',
+            f'bash {TOOLS / "build_compiled_mmcv.sh"} python',
         )
 
 
@@ -313,7 +314,7 @@ def _late_trials(found: Snapshot) -> _Findings:
                 'probe-timeout',
                 f'The probe {trial} was {error}, as on a first run from a slow '
                 'disk; what it would have shown is unknown.',
-                'python tools/doctor.py  # once more',
+                f'{command("doctor")}  # once more',
             )
 
 

@@ -24,6 +24,7 @@ def read(found: DataFiles, notes: Notes) -> Annotations:
     classes: dict[str, None] = {}
     used: dict[str, str] = {}
     finder, listed = _Finder(found), False
+    categories: list[Any] = []
     for split, name in _files(found).items():
         reader = _Reader(finder, notes, name, split or None, used)
         try:
@@ -32,13 +33,42 @@ def read(found: DataFiles, notes: Notes) -> Annotations:
             notes.add(name, f'damaged JSON: {error}', 'not read')
             continue
         records += reader.read(content)
-        listed = listed or bool(content.get('categories'))
+        categories += _as_list(content.get('categories'))
+        listed = bool(categories)
         classes |= dict.fromkeys(label for label in reader.names.values() if label)
     for image in found.images:
         if image not in used and not notes.mentions(image):
             notes.add(image, 'image that no annotation file names')
+    for label in _headings(categories, records) & classes.keys():
+        del classes[label]
+        problem = 'category without boxes that is the supercategory of others'
+        notes.add(found.kinds['coco'][0], f'{problem}: {label}')
     # Of a list in which no class is good, none counts.
     return Annotations(records, tuple(classes) if listed else None)
+
+
+def _headings(categories: list[Any], records: list[Record]) -> set[str]:
+    """Return what stands among the classes only because others are below it.
+
+    Roboflow's first category is such a one, and a detector would get an output for it.
+    """
+    used = {box.label for record in records for box in record.boxes}
+    below = {}
+    for category in categories:
+        try:
+            above = str(category.get('supercategory') or '')
+            below[text(category['name'])] = composed(above).strip()
+        except (AttributeError, KeyError, ValueError):
+            continue
+    above_others = set(below.values()) - used
+    return {
+        name for name in above_others & below.keys()
+        if below[name].lower() in ('', 'none')
+    }  # fmt: skip
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _files(found: DataFiles) -> dict[str, str]:
@@ -137,7 +167,7 @@ class _Reader:
     def _categories(self, given: Any) -> dict[Any, str]:
         """Return the classes by their id; '' for an id that has several."""
         names: dict[Any, str] = {}
-        for i, category in enumerate(given if isinstance(given, list) else []):
+        for i, category in enumerate(_as_list(given)):
             place = f'categories[{i}]'
             try:
                 number_, name = key(category['id']), text(category['name'])
@@ -146,7 +176,7 @@ class _Reader:
                                'category dropped', place=place)  # fmt: skip
                 continue
             if names.setdefault(number_, name) != name:
-                problem = f'category id {number_} has several names, such as {name}'
+                problem = f'category id with several names: {number_}, such as {name}'
                 self.notes.add(self.name, problem, 'its boxes are dropped', place=place)
                 names[number_] = ''
         # Words stand behind numbers: the two have no order.
@@ -166,7 +196,7 @@ class _Reader:
                 self.notes.add(self.name, 'image without id or file_name',
                                'entry dropped', place=place)  # fmt: skip
                 continue
-            problem = f'duplicate image id {number_} in {self.name}'
+            problem = f'duplicate image id: {number_} in {self.name}'
             first = found.setdefault(number_, (place, file_name, entry))
             if first[0] != place:
                 self.notes.add(file_name, problem, place=place)
@@ -180,7 +210,7 @@ class _Reader:
         image = self.finder.find(file_name, self.folder, self.split or '')
         if image is None:
             self.notes.add(
-                file_name, f'listed in {self.name}, but there is no such image'
+                file_name, f'listed, but there is no such image: in {self.name}'
             )
             return None
         if image in self.used:

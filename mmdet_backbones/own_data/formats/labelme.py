@@ -63,4 +63,4 @@ def _box(shape: Any) -> TruthBox | str:
         flat = [value for point in points for value in point]
         outline = [flat] if drawn else None
         return TruthBox(label, (min(xs), min(ys), max(xs), max(ys)), outline=outline)
-    return f"shape of type '{kind}' with {len(points)} points encloses nothing"
+    return f"shape that encloses nothing: type '{kind}' with {len(points)} points"

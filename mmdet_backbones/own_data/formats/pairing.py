@@ -53,7 +53,7 @@ class Pairing:
         stem = stem if self.found.of_stem(stem) else Path(own).stem
         candidates = self.found.of_stem(stem)
         if not candidates:
-            self.notes.add(annotation, f'no image for it (looked for {own or stem})')
+            self.notes.add(annotation, f'no image for it: looked for {own or stem}')
             return None
         near = self._near.get((composed(stem), *_place(annotation)), [])
         # Two spellings of one name are two images; its own is the annotation's.
@@ -127,7 +127,7 @@ def listed_classes(found: DataFiles, notes: Notes) -> tuple[str, ...] | None:
         if classes is None and names:
             classes, source = names, name
         elif names and names != classes:
-            notes.add(name, f'lists other classes than {source}', 'not used')
+            notes.add(name, f'lists other classes: than {source}', 'not used')
     return classes
 
 
@@ -172,7 +172,7 @@ def yaml_settings(found: DataFiles, notes: Notes) -> tuple[str, dict[str, Any]] 
         if first is None:
             first = name, content
         elif _names(content) != _names(first[1]):
-            notes.add(name, f'names other classes than {first[0]}', 'not used')
+            notes.add(name, f'names other classes: than {first[0]}', 'not used')
     return first
 
 

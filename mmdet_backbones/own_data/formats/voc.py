@@ -167,7 +167,7 @@ def _follow(
             own = PurePosixPath(stem).name
             listed = known.get(own) or spelled.get(composed(own))
             if listed is None:
-                problem = f'lists {stem}, which has no usable XML and image'
+                problem = f'lists what has no usable XML and image: {stem}'
                 notes.add(lists[name], problem)
             elif listed.split is None or (split == 'val' and train == 'trainval'):
                 listed.split = split

@@ -89,9 +89,9 @@ def _boxes(
                 raise ValueError
         except ValueError:
             bad += 1
-            problem = f'line {i} is not a class and a box'
+            problem = f'line that is no box: line {i} is not a class and a box'
             if bad > _MOST_LINES:
-                problem = 'more lines that are not a class and a box'
+                problem = 'line that is no box: more that are not a class and a box'
             notes.add(name, problem, 'line dropped')
             continue
         known = 0 <= index < len(classes)
@@ -125,7 +125,7 @@ def _set_splits(
                 if record.name in wanted:
                     record.split = split
             if not wanted and not any(record.split == split for record in records):
-                notes.add(name, f'{split}: {place} leads to no image', 'not used')
+                notes.add(name, f'leads to no image: {split}: {place}', 'not used')
 
 
 def _images_of(place: str, found: DataFiles, home: Path, base: Any) -> set[str]:

@@ -1,0 +1,44 @@
+"""Flags that several subcommands share."""
+
+from __future__ import annotations
+
+from argparse import SUPPRESS, ArgumentParser
+
+
+def add_config_flags(parser: ArgumentParser) -> None:
+    """Add the flags that name a config and change its settings."""
+    parser.add_argument('config', help='path of the config, or mmdet::folder/name.py')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        metavar='KEY=VALUE',
+        help='settings that replace those of the config; lists as KEY="[a,b]", '
+        'without white space',
+    )
+
+
+def add_common_flags(parser: ArgumentParser) -> None:
+    """Add the flags that mmdet's train and test tools share."""
+    add_config_flags(parser)
+    parser.add_argument('--work-dir', help='folder for logs, metrics and checkpoints')
+    parser.add_argument(
+        '--traceback',
+        action='store_true',
+        help='show where in the code a mistake was noticed',
+    )
+    group = parser.add_argument_group('several processes')
+    group.add_argument(
+        '--gpus',
+        type=int,
+        metavar='N',
+        help='start N processes on this machine, one for each GPU',
+    )
+    group.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how the processes were started, by something else than --gpus',
+    )
+    group.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0, help=SUPPRESS
+    )

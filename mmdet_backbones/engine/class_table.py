@@ -1,0 +1,186 @@
+"""What a test says of each class: as a table, and as data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.dist import is_main_process
+from mmengine.runner import Runner
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import printable
+
+FILE = 'classes.json'
+# More lines scroll what stands above them out of sight.
+_MOST_LINES, _BEST = 40, 10
+_LONGEST_NAME = 40
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """How well one class was found.
+
+    Attributes:
+        name: Of the class.
+        ap: Average precision over all IoU thresholds; None if no box is of the class.
+        ap50: At the IoU threshold 0.5; None also if that is none of them.
+        ap75: At 0.75.
+        recall: Average recall over all IoU thresholds.
+        images: Images with such a box.
+        boxes: Such boxes, without those that count neither as hit nor as miss.
+    """
+
+    name: str
+    ap: float | None
+    ap50: float | None
+    ap75: float | None
+    recall: float | None
+    images: int
+    boxes: int
+
+
+def figures_of(evaluator: Any) -> list[ClassFigures]:
+    """Take the figures of each class from an evaluator of pycocotools' kind.
+
+    Args:
+        evaluator: That has accumulated, by category.
+
+    Returns:
+        In the order of the category numbers.
+    """
+    params = evaluator.params
+    # Of all areas, with most detections: (thresholds, recalls, classes).
+    precision = evaluator.eval['precision'][:, :, :, 0, -1]
+    recall = evaluator.eval['recall'][:, :, 0, -1]
+    near = [np.isclose(params.iouThrs, threshold) for threshold in (0.5, 0.75)]
+    return [
+        replace(
+            row,
+            ap=_mean(precision[:, :, place]),
+            ap50=_mean(precision[near[0], :, place]),
+            ap75=_mean(precision[near[1], :, place]),
+            recall=_mean(recall[:, place]),
+        )
+        for place, row in enumerate(
+            nothing_found(evaluator.cocoGt, params.catIds, params.imgIds)
+        )
+    ]
+
+
+def nothing_found(
+    truth: Any, categories: Iterable[int], images: Iterable[int]
+) -> list[ClassFigures]:
+    """Return the figures of classes of which no box was found.
+
+    Args:
+        truth: Of pycocotools' kind.
+        categories: Their numbers.
+        images: In which they were looked for.
+    """
+    boxes: dict[int, list[int]] = {number: [] for number in categories}
+    wanted = set(images)
+    for entry in truth.anns.values():
+        counts = not entry.get('iscrowd') and entry['image_id'] in wanted
+        if counts and entry['category_id'] in boxes:
+            boxes[entry['category_id']].append(entry['image_id'])
+    rows = []
+    for number, found in boxes.items():
+        name, value = str(truth.cats[number]['name']), 0.0 if found else None
+        count = len(set(found)), len(found)
+        rows.append(ClassFigures(name, value, value, value, value, *count))
+    return rows
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """Return the mean of what could be measured, which is not -1."""
+    measured = values[values > -1]
+    return float(measured.mean()) if measured.size else None
+
+
+def class_figures(runner: Runner) -> dict[str, list[ClassFigures]]:
+    """Return what the test that a Runner ended says of the classes.
+
+    Args:
+        runner: After its test.
+
+    Returns:
+        By what was measured: ``'bbox'``, ``'segm'``. Nothing where the metric measures
+        no classes, or in a process that is not the main one.
+    """
+    found: dict[str, list[ClassFigures]] = {}
+    for metric in runner.test_evaluator.metrics:
+        found |= getattr(metric, 'class_figures', {})
+    return found
+
+
+def to_dict(figures: dict[str, list[ClassFigures]]) -> dict[str, Any]:
+    """Return the figures as JSON can hold them."""
+    return {kind: [asdict(row) for row in rows] for kind, rows in figures.items()}
+
+
+def tell_classes(runner: Runner) -> None:
+    """Print the figures of the classes, and write all of them beside the log.
+
+    Args:
+        runner: After its test. Only its main process does something.
+    """
+    figures = class_figures(runner)
+    if not figures or not is_main_process():
+        return
+    path = Path(runner.log_dir, FILE)
+    path.write_text(json.dumps(to_dict(figures), indent=1) + '\n')
+    for kind, rows in figures.items():
+        Console().print(class_table(rows, kind, str(path)))
+
+
+def class_table(
+    figures: list[ClassFigures], kind: str = 'bbox', file: str = FILE
+) -> RenderableType:
+    """Lay out the figures, the best class first and the worst last.
+
+    Args:
+        figures: Of the classes, in any order.
+        kind: What was measured.
+        file: That has all of them, for those that are too many for a terminal.
+    """
+    measured = [row for row in figures if row.ap is not None]
+    ordered = sorted(measured, key=lambda row: (-(row.ap or 0), row.name))
+    table = Table(
+        title=f'{kind}, the best class first', title_justify='left', box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    table.add_column('class', overflow='fold')
+    for name in ('AP', 'AP50', 'AP75', 'recall', 'images', 'boxes'):
+        table.add_column(name, justify='right', no_wrap=True)
+    hidden = ordered[_BEST : _BEST - _MOST_LINES] if len(ordered) > _MOST_LINES else []
+    for place, row in enumerate(ordered):
+        if hidden and place == _BEST:
+            table.add_row(Text(f'... {len(hidden)} classes'), *['...'] * 6)
+        if not hidden or not _BEST <= place < _BEST + len(hidden):
+            table.add_row(Text(printable(row.name, _LONGEST_NAME)), *_cells(row))
+    notes = []
+    if hidden:
+        notes.append(f'all {len(figures)} classes: {printable(file, 4096)}')
+    if len(measured) < len(figures):
+        notes.append(f'classes of which there is no box: {_unmeasured(figures)}')
+    return Group(table, *(Text(note, overflow='fold') for note in notes))
+
+
+def _cells(row: ClassFigures) -> list[str]:
+    values = (row.ap, row.ap50, row.ap75, row.recall)
+    shown = ['-' if value is None else f'{value:.3f}' for value in values]
+    return [*shown, str(row.images), str(row.boxes)]
+
+
+def _unmeasured(figures: list[ClassFigures], most: int = 5) -> str:
+    names = [printable(row.name, _LONGEST_NAME) for row in figures if row.ap is None]
+    told = ', '.join(names[:most])
+    return told if len(names) <= most else f'{told} and {len(names) - most} more'
