@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,6 @@ from ..files import not_there, target_problem, write_atomically
 from .detector import build_detector, check_device
 from .levels import LevelView, view_levels
 from .photograph import check_image, prepare
-from .text import fitted
 
 LONGEST = 640
 _WIDTH = 2.9  # inches of one picture
@@ -221,6 +221,20 @@ def scaled(values: np.ndarray) -> np.ndarray:
     if spread <= 1e-6 * np.abs(finite).max():
         return np.where(np.isfinite(values), 0.0, np.nan)
     return np.clip((values - low) / spread, 0, 1)
+
+
+def fitted(text: str, inches: float, fontsize: float) -> str:
+    """Break the lines of a text so that they have room in a width.
+
+    Args:
+        text: Lines, each of which is broken for itself.
+        inches: Width that there is.
+        fontsize: In points.
+    """
+    # Words in matplotlib's font are seldom wider than this share of their height.
+    most = int(inches * 72 / (0.6 * fontsize))
+    lines = [line for whole in text.splitlines() for line in textwrap.wrap(whole, most)]
+    return '\n'.join(lines)
 
 
 def _draw_image(axes: Any, picture: np.ndarray) -> None:

@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..pictures.text import fitted
+from ..pictures.visualizing import fitted
 from .logs import Log
 from .records import Run
 
