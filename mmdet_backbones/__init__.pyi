@@ -15,6 +15,7 @@ from .backbones.residual.res2net import Res2Net as Res2Net
 from .backbones.residual.resnet import ResNet as ResNet
 from .check.config import check_config as check_config
 from .engine.checkpoint_hook import SafeCheckpointHook as SafeCheckpointHook
+from .engine.coco_metric import ClasswiseCocoMetric as ClasswiseCocoMetric
 from .engine.display import ProgressBarHook as ProgressBarHook
 from .engine.divergence import DivergenceHook as DivergenceHook
 from .engine.hooks import LearningRateScaleHook as LearningRateScaleHook
@@ -29,6 +30,7 @@ from .necks.simple_feature_pyramid import LayerNorm2d as LayerNorm2d
 from .necks.simple_feature_pyramid import SimpleFeaturePyramid as SimpleFeaturePyramid
 from .necks.single_level import SingleLevel as SingleLevel
 from .registry import HOOKS as HOOKS
+from .registry import METRICS as METRICS
 from .registry import MODELS as MODELS
 from .registry import OPTIM_WRAPPER_CONSTRUCTORS as OPTIM_WRAPPER_CONSTRUCTORS
 from .registry import TASK_UTILS as TASK_UTILS

@@ -35,7 +35,9 @@ def test_no_name_hides_a_module():
 def test_every_class_that_configs_name_can_be_imported():
     known = [
         found
-        for name in ('MODELS', 'HOOKS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'TASK_UTILS')
+        for name in dir(registry)
+        if isinstance(getattr(registry, name), registry.Registry)
+        and getattr(registry, name).scope == 'mmdet_backbones'
         for found in _registered(getattr(registry, name))
     ]
     assert len(known) > 20

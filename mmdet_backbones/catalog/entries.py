@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+from ..commands import command
 from ..errors import UserError
 from .entry import OURS, Entry, Source, variants
 
@@ -35,8 +37,8 @@ def find(name: str) -> Entry:
     """Look a backbone up.
 
     Args:
-        name: As for :func:`resolve`. timm's names may carry the tag of their weights,
-            mmpretrain's may be the full ones of its model zoo.
+        name: As for :func:`resolve`. Names of timm and torchvision may carry the tag of
+            their weights, mmpretrain's may be the full ones of its model zoo.
 
     Returns:
         The entry.
@@ -52,11 +54,20 @@ def find(name: str) -> Entry:
         return entry
     if source.problem is not None:
         raise UserError(f"'{name}' cannot be used: {source.problem}")
-    raise UserError(f"there is no backbone '{name}'{_nearest(name)}")
-
-
-def _nearest(name: str) -> str:
     names = [n for source in SOURCES for n in load_source(source).entries]
+    raise UserError(
+        f"there is no backbone '{name}'.{nearest(name, names)} {command('list')} "
+        'lists all'
+    )
+
+
+def nearest(name: str, names: Collection[str]) -> str:
+    """Write ``' Nearest: ...'``, or nothing if no name is near.
+
+    Args:
+        name: That there is no backbone of.
+        names: Of the catalog.
+    """
     by_model: dict[str, list[str]] = {}
     for full in names:
         by_model.setdefault(full.rpartition('/')[2].lower(), []).append(full)
@@ -69,8 +80,7 @@ def _nearest(name: str) -> str:
     # Whoever names a source that exists means it.
     near.sort(key=lambda found: not found.startswith(f'{prefix}/'))
     unique = list(dict.fromkeys(near))[:5]
-    hint = f'. Nearest: {", ".join(unique)}.' if unique else '.'
-    return f'{hint} tools/list_backbones.py lists all'
+    return f' Nearest: {", ".join(unique)}.' if unique else ''
 
 
 @cache
@@ -98,7 +108,7 @@ def load_source(name: str) -> Source:
             name,
             version,
             problem=f'{name} cannot be imported ({type(error).__name__}: {error}): '
-            'python tools/doctor.py names the cure',
+            f'{command("doctor")} names the cure',
         )
 
 
@@ -118,9 +128,18 @@ _Loaded = tuple[dict[str, Entry], dict[str, Entry]]
 _BY_NAME = {'timm': 'TIMMBackbone', 'torchvision': 'TorchvisionBackbone'}
 
 
-def _entry(name: str, weights: str | None = None) -> Entry:
+# Nets of torchvision that have none of the weights meant where none are named.
+_FIRST_WEIGHTS = dict.fromkeys(
+    ('torchvision/regnet_y_128gf', 'torchvision/vit_h_14'), 'IMAGENET1K_SWAG_E2E_V1'
+)
+
+
+def _entry(name: str, has_weights: bool = True, tag: str = '') -> Entry:
     source, _, model = name.partition('/')
     config = dict(type=f'mmdet_backbones.{_BY_NAME[source]}', model_name=model)
+    tag = tag or _FIRST_WEIGHTS.get(name, '')
+    dotted = f'.{tag}' if tag else ''
+    weights = f'{source}://{model}{dotted}' if has_weights else None
     return Entry(name, source, config, weights)
 
 
@@ -141,10 +160,7 @@ def recorded_source(
     installed = find_spec(name) and _version(SOURCES[name][0])
     if name not in _BY_NAME or not models or not version or installed != version:
         return load_source(name)
-    entries = {
-        full: _entry(full, full.replace('/', '://') if has_weights else None)
-        for full, has_weights in models.items()
-    }
+    entries = {full: _entry(full, has_weights) for full, has_weights in models.items()}
     return Source(name, version, entries)
 
 
@@ -158,22 +174,23 @@ def _load_timm() -> _Loaded:
 
     tagged = timm.list_pretrained()
     with_weights = {name.partition('.')[0] for name in tagged}
-    entries = {}
-    for model in timm.list_models():
-        weights = f'timm://{model}' if model in with_weights else None
-        entries[f'timm/{model}'] = _entry(f'timm/{model}', weights)
-    aliases = {
-        f'timm/{model}': _entry(f'timm/{model}', f'timm://{model}') for model in tagged
+    entries = {
+        f'timm/{model}': _entry(f'timm/{model}', model in with_weights)
+        for model in timm.list_models()
     }
-    return entries, aliases
+    return entries, {f'timm/{model}': _entry(f'timm/{model}') for model in tagged}
 
 
 def _load_torchvision() -> _Loaded:
     from torchvision import models
 
     names = [f'torchvision/{model}' for model in models.list_models(module=models)]
-    entries = {name: _entry(name, name.replace('/', '://')) for name in names}
-    return entries, {}
+    aliases = {
+        f'{name}.{tag}': replace(_entry(name, tag=tag), name=f'{name}.{tag}')
+        for name in names
+        for tag in models.get_model_weights(name.partition('/')[2]).__members__
+    }
+    return {name: _entry(name) for name in names}, aliases
 
 
 def _load_mmpretrain() -> _Loaded:

@@ -8,12 +8,12 @@ from typing import Any
 
 from rich.table import Table
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..backbones.contract import Backbone
 from ..errors import UserError, explain
 from ..levels import PROBE_SIZE, Level
 from ..shapes.build import build_weightless, fixed_size, forward_weightless
+from ..shapes.counting import counting
 from ..shapes.repeated import repeated_shapes
 from ..shapes.structure import (
     count_parameters,
@@ -22,6 +22,8 @@ from ..shapes.structure import (
     part_of,
 )
 from .entries import find
+from .figures import COUNT_SIZE
+from .published import Published, published_weights
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Inspection:
         macs: Multiply-adds of a forward pass of one image. Additions,
             normalisation, activations and pooling do not count.
         declared: The levels that the backbone says it has, if they are others.
+        weights: What its library publishes for it.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Inspection:
     parameters: int
     macs: int
     declared: tuple[Level, ...] = ()
+    weights: tuple[Published, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``json.dumps`` takes."""
@@ -70,7 +74,7 @@ class Inspection:
 
 
 def inspect_backbone(
-    name: str, size: tuple[int, int] = (640, 640), in_channels: int = 3
+    name: str, size: tuple[int, int] = COUNT_SIZE, in_channels: int = 3
 ) -> Inspection:
     """Look at one backbone of the catalog, with all of its levels.
 
@@ -112,6 +116,7 @@ def inspect_backbone(
         count_parameters(net),
         macs,
         () if declared == tuple(levels) else declared,
+        published_weights(entry),
     )
 
 
@@ -119,10 +124,8 @@ def _run(
     net: nn.Module, name: str, size: tuple[int, int], in_channels: int
 ) -> tuple[Sequence[Tensor], list[Level], int]:
     """Outputs, levels and multiply-adds of one forward pass."""
-    counter = FlopCounterMode(display=False)
     try:
-        with repeated_shapes(), counter:
-            outputs = forward_weightless(net, size, in_channels)
+        outputs, macs = forward_counted(net, size, in_channels)
         levels = levels_of_outputs(net, outputs, size)
     except (ValueError, AssertionError, RuntimeError) as error:
         # Of size or channels: what is wrong with the net itself shows in the build.
@@ -132,8 +135,26 @@ def _run(
             f'{name} does not take an image of {in_channels} channels and '
             f'{size[0]} x {size[1]}: {explain(error) or type(error).__name__}{hint}'
         ) from error
+    return outputs, levels, macs
+
+
+def forward_counted(
+    net: nn.Module, size: tuple[int, int] = COUNT_SIZE, in_channels: int = 3
+) -> tuple[Sequence[Tensor], int]:
+    """Run a net on the meta device and count its multiply-adds.
+
+    Args:
+        net: As :func:`~mmdet_backbones.shapes.build.forward_weightless` takes it.
+        size: Height and width of the image.
+        in_channels: Channels of the image.
+
+    Returns:
+        Its outputs, and the multiply-adds for one image.
+    """
+    with repeated_shapes(), counting(net) as counter:
+        outputs = forward_weightless(net, size, in_channels)
     # The counter of torch counts a multiply-add as two.
-    return outputs, levels, counter.get_total_flops() // 2
+    return outputs, counter.get_total_flops() // 2
 
 
 def stage_parameters(
@@ -179,4 +200,18 @@ def stage_table(inspection: Inspection) -> Table:
     for name, count in inspection.stages.items():
         table.add_row(name, f'{count:,}')
     table.add_row('all', f'{inspection.parameters:,}', style='bold')
+    return table
+
+
+def weights_table(inspection: Inspection) -> Table:
+    """Lay out the published weights of one backbone, the usual ones marked."""
+    table = Table(box=None)
+    table.add_column('weights', overflow='fold')
+    table.add_column('licence', no_wrap=True)
+    table.add_column('top-1', justify='right', no_wrap=True)
+    for found in inspection.weights:
+        top1 = '-' if found.top1 is None else f'{found.top1:.1f}'
+        usual = ' (usual)' if found.usual else ''
+        style = 'bold' if found.usual else ''
+        table.add_row(f'{found.name}{usual}', found.licence, top1, style=style)
     return table

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -47,7 +47,7 @@ def read_entries() -> tuple[dict[str, Entry], dict[str, Entry]]:
     zoo = model_zoo()
     aliases: dict[str, Entry] = {}
     by_short: dict[str, list[Entry]] = {}
-    for name, file, weights in published(zoo):
+    for name, file, weights, _ in published(zoo):
         backbone = read_model_part(zoo / file, 'backbone')
         if backbone is None or 'type' not in backbone:
             continue
@@ -57,7 +57,7 @@ def read_entries() -> tuple[dict[str, Entry], dict[str, Entry]]:
         by_short.setdefault(short, []).append(aliases[full])
     entries = {}
     for short, same in by_short.items():
-        if len({_architecture(entry.config) for entry in same}) > 1:
+        if len({architecture(entry.config) for entry in same}) > 1:
             entries.update({entry.name: entry for entry in same})
             continue
         weights = next((entry.weights for entry in same if entry.weights), None)
@@ -99,8 +99,24 @@ def model_zoo() -> Path:
     raise FileNotFoundError(f'no model-index.yml in {origin / ".mim"}')
 
 
-def published(zoo: Path) -> Iterator[tuple[str, str, str | None]]:
-    """Name, config and weights of every model.
+class Model(NamedTuple):
+    """A model of the zoo.
+
+    Attributes:
+        name: In full.
+        config: Path below the zoo.
+        weights: Address, None if there are none.
+        top1: Accuracy on ImageNet-1k in percent, None if it was not measured.
+    """
+
+    name: str
+    config: str
+    weights: str | None
+    top1: float | None
+
+
+def published(zoo: Path) -> Iterator[Model]:
+    """List all models.
 
     Args:
         zoo: From :func:`model_zoo`.
@@ -113,7 +129,15 @@ def published(zoo: Path) -> Iterator[tuple[str, str, str | None]]:
     for metafile in load('model-index.yml')['Import']:
         for model in load(metafile).get('Models', ()):
             if (zoo / str(model.get('Config'))).is_file():
-                yield model['Name'], model['Config'], model.get('Weights')
+                weights, top1 = model.get('Weights'), _top1(model)
+                yield Model(model['Name'], model['Config'], weights, top1)
+
+
+def _top1(model: dict[str, Any]) -> float | None:
+    for result in model.get('Results') or ():
+        if result.get('Dataset') == 'ImageNet-1k':
+            return result['Metrics']['Top 1 Accuracy']
+    return None
 
 
 def _to_config(backbone: dict[str, Any]) -> dict[str, Any]:
@@ -129,6 +153,7 @@ def _to_config(backbone: dict[str, Any]) -> dict[str, Any]:
     return dict(type='mmdet_backbones.MMPretrainBackbone', model=net)
 
 
-def _architecture(config: Any) -> str:
+def architecture(config: Any) -> str:
+    """Write a config of an entry down so that equal nets are written alike."""
     net = config.get('model', config)
     return json.dumps({k: v for k, v in net.items() if k not in _RATES}, sort_keys=True)

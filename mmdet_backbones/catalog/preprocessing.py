@@ -79,7 +79,7 @@ def preprocess_settings(wanted: Preprocess) -> dict[str, Any]:
 
 def _of_model_zoo(entry: Entry) -> Preprocess | None:
     zoo = mmpretrain_names.model_zoo()
-    for name, file, weights in mmpretrain_names.published(zoo):
+    for name, file, weights, _ in mmpretrain_names.published(zoo):
         if not (weights and weights == entry.weights) and not entry.name.endswith(
             f'/{name}'
         ):

@@ -39,7 +39,7 @@ def run(args: Namespace) -> None:
 
 
 def _print(found: Inspection) -> None:
-    from ..catalog.inspection import level_table, stage_table
+    from ..catalog.inspection import level_table, stage_table, weights_table
     from ..levels import describe_levels
 
     out = console()
@@ -52,5 +52,8 @@ def _print(found: Inspection) -> None:
         f'\n{found.macs / 1e9:.2f} GMACs at {height} x {width} (multiply-adds of one '
         'image, convolutions and matrix products; FLOPs are twice that)'
     )
+    if found.weights:
+        print()
+        out.print(weights_table(found))
     if found.declared:
         out.print(f'It declares other levels: {describe_levels(found.declared)}')

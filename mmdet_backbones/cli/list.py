@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     'mmdet-backbones list "*convnext*" --stride 8 16 32 --max-params 30M',
+    'mmdet-backbones list --licence commercial --sort top1 --max-params 30M',
     'mmdet-backbones list resnet50 --source timm torchvision',
 )
 _SOURCES = ('ours', 'timm', 'torchvision', 'mmpretrain', 'mmdet')
+_SORTS = ('macs', 'name', 'params', 'top1')
 
 
 def add_flags(parser: ArgumentParser) -> None:
@@ -26,6 +28,11 @@ def add_flags(parser: ArgumentParser) -> None:
     group.add_argument('--stride', nargs='+', type=int, default=[], metavar='S',
                        help='with levels at all of these strides')  # fmt: skip
     group.add_argument('--max-params', metavar='30M', help='without any head')
+    group.add_argument('--licence', metavar='NAME',
+                       help='of the usual weights: a name, a glob, or "commercial" '
+                       'for Apache 2.0, BSD, MIT and CC BY')  # fmt: skip
+    parser.add_argument('--sort', choices=_SORTS,
+                        help='top1: the best first, others: the smallest')  # fmt: skip
 
 
 def run(args: Namespace) -> None:
@@ -33,7 +40,9 @@ def run(args: Namespace) -> None:
     from ..catalog.listing import list_backbones, parse_count
 
     limit = parse_count(args.max_params) if args.max_params else None
-    listing = list_backbones(args.pattern, args.source, args.stride, limit)
+    listing = list_backbones(
+        args.pattern, args.source, args.stride, limit, args.licence, args.sort
+    )
     if args.json:
         print_json(listing.to_dict())
     else:
@@ -46,7 +55,8 @@ def _print(listing: Listing) -> None:
     from ..catalog.listing import listing_table
     from .output import console
 
-    console(400).print(listing_table(listing))
+    out = console(400)
+    out.print(listing_table(listing, out.width))
     for name, reason in list(listing.refused.items())[:3]:
         print(f'cannot be used: {name}: {reason}', file=sys.stderr)
     if len(listing.refused) > 3:

@@ -53,8 +53,7 @@ def run(args: Namespace) -> int:
 def _test(args: Namespace) -> None:
     from ..check.start import require_loadable
     from ..detector_config.read import read_config
-    from ..engine import launch, running, testing
-    from ..engine.class_table import class_figures, tell_classes, to_dict
+    from ..engine import class_table, launch, running, testing
 
     testing.require_fusing(args.fuse, args.compile)
     cfg = read_config(args)
@@ -70,8 +69,9 @@ def _test(args: Namespace) -> None:
     testing.dump_predictions(runner, args.out)
     testing.fuse_before_test(runner, args.fuse, args.compile)
     metrics = running.test(runner)
-    tell_classes(runner)
+    class_table.tell_classes(runner)
     if args.json and runner.rank == 0:
-        print_json(dict(metrics=metrics, classes=to_dict(class_figures(runner))))
+        found = class_table.class_figures(runner)
+        print_json(dict(metrics, classes=class_table.to_dict(found)))
     del runner
     launch.leave_processes()

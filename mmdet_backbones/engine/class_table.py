@@ -93,18 +93,9 @@ def nothing_found(
             boxes[entry['category_id']].append(entry['image_id'])
     rows = []
     for number, found in boxes.items():
-        figure = 0.0 if found else None
-        rows.append(
-            ClassFigures(
-                str(truth.cats[number]['name']),
-                ap=figure,
-                ap50=figure,
-                ap75=figure,
-                recall=figure,
-                images=len(set(found)),
-                boxes=len(found),
-            )
-        )
+        name, value = str(truth.cats[number]['name']), 0.0 if found else None
+        count = len(set(found)), len(found)
+        rows.append(ClassFigures(name, value, value, value, value, *count))
     return rows
 
 

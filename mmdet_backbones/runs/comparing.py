@@ -202,7 +202,10 @@ def summarise(work_dir: Path, config: str) -> str:
         used += f', at most {run.memory:.0f} MB of GPU memory'
     lines.append(used)
     if log.steps:
-        write_atomically(work_dir / PICTURE, plot_training(log, run.metric))
+        write_atomically(
+            work_dir / PICTURE,
+            plot_training(log, run.metric, f'{what}\n{_reached(run)}'),
+        )
         lines.append(f'loss, learning rate and AP: {work_dir / PICTURE}')
     examples = work_dir / BestAndWorstHook.file_name
     if examples.is_file():

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..detector_config.detector import DetectorConfig
 from ..errors import explain
 from ..pictures.photograph import read_pipeline
 from ..shapes.build import build_weightless, fixed_size
+from ..shapes.counting import counting
 from ..shapes.repeated import repeated_shapes
 from ..shapes.structure import count_parameters
 
@@ -83,9 +83,13 @@ def measure_costs(cfg: Config) -> Costs:
 def _count(
     detector: Any, size: tuple[int, int], channels: int
 ) -> tuple[int, tuple[str, ...]]:
-    counter = FlopCounterMode(display=False)
     parts = ['backbone', 'neck'] if getattr(detector, 'neck', None) else ['backbone']
-    with repeated_shapes(), counter, torch.no_grad(), torch.device('meta'):
+    with (
+        repeated_shapes(),
+        counting(detector) as counter,
+        torch.no_grad(),
+        torch.device('meta'),
+    ):
         maps = detector.extract_feat(torch.zeros(1, channels, *size))
         flops = counter.get_total_flops()
         for name in _HEADS:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +31,11 @@ def plot_curves(runs: Sequence[Run]) -> bytes:
     Returns:
         A PNG.
     """
+    return _rendered(curves_figure(runs))
+
+
+def curves_figure(runs: Sequence[Run]) -> Figure:
+    """Draw what :func:`plot_curves` returns as a picture."""
     figure, (axes,) = _figure(1, len(runs))
     units = {run.unit for run in runs}
     for number, run in enumerate(runs):
@@ -50,29 +57,65 @@ def plot_curves(runs: Sequence[Run]) -> bytes:
     return _with_legend(figure, axes)
 
 
-def plot_training(log: Log, metric: str | None) -> bytes:
-    """Draw loss, learning rate and AP of one training over its iterations.
+def plot_training(log: Log, metric: str | None, title: str) -> bytes:
+    """Draw loss, learning rates and AP of one training over its iterations.
 
     Args:
         log: With at least one step.
         metric: Of the validations; None if there were none.
+        title: Of the picture.
 
     Returns:
         A PNG.
     """
+    return _rendered(training_figure(log, metric, title))
+
+
+def training_figure(log: Log, metric: str | None, title: str) -> Figure:
+    """Draw what :func:`plot_training` returns as a picture."""
     figure = Figure(figsize=(7, 8), layout='constrained')
-    panels = figure.subplots(3, 1, sharex=True)
+    figure.suptitle(_wrapped(title, 7, 12))
+    losses, rates, values = figure.subplots(3, 1, sharex=True)
     steps = [entry['step'] for entry in log.steps]
-    for axes, name in zip(panels, ('loss', 'lr'), strict=False):
-        values = [entry.get(name, float('nan')) for entry in log.steps]
-        axes.plot(steps, values, color=_colour(0), linewidth=1.5)
-        axes.set(ylabel='learning rate' if name == 'lr' else name, ylim=(0, None))
+    losses.plot(steps, _logged(log, 'loss'), color=_colour(0), linewidth=1.5)
+    losses.set(ylabel='loss', ylim=(0, None))
+    # The second line is dashed: the first shows where they are the same.
+    styles = (dict(color=_colour(0)), dict(color=_colour(2), linestyle='--'))
+    for style, (label, of_steps) in zip(styles, _rates(log).items(), strict=False):
+        rates.plot(steps, of_steps, **style, linewidth=1.5, label=label)
+    rates.set(ylabel='learning rate', ylim=(0, None))
+    if rates.get_lines()[0].get_label() != 'lr':
+        rates.legend(fontsize=9)
     points = log.series(metric, 'iteration') if metric else []
-    panels[2].plot(*zip(*points, strict=True) if points else ([], []), **_style(1))
-    panels[2].set(xlabel='iteration', ylabel=metric or 'no validation', ylim=(0, None))
-    for axes in panels:
+    values.plot(*zip(*points, strict=True) if points else ([], []), **_style(1))
+    values.set(xlabel='iteration', ylabel=metric or 'no validation', ylim=(0, None))
+    for axes in (losses, rates, values):
         axes.grid(alpha=0.3)
-    return _rendered(figure)
+    return figure
+
+
+def _rates(log: Log) -> dict[str, list[float]]:
+    """Learning rates over the steps by what learns at them.
+
+    mmengine logs the rate of the first parameters, which are the backbone's, and the
+    one before parameters get rates of their own, which is the head's.
+    """
+    first, base = _logged(log, 'lr'), _logged(log, 'base_lr')
+    if all(map(math.isnan, base)) or first == base:
+        return {'lr': first}
+    return {'head': base, 'backbone (its first parameters)': first}
+
+
+def _logged(log: Log, name: str) -> list[float]:
+    return [entry.get(name, math.nan) for entry in log.steps]
+
+
+def _wrapped(text: str, inches: float, fontsize: float) -> str:
+    """Break the lines of a text so that they have room in a width."""
+    # Letters of the usual font are seldom wider than two thirds of their height.
+    most = int(inches * 72 / (0.66 * fontsize))
+    lines = [line for whole in text.splitlines() for line in textwrap.wrap(whole, most)]
+    return '\n'.join(lines)
 
 
 def plot_costs(runs: Sequence[Run]) -> bytes:
@@ -84,6 +127,11 @@ def plot_costs(runs: Sequence[Run]) -> bytes:
     Returns:
         A PNG.
     """
+    return _rendered(costs_figure(runs))
+
+
+def costs_figure(runs: Sequence[Run]) -> Figure:
+    """Draw what :func:`plot_costs` returns as a picture."""
     figure, panels = _figure(3, len(runs))
     short = max(run.seconds for run in runs) < 2 * 3600
     measures: dict[str, list[float | None]] = {
@@ -121,10 +169,14 @@ def _figure(count: int, runs: int) -> tuple[Figure, list[Any]]:
     return figure, panels
 
 
-def _with_legend(figure: Figure, named: Any) -> bytes:
+def _with_legend(figure: Figure, named: Any) -> Figure:
     handles, labels = named.get_legend_handles_labels()
+    width, height = figure.get_size_inches()
+    labels = [_wrapped(label, width - 0.7, 9) for label in labels]
+    more = sum(label.count('\n') for label in labels)
+    figure.set_size_inches(width, height + 0.2 * more)
     figure.legend(handles, labels, loc='outside lower left', fontsize=9)
-    return _rendered(figure)
+    return figure
 
 
 def _rendered(figure: Figure) -> bytes:

@@ -13,12 +13,12 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..catalog.entries import find
 from ..check.trial import random_detector, synthetic_batch
 from ..errors import UserError, explain
 from ..inference.fusion import fuse_for_inference
+from ..shapes.counting import counting
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,7 @@ def count_flops(net: PreparedNet, settings: Settings) -> int:
 
     Convolutions and matrix products of a step; of forward and backward if trained.
     """
-    counter = FlopCounterMode(display=False)
-    with counter:
+    with counting(net.net, settings.train) as counter:
         net.step()
     return counter.get_total_flops() // settings.batch
 

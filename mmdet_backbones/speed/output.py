@@ -17,6 +17,7 @@ from .nets import Settings
 from .timing import Measured
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.table import Table
 
 _FORMATS = ('.png', '.svg', '.pdf')
@@ -124,28 +125,48 @@ def save_plot(results: Sequence[Measured], settings: Settings, path: Path) -> No
         settings: For the title.
         path: Of the picture; its ending decides the format.
     """
+    buffer = io.BytesIO()
+    figure = speed_figure(results, title(settings))
+    figure.savefig(buffer, format=path.suffix[1:])
+    write_atomically(path, buffer.getvalue())
+
+
+def speed_figure(
+    results: Sequence[Measured], heading: str, height: float | None = None
+) -> Figure:
+    """Draw what :func:`save_plot` saves.
+
+    Args:
+        results: What to draw.
+        heading: Above the plot.
+        height: In inches, by the number of names if left out; more if they have no
+            room.
+    """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
 
+    from .labels import Dot, label_dots
+
     # Figure without pyplot: no global state, no window, no other backend's turn.
-    figure = Figure(
-        figsize=(9, max(5, 1.5 + 0.22 * len(results))), layout='constrained'
-    )
+    height = height or max(6.0, 3 + 0.15 * len(results))
+    figure = Figure(figsize=(10, height), layout='constrained', dpi=120)
     axes = figure.subplots()
     largest = max(row.peak_memory_mib for row in results) or 1.0
-    # Names beside the dots would cover each other where nets are alike.
     by_speed = sorted(results, key=lambda row: -row.images_per_second)
-    for number, row in enumerate(by_speed):
-        axes.scatter(
+    dots = [
+        Dot(
             row.parameters / 1e6,
             row.images_per_second,
-            s=30 + 270 * row.peak_memory_mib / largest,
-            color=colormaps['tab20'](number % 20),
-            marker=_MARKERS[number % len(_MARKERS)],
-            alpha=0.8,
-            label=row.name,
+            30 + 270 * row.peak_memory_mib / largest,
+            row.name,
+            colormaps['tab10'](number % 10),
         )
+        for number, row in enumerate(by_speed)
+    ]
+    for number, dot in enumerate(dots):
+        marker = _MARKERS[number % len(_MARKERS)]
+        axes.scatter(dot.x, dot.y, dot.area, color=dot.colour, marker=marker, alpha=0.6)
     axes.set(
         xscale='log',
         yscale='log',
@@ -156,12 +177,9 @@ def save_plot(results: Sequence[Measured], settings: Settings, path: Path) -> No
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_minor_locator(LogLocator(subs=()))
         axis.set_major_formatter('{x:g}')
-    axes.set_title(title(settings), fontsize=9, loc='left')
+    axes.margins(0.12)
+    axes.set_title(heading, fontsize=9, loc='left')
     axes.grid(alpha=0.3)
-    legend = figure.legend(loc='outside right upper', fontsize=8)
-    handles: list[Any] = list(legend.legend_handles)
-    for handle in handles:
-        handle.set_sizes([40])
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix[1:], dpi=120)
-    write_atomically(path, buffer.getvalue())
+    if label_dots(axes, dots):
+        return speed_figure(results, heading, 1.5 * height)
+    return figure

@@ -17,6 +17,7 @@ from mmdet_backbones.catalog.entries import SOURCES, recorded_source
 from mmdet_backbones.catalog.figures import Figures, SourceFigures, read_figures
 from mmdet_backbones.catalog.listing import list_backbones
 from mmdet_backbones.catalog.mmpretrain_names import short_name
+from mmdet_backbones.catalog.published import published_weights, usual_of
 from mmdet_backbones.levels import Level
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +68,7 @@ def test_what_resolve_returns_is_the_callers_own():
         ('mmdet/ResNet50', 'mmdet/ResNet-50'),
         ('shufflenet-v2-1x', 'mmpretrain/shufflenet-v2-1x'),
         ('res2net50_26w_7s', 'res2net50_26w_6s'),
-        ('xyz', r'tools/list_backbones\.py lists all'),
+        ('xyz', 'mmdet_backbones list lists all'),
     ],
 )
 def test_unknown_names_get_the_nearest_of_all_sources(name, nearest):
@@ -176,7 +177,7 @@ def test_a_broken_library_does_not_take_the_others_along(fresh):
     *_, asked, refusal = fresh
     for problem in (asked['sources']['timm']['problem'], refusal):
         assert BROKEN in problem
-        assert 'tools/doctor.py' in problem
+        assert 'mmdet_backbones doctor' in problem
     assert any(b['name'] == 'mmdet/Darknet-53' for b in asked['backbones'])
 
 
@@ -188,6 +189,57 @@ def test_a_library_that_is_not_there_is_told(monkeypatch):
     )
     with pytest.raises(ValueError, match=r'cannot be used: .* is not installed'):
         find('no_such_library/net')
+
+
+@pytest.mark.parametrize(
+    ('name', 'usual'),
+    [
+        ('timm/resnet50', ('timm/resnet50.a1_in1k', 'apache-2.0', None)),
+        ('timm/resnet50.fb_swsl_ig1b_ft_in1k',
+         ('timm/resnet50.fb_swsl_ig1b_ft_in1k', 'cc-by-nc-4.0', None)),
+        ('torchvision/resnet50',
+         ('torchvision/resnet50.IMAGENET1K_V1', 'unknown', 76.13)),
+        ('torchvision/resnet50.IMAGENET1K_V2',
+         ('torchvision/resnet50.IMAGENET1K_V2', 'unknown', 80.858)),
+        ('torchvision/vit_h_14',
+         ('torchvision/vit_h_14.IMAGENET1K_SWAG_E2E_V1', 'cc-by-nc-4.0', 88.552)),
+        ('mmpretrain/resnet50', ('mmpretrain/resnet50_8xb32_in1k', 'unknown', 76.55)),
+        ('mmdet/ResNet-50', ('mmdet/ResNet-50', 'unknown', 76.13)),
+        ('mmdet/PVT-tiny', ('mmdet/PVT-tiny', 'unknown', None)),
+    ],
+)  # fmt: skip
+def test_what_libraries_tell_of_weights(name, usual):
+    found = published_weights(find(name))
+    marked = [one for one in found if one.usual]
+    assert [(one.name, one.licence, one.top1) for one in marked] == [usual]
+    # By its name each can be asked for, and means the same net.
+    for one in found:
+        entry = find(one.name)
+        assert usual_of(entry) == replace(one, usual=True)
+        assert 'mmdet' in name or entry.weights == one.checkpoint
+
+
+def test_weights_without_a_library_are_told_too():
+    assert published_weights(find('resnet50')) == ()
+    assert published_weights(find('timm/beit3_giant_patch14_224')) == ()
+    assert usual_of(find('resnet50')) is None
+
+
+def test_every_net_of_torchvision_has_weights_that_are_there():
+    for entry in load_source('torchvision').entries.values():
+        usual = usual_of(entry)
+        assert usual is not None
+        assert entry.weights in (usual.checkpoint, usual.checkpoint.partition('.')[0])
+
+
+def test_licences_and_accuracies_are_as_recorded():
+    for source, figures in read_figures().items():
+        live = load_source(source)
+        if live.version != figures.version and source != 'ours':
+            continue
+        for name in list(figures.models)[::30]:
+            recorded = figures.models[name]
+            assert sweep.with_weights(name, recorded) == recorded
 
 
 def test_figures_are_there_for_our_nets_and_mmdets():
@@ -202,13 +254,35 @@ def test_figures_are_those_of_the_net(name):
     measured = sweep.measure_backbone(name)
     assert measured.usable
     recorded = read_figures()[find(name).source].models[name]
-    assert replace(recorded, published=True) == measured
+    assert sweep.with_weights(name, measured) == recorded
+
+
+GAPS = tuple(Level(i, c, s) for i, c, s in (
+    (1, 8, 4), (2, 8, 4), (3, 8, 8), (5, 8, 8), (6, 9, 8), (0, 9, 8),
+))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('levels', 'text'),
+    [
+        ((), ''),
+        (GAPS, '1:8@4 x2 8@8 5:8@8 9@8 0:9@8'),
+        (tuple(Level(i, 192, 16) for i in range(12)), '192@16 x12'),
+    ],
+)
+def test_levels_are_written_and_read_back(levels, text):
+    assert figures_module.write_levels(levels) == text
+    assert figures_module.read_levels(text) == levels
 
 
 def test_figures_are_written_and_read_back(tmp_path):
     content = {
         'timm': SourceFigures(
-            '1.0', {'timm/a': Figures(12, (Level(0, 8, 4), Level(1, 16, 8)))}
+            '1.0',
+            {
+                'timm/a': Figures(12, (Level(0, 8, 4), Level(1, 16, 8)), 7),
+                'timm/b': Figures(12, GAPS, 7, (224, 192), licence='mit', top1=80.5),
+            },
         ),
         'ours': SourceFigures(
             None, {'b': Figures(refused='no "maps"'), 'c': Figures(failed='broke')}
@@ -222,7 +296,7 @@ def test_figures_are_written_and_read_back(tmp_path):
 
 def test_the_page_on_timm_is_that_of_the_figures():
     models = {
-        'timm/good': Figures(12, (Level(0, 8, 4),)),
+        'timm/good': Figures(12, (Level(0, 8, 4),), licence='mit'),
         'timm/poor': Figures(refused="timm's 'poor' cannot be a backbone: a | b"),
         'timm/slow': Figures(failed='it takes more than 60 s'),
     }
@@ -230,6 +304,7 @@ def test_the_page_on_timm_is_that_of_the_figures():
     for line in (
         '| built | 3 |',
         '| usable | 1 |',
+        '| mit | 1 |',
         '| `poor` | a \\| b |',
         '| `slow` | it takes more than 60 s |',
     ):

@@ -1,18 +1,22 @@
 """Levels, parameters and multiply-adds are told without weights, and recorded."""
 
+import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 import update_catalog as sweep
+from rich.console import Console
 from torch import nn
 
 from mmdet_backbones.catalog import find, load_source
 from mmdet_backbones.catalog.entries import SOURCES
 from mmdet_backbones.catalog.figures import read_figures
-from mmdet_backbones.catalog.inspection import inspect_backbone
+from mmdet_backbones.catalog.inspection import inspect_backbone, weights_table
+from mmdet_backbones.catalog.published import Published
 from mmdet_backbones.levels import Level
 from mmdet_backbones.shapes.build import build_weightless
 from mmdet_backbones.shapes.structure import probe_levels
@@ -52,11 +56,13 @@ def test_inspect_tool(run_tool, name):
     assert sum(found['stages'].values()) == found['parameters']
     # What the backbone says about itself is what came out of it.
     assert found['declared'] == []
+    assert [one['usual'] for one in found['weights']].count(True) == 1
 
 
 def test_inspect_tool_prints_tables(run_tool):
     done = run_tool(INSPECT, 'res2net50_26w_6s')
     assert done.returncode == 0, done.stderr
+    assert 'weights' not in done.stdout
     assert 'GMACs at 640 x 640 (multiply-adds' in done.stdout
     assert '51.38 GMACs' in done.stdout
     rows = [line.split() for line in done.stdout.splitlines()]
@@ -72,6 +78,22 @@ def test_inspect_tool_prints_tables(run_tool):
 def test_multiply_adds_are_the_published_ones(name, size, published):
     macs = inspect_backbone(name, (size, size)).macs / 1e9
     assert macs == pytest.approx(published, abs=0.06)
+
+
+def test_views_of_parameters_do_not_stop_the_counting():
+    found = inspect_backbone('timm/pit_ti_224', (224, 224))
+    # Of the whole net timm's authors publish 0.7 G.
+    assert found.macs / 1e9 == pytest.approx(0.7, abs=0.05)
+
+
+def test_weights_are_laid_out_with_the_usual_ones_marked():
+    found = inspect_backbone('torchvision/resnet18', (64, 64))
+    found = replace(found, weights=(*found.weights, Published('a/b', 'c', 'mit')))
+    screen = io.StringIO()
+    Console(width=60, file=screen).print(weights_table(found))
+    lines = [line.split() for line in screen.getvalue().splitlines()]
+    usual = 'torchvision/resnet18.IMAGENET1K_V1'
+    assert lines[1:] == [[usual, '(usual)', 'unknown', '69.8'], ['a/b', 'mit', '-']]
 
 
 def test_other_channels_change_the_stem_only():

@@ -188,3 +188,18 @@ def test_doctor_in_json(capfd):
     status = main(['doctor', '--json'])
     assert status in (0, 1)
     assert json.loads(capfd.readouterr().out)['versions']['torch']
+
+
+def test_choices_are_those_of_the_library():
+    """They are written twice, so that ``--help`` imports nothing."""
+    from mmdet_backbones.catalog.entries import SOURCES
+    from mmdet_backbones.catalog.listing import SORTS
+    from mmdet_backbones.cli import data, levels
+    from mmdet_backbones.cli import list as listing
+    from mmdet_backbones.own_data.prepare import FORMATS
+    from mmdet_backbones.pictures.visualizing import LONGEST
+
+    assert tuple(SOURCES) == listing._SOURCES
+    assert tuple(SORTS) == listing._SORTS
+    assert data._FORMATS == FORMATS
+    assert levels._LONGEST == LONGEST

@@ -15,7 +15,7 @@ from mmengine.structures import InstanceData
 from PIL import Image
 
 from mmdet_backbones.registry import HOOKS
-from mmdet_backbones.runs import examples
+from mmdet_backbones.runs import drawing, examples
 
 
 def truth(boxes, labels, ignored=()):
@@ -199,3 +199,60 @@ def test_data_without_boxes_is_told(tmp_path, caplog):
 def test_wrong_arguments_are_told_together():
     with pytest.raises(ValueError, match=r'count must be.*0; score_thr must.*1\.5'):
         examples.BestAndWorstHook(count=0, score_thr=1.5)
+
+
+BOXES = [
+    drawing.LabelledBox((-20, -30, 60, 60), 'traffic light 0.93', 0.93),
+    drawing.LabelledBox((250, 200, 330, 239), 'traffic light 0.91', 0.91),
+    drawing.LabelledBox((300, 5, 319, 40), 'person 0.55', 0.55),
+    drawing.LabelledBox((100, 100, 180, 180), 'person 0.72', 0.72),
+    drawing.LabelledBox((104, 104, 180, 180), 'bicycle 0.71', 0.71),
+]
+
+
+def test_labels_stay_in_the_picture_and_beside_each_other():
+    area = (0, 30, 320, 270)
+    labels = [(box.corners, (6 * len(box.text), 12)) for box in BOXES]
+    places = drawing.place_labels(labels, area)
+    taken = [
+        (x, y, x + width, y + height)
+        for (x, y), (_, (width, height)) in zip(places, labels, strict=True)
+    ]
+    for x0, y0, x1, y1 in taken:
+        assert area[0] < x0 < x1 < area[2]
+        assert area[1] < y0 < y1 < area[3]
+    for one in taken:
+        assert [other for other in taken if drawing._overlap(one, other)] == [one]
+
+
+def test_where_no_place_is_free_a_label_is_written_into_its_box():
+    same = [((0, 0, 20, 20), (18, 18))] * 9
+    assert drawing.place_labels(same, (0, 0, 24, 24))[-1] == (3, 1)
+
+
+@pytest.mark.parametrize(
+    'text', ['best, 2 boxes: ' + 'long_name_' * 9 + '.jpg', '', 'W']
+)
+def test_captions_are_broken_into_lines(text):
+    lines = drawing.wrapped(text, len, 40)
+    assert max(map(len, lines)) <= 40
+    assert ''.join(lines).replace(' ', '') == text.replace(' ', '')
+    assert drawing.wrapped('two words', len, 9) == ['two words']
+
+
+@pytest.mark.parametrize('size', [(320, 240), (30, 600), (600, 30)])
+def test_nothing_is_written_over_the_edge_of_a_picture(size):
+    image = Image.new('RGB', size, (90, 90, 90))
+    captions = ('worst, 12 boxes: ' + 'a_long_name_' * 9, '5 found')
+    zoom = 640 / max(size)
+    both = drawing.draw_beside(image, BOXES, BOXES, captions, zoom)
+    width = max(round(size[0] * zoom), 240)
+    above = both.height - round(size[1] * zoom)
+    assert both.width == 2 * width + 12
+    pixels = np.asarray(both.convert('RGB')).astype(int)
+    # The caption ends before the gap, and boxes end before the caption.
+    assert (pixels[:above, width - 3 : width + 12] == 255).all()
+    coloured = abs(pixels[..., 0] - pixels[..., 1]) > 20
+    assert coloured[above:].any()
+    assert not coloured[:above].any()
+    assert both.height - above == round(size[1] * zoom)

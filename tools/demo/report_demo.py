@@ -21,7 +21,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmdet_backbones.files import write_atomically
-from mmdet_backbones.runs.examples import LabelledBox, draw_beside
+from mmdet_backbones.runs.drawing import LabelledBox, draw_beside
 from mmdet_backbones.runs.logs import read_log
 
 _METRICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')

@@ -25,12 +25,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mmdet_backbones.backbones.contract import Backbone
 from mmdet_backbones.catalog.entries import SOURCES, find, load_source
 from mmdet_backbones.catalog.figures import (
+    COUNT_SIZE,
     Figures,
     SourceFigures,
     read_figures,
     write_figures,
 )
+from mmdet_backbones.catalog.inspection import forward_counted
 from mmdet_backbones.catalog.listing import matches
+from mmdet_backbones.catalog.published import usual_of
 from mmdet_backbones.errors import UserError, run
 from mmdet_backbones.levels import PROBE_SIZE, describe_levels
 from mmdet_backbones.shapes.build import build_weightless, fixed_size
@@ -54,6 +57,8 @@ def measure_backbone(name: str) -> Figures:
     try:
         net = build_weightless({**entry.config, **entry.every_level})
         levels = tuple(probe_levels(net, fixed_size(net) or PROBE_SIZE))
+        size = fixed_size(net) or COUNT_SIZE
+        _, macs = forward_counted(net, size)
     except UserError as error:
         if isinstance(error.__cause__, ValueError):
             return Figures(refused=str(error))
@@ -65,7 +70,7 @@ def measure_backbone(name: str) -> Figures:
             failed=f'it declares the levels {describe_levels(net.levels)} and gives '
             f'{describe_levels(levels)}'
         )
-    return Figures(count_parameters(net), levels)
+    return Figures(count_parameters(net), levels, macs, size)
 
 
 def sweep(
@@ -95,10 +100,17 @@ def sweep(
         }
         for task in as_completed(tasks):
             for name in tasks[task]:
-                published = find(name).weights is not None
-                yield name, replace(task.result(), published=published)
+                yield name, with_weights(name, task.result())
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def with_weights(name: str, figures: Figures) -> Figures:
+    """Add what the library of a backbone tells of its usual weights."""
+    usual = usual_of(find(name))
+    if usual is None:
+        return replace(figures, published=False, licence=None, top1=None)
+    return replace(figures, published=True, licence=usual.licence, top1=usual.top1)
 
 
 def update_figures(

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmdet_backbones.catalog.figures import SourceFigures, read_figures
-from mmdet_backbones.catalog.listing import short_levels
+from mmdet_backbones.catalog.figures import (
+    COUNT_SIZE,
+    Figures,
+    SourceFigures,
+    read_figures,
+    short_levels,
+)
 from mmdet_backbones.errors import UserError, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,11 +49,28 @@ def timm_page(figures: SourceFigures) -> str:
             f'| usable | {usable} |',
             f'| refused | {len(refused)} |',
             f'| failed | {len(failed)} |',
+            *_licences(models),
             *_reasons('Refused', refused),
             *_reasons('Failed', failed),
             '',
         ]
     )
+
+
+def _licences(models: Mapping[str, Figures]) -> list[str]:
+    counts = Counter(m.licence or 'no weights' for m in models.values() if m.usable)
+    return [
+        '',
+        '## Licences of the weights',
+        '',
+        'Of the weights that are loaded if no others are named, as timm tells it;',
+        '`tools/inspect_backbone.py` tells it of the others. timm tells no accuracy in',
+        'its package, so that there is none here either.',
+        '',
+        '| licence | models |',
+        '|---|---|',
+        *(f'| {name} | {count} |' for name, count in counts.most_common()),
+    ]
 
 
 def _reasons(title: str, reasons: dict[str, str]) -> list[str]:
@@ -82,8 +105,16 @@ def backbone_pages(figures: Mapping[str, SourceFigures]) -> dict[str, str]:
         '`tools/swap_backbone.py` and `tools/inspect_backbone.py` take. Parameters are',
         'those of the whole backbone without any head; a level `256@8` has 256',
         'channels at stride 8, and `x12` says that twelve levels are alike.',
-        'Multiply-adds depend on the size of the image and are not recorded: `python',
-        'tools/inspect_backbone.py NAME --size 800 1333` counts them.',
+        f'Multiply-adds (GMACs) are those of an image of {COUNT_SIZE[0]} x '
+        f'{COUNT_SIZE[1]}, or of',
+        'the one size that a backbone takes; `tools/inspect_backbone.py NAME --size',
+        '800 1333` counts them for others.',
+        '',
+        'Top-1 (on ImageNet-1k, in percent) and licence are those of the weights that',
+        'are loaded if no others are named, as the library tells them: the package of',
+        'timm tells licences and no accuracies, mmpretrain accuracies and no licences,',
+        'torchvision accuracies and few licences. `unknown` may be free or not, and',
+        'the images that weights were trained on have terms of their own.',
         '',
         '| source | version | backbones |',
         '|---|---|---|',
@@ -106,19 +137,22 @@ def _title(source: str) -> str:
 
 
 def _source_page(source: str, figures: SourceFigures) -> str:
-    columns = ['name', 'levels, channels@stride', 'parameters', f'weights in {source}']
+    columns = ['name', 'levels, channels@stride', 'parameters', 'GMACs', 'top-1']
+    columns.append('licence of the weights')
     rows = [
         [
             f'`{name}`',
             short_levels(model.levels),
             f'{model.parameters / 1e6:.2f} M',
-            'yes' if model.published else 'no',
+            _macs(model),
+            '-' if model.top1 is None else f'{model.top1:.1f}',
+            model.licence or 'no weights',
         ]
         for name, model in figures.models.items()
         if model.usable
     ]
     if source == 'ours':  # whose weights are those of other sources
-        columns, rows = columns[:-1], [row[:-1] for row in rows]
+        columns, rows = columns[:-2], [row[:-2] for row in rows]
     table = [columns, ['---'] * len(columns), *rows]
     return '\n'.join(
         [
@@ -130,6 +164,11 @@ def _source_page(source: str, figures: SourceFigures) -> str:
             '',
         ]
     )
+
+
+def _macs(model: Figures) -> str:
+    size = '' if model.size == COUNT_SIZE else f' at {model.size[0]} x {model.size[1]}'
+    return f'{model.macs / 1e9:.2f}{size}'
 
 
 def parse_args() -> argparse.Namespace:
