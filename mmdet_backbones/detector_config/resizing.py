@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from ..errors import UserError
 from .tree import Part, datasets_in, type_name, walk
+from .values import is_number
 
 Size = tuple[int, int]
 # Transforms whose argument is the width and height of the images that they make, those
@@ -135,15 +136,26 @@ def _keeps_ratio(step: Part) -> bool:
 
 
 def _pairs(step: Part, key: str) -> list[Size]:
-    """Sizes in pixels that an argument names."""
+    """Sizes in pixels that an argument names; none if it is something else."""
     value = step.get(key)
-    if not value or step.get('crop_type') in _RELATIVE_CROPS:
+    if step.get('crop_type') in _RELATIVE_CROPS:
         return []
-    if isinstance(value, (int, float)):
-        return [(int(value), int(value))]
-    if isinstance(value[0], (list, tuple)):
-        return [tuple(pair) for pair in value]
-    return [tuple(value)]
+    if is_number(value):
+        value = (value, value)
+    if not isinstance(value, (list, tuple)):
+        return []
+    given = [value] if _is_size(value) else list(value)
+    found = [tuple(pair) for pair in given if _is_size(pair)]
+    return found if len(found) == len(given) else []
+
+
+def _is_size(value: Any) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 2
+        # RandomAffine counts from the border inwards.
+        and all(is_number(side) and side for side in value)
+    )
 
 
 def _scale(pipeline: Any, change: _Change) -> None:
@@ -153,18 +165,19 @@ def _scale(pipeline: Any, change: _Change) -> None:
         if key and _pairs(step, key):
             kept = name in _RESIZES and _keeps_ratio(step)
             pairs = [change.of(pair, kept) for pair in _pairs(step, key)]
-            single = isinstance(step[key], (int, float))
-            several = not single and isinstance(step[key][0], (list, tuple))
-            step[key] = pairs if several else pairs[0]
-        elif name == 'RandomAffine' and step.get('border'):
+            single = is_number(step[key]) or _is_size(step[key])
+            step[key] = pairs[0] if single else pairs
+        elif name == 'RandomAffine' and _is_size(step.get('border')):
             step['border'] = change.of(tuple(step['border']), False)
-        elif name == 'BatchSyncRandomResize':
+        elif name == 'BatchSyncRandomResize' and _is_size(
+            step.get('random_size_range')
+        ):
             unit = step.get('size_divisor', 32)
             share = change.new[1] / change.old[1] / unit
             step['random_size_range'] = tuple(
                 max(round(side * share), 1) * unit for side in step['random_size_range']
             )
-        elif name == 'BatchFixedSizePad' and step.get('size'):
+        elif name == 'BatchFixedSizePad' and _is_size(step.get('size')):
             # This one has the height first.
             step['size'] = change.of(tuple(step['size'])[::-1], False)[::-1]
 

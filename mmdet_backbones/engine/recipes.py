@@ -366,7 +366,7 @@ def _schedulers(
             step['eta_min'] = float(f'{step["eta_min"] * factor:.2g}')
     first = new[0]
     if type_name(first) not in WARM_UP:
-        if str(first['type']).endswith('ConstantLR') and not first.get('begin', 0):
+        if type_name(first) == 'ConstantLR' and not first.get('begin', 0):
             # Warm-up in one step, which the new one takes the place of.
             del new[0]
         warm_up = dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0)

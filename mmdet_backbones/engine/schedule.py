@@ -183,8 +183,13 @@ def _warm_up_of(
         if step.get('by_epoch', True) is not by_epoch or step.get('begin', 0):
             continue
         if type_name(step) in (*WARM_UP, 'ConstantLR'):
-            return step if step.get('end', math.inf) < length else {}
+            return step if _end_of(step) < length else {}
     return {}
+
+
+def _end_of(step: Mapping[str, Any]) -> float:
+    end = step.get('end')
+    return math.inf if end is None else end
 
 
 def _share_of(total: int) -> int:
@@ -249,7 +254,7 @@ def _moved(step: dict[str, Any], time: _Time) -> dict[str, Any] | None:
             new.pop('convert_to_iter_based', None)
         if not new['end']:
             return None
-    elif new.get('begin', 0) >= new.get('end', math.inf):
+    elif new.get('begin', 0) >= _end_of(new):
         return None
     if step.get('milestones'):
         last = math.ceil(time.new_length) - 1
@@ -273,11 +278,12 @@ def _lengths(
     if step.get('periods'):
         found['periods'] = [time.stretch(period) for period in step['periods']]
     if step.get('T_max') is not None:
+        begin, end = new.get('begin', 0), _end_of(new)
         found['T_max'] = time.stretch(step['T_max'])
-        if step['T_max'] == step.get('end'):
-            found['T_max'] = new['end']
-        elif step['T_max'] == step.get('end', 0) - step.get('begin', 0):
-            found['T_max'] = new['end'] - new.get('begin', 0)
+        if step['T_max'] == step.get('end') and begin + end <= time.new_length:
+            found['T_max'] = end
+        elif step['T_max'] in (step.get('end'), _end_of(step) - step.get('begin', 0)):
+            found['T_max'] = end - begin
     return found
 
 

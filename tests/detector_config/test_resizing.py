@@ -82,6 +82,15 @@ def test_the_size_that_there_is_changes_nothing():
         assert config.to_dict() == before
 
 
+@pytest.mark.parametrize('scale', [None, [], (640,), (640, None), 'large', dict(w=1)])
+def test_a_size_that_is_none_is_not_understood(scale):
+    config = read_by_name(FASTER)
+    for split in ('train', 'val', 'test'):
+        named(config[f'{split}_dataloader'], 'Resize')[0].scale = scale
+    with pytest.raises(UserError, match='has no transform that sets a size'):
+        resize(config, (400, 500))
+
+
 def test_what_is_not_understood_is_told():
     config = read_by_name(FASTER)
     pipeline = config.test_dataloader.dataset.pipeline

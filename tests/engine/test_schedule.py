@@ -81,6 +81,8 @@ def require_sensible(config: Config, rates: list[float]) -> None:
     for step in config.param_scheduler:
         assert all(0 < point < epochs for point in step.get('milestones', ()))
         assert step.get('begin', 0) < step.get('end', math.inf)
+        # A cosine comes to its end; that of YOLOX's own config starts late.
+        assert step.get('begin', 0) + step.get('T_max', 0) <= epochs
     for hook in config.get('custom_hooks', ()):
         assert hook.get('switch_epoch', 1) >= 1
         assert hook.get('switch_epoch', 0) < max(epochs, 2)
@@ -202,6 +204,14 @@ def test_a_schedule_by_iterations_goes_on_where_the_warm_up_ends(images):
         # 80 epochs of 50 iterations, or 10 of 500.
         total = 4000 if images == 100 else 5000
         assert ends == [(0, total // 10), (total // 10, total)]
+
+
+def test_an_open_end_stays_open():
+    config = base('faster')
+    config.param_scheduler[1].end = None
+    fit_schedule(config, 82, None)
+    step = config.param_scheduler[1]
+    assert (step.end, step.milestones) == (None, [65, 90])
 
 
 def test_no_length_to_change():
