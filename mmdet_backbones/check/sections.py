@@ -170,12 +170,12 @@ def check_validation(config: Config) -> Iterator[Finding]:
     Args:
         config: All of it.
     """
+    loop = config.get('train_cfg') or {}
+    if config.get('train_dataloader') is None or not loop:
+        return  # a base that others complete
     for split in _LOOPS:
         yield from _complete(config, split)
     validated = all(config.get(f'val_{part}') is not None for part in _PARTS)
-    loop = config.get('train_cfg') or {}
-    if config.get('train_dataloader') is None or not loop:
-        return
     if validated:
         yield from _seldom(loop)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -258,11 +258,24 @@ def random_start(detector: DetectorConfig) -> Finding | None:
 def _usual(detector: DetectorConfig) -> tuple[str, ...]:
     kind = str(detector.backbone['type'])
     usual = usual_weights(kind, lambda name: detector.of_backbone(name, None))
-    if usual is None:
+    if usual is None or not _is_of(detector, usual.config):
         return ()
     key = f'{detector.key}.backbone'
     reading = [line(f'{key}.{name}', value) for name, value in usual.arguments.items()]
     return (*lines_to_load(detector, usual.checkpoint, usual.prefix), *reading)
+
+
+def _is_of(detector: DetectorConfig, published: Mapping[str, Any]) -> bool:
+    """Whether a backbone is the net that weights were published for."""
+    if not published:
+        return True
+    try:
+        there = detector.build(published).state_dict()
+    except UserError:
+        return False
+    # Deformable convolutions start without offsets.
+    here = {n: t for n, t in detector.net.state_dict().items() if 'offset' not in n}
+    return all(n in there and t.shape == there[n].shape for n, t in here.items())
 
 
 def lines_to_load(
