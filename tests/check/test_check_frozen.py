@@ -223,7 +223,7 @@ def as_the_authors(weights):
 )
 def test_weights_are_named_that_are_of_the_net(changes, known, tmp_path):
     model = merged(HOSTS, backbone=dict(changes, frozen_stages=-1, norm_eval=False))
-    wide = 4 * channels if changes['depth'] == 50 else changes['base_channels']
+    wide = changes['base_channels'] * (4 if changes['depth'] == 50 else 1)
     model = merged(model, neck=dict(in_channels=[wide << i for i in range(4)]))
     (told,) = check_config(small_config(tmp_path, model, **QUIET))
     assert told.rule == 'random weights'
