@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from ..weights.reading.reader import Checkpoint, read_checkpoint
 from ..weights.reading.sources import OWN_SCHEMES, locate_checkpoint
 from .findings import Cure, Finding, instead, line, our_class
 from .host_weights import check_host_file, never_trained
+from .training import check_preprocessing
 
 
 def check_weights(detector: DetectorConfig, ask: bool = False) -> Iterator[Finding]:
@@ -262,7 +264,13 @@ def _usual(detector: DetectorConfig) -> tuple[str, ...]:
         return ()
     key = f'{detector.key}.backbone'
     reading = [line(f'{key}.{name}', value) for name, value in usual.arguments.items()]
-    return (*lines_to_load(detector, usual.checkpoint, usual.prefix), *reading)
+    loaded = DetectorConfig(deepcopy(detector.config))
+    init_cfg = dict(type='Pretrained', checkpoint=usual.checkpoint)
+    loaded.model['backbone']['init_cfg'] = init_cfg
+    # The images have to be those that the weights know.
+    images = [text for told in check_preprocessing(loaded) for text in told.cure]
+    lines = lines_to_load(detector, usual.checkpoint, usual.prefix)
+    return (*lines, *reading, *images)
 
 
 def _is_of(detector: DetectorConfig, published: Mapping[str, Any]) -> bool:
