@@ -235,11 +235,13 @@ class UsualWeights(NamedTuple):
         checkpoint: As ``init_cfg`` takes it.
         prefix: That the class needs, or None.
         arguments: Of the class, by which it reads them.
+        config: Of the net that they were published for; empty if it is told by name.
     """
 
     checkpoint: str
     prefix: str | None = None
     arguments: Mapping[str, Any] = {}
+    config: Mapping[str, Any] = {}
 
 
 def usual_weights(kind: str, value_of: Callable[[str], Any]) -> UsualWeights | None:
@@ -250,7 +252,8 @@ def usual_weights(kind: str, value_of: Callable[[str], Any]) -> UsualWeights | N
         value_of: Gives an argument of it, as configured or by default.
 
     Returns:
-        None if none are known.
+        Those of a net that has the same arguments, as far as it names any; None if
+        none are known.
     """
     scope, _, name = kind.rpartition('.')
     named = next((source for source, cls in _BY_NAME.items() if cls == name), None)
@@ -258,8 +261,11 @@ def usual_weights(kind: str, value_of: Callable[[str], Any]) -> UsualWeights | N
         weights = _of_model(f'{named}/{value_of("model_name")}')
         # mmengine reads no names of timm; its wrapper takes `pretrained` instead.
         return UsualWeights(weights) if weights and scope == 'mmdet_backbones' else None
-    source = 'mmdet' if scope in ('', 'mmdet') else 'mmpretrain'
-    for entry in load_source(source).entries.values():
+    sources = ['mmdet'] if scope in ('', 'mmdet') else ['mmpretrain']
+    if scope == 'mmdet_backbones':
+        sources.append('mmdet')  # of which ours reads the weights as well
+    entries = [e for source in sources for e in load_source(source).entries.values()]
+    for entry in entries:
         config = dict(entry.config)
         same = str(config.pop('type')).rpartition('.')[2] == name
         reading = {k: v for k, v in config.items() if k in _READING}
@@ -270,7 +276,9 @@ def usual_weights(kind: str, value_of: Callable[[str], Any]) -> UsualWeights | N
             and all(_same(value_of(k), v) for k, v in net.items())
         ):
             prefix = 'backbone.' if scope == 'mmpretrain' else None
-            return UsualWeights(entry.weights, prefix, reading)
+            reading = {} if scope == 'mmdet_backbones' else reading
+            published = {**net, **entry.every_level, 'type': kind}
+            return UsualWeights(entry.weights, prefix, reading, published)
     return None
 
 

@@ -261,7 +261,7 @@ def _lacking_notes(
 
 _HEADS = {
     'name': 'name',
-    'levels': 'levels (channels@stride)',
+    'levels': 'channels@stride',
     'params': 'parameters',
     'macs': f'GMACs at {COUNT_SIZE[0]}',
     'top1': 'top-1',
@@ -270,7 +270,7 @@ _HEADS = {
 # The order in which columns are left out where the terminal is narrow.
 _CAN_GO = ('macs', 'licence', 'top1', 'params', 'levels')
 # Levels go over several lines before a column is left out.
-_LEVELS_WIDTH = 24
+_LEVELS_WIDTH = 18
 _GAP = 2
 
 
@@ -304,9 +304,12 @@ def listing_table(listing: Listing, width: int | None = None) -> Table:
         caption_justify='left',
     )
     for column, room in widths.items():
-        number = column in ('params', 'macs', 'top1')
-        side = 'right' if number else 'left'
-        table.add_column(_HEADS[column], justify=side, width=room, overflow='fold')
+        table.add_column(
+            _HEADS[column],
+            justify='right' if column in ('params', 'macs', 'top1') else 'left',
+            width=room,
+            overflow='fold',
+        )
     for row in rows:
         table.add_row(*(row[column] for column in widths))
     return table

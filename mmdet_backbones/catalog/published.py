@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from .entries import load_source
 from .entry import Entry
@@ -72,9 +73,10 @@ def _of_timm(name: str) -> Iterator[Published]:
     import timm
 
     model, _, tag = name.partition('.')
-    usual = tag or timm.get_pretrained_cfg(model).tag
+    default: Any = timm.get_pretrained_cfg(model)
+    usual = tag or default.tag
     for tagged in timm.list_pretrained(f'{model}.*'):
-        found = timm.get_pretrained_cfg(tagged)
+        found: Any = timm.get_pretrained_cfg(tagged)
         yield Published(
             f'timm/{tagged}',
             f'timm://{tagged}',

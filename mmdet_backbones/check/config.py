@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import partial
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -61,14 +62,14 @@ def check_config(
     ]
     if wrong:  # the rules could stumble over them
         return wrong
-    sections = [*check_names(config), *check_validation(config)] if training else []
+    sections = [*_apply(check_names, config, 'config')] if training else []
     if 'model' not in config:
         text = (
             'the config has no model, as a base that others inherit from: there is '
             'nothing of a detector to check, and nothing to train'
         )
         lost = Finding('model', 'model', text, (), 'warning')
-        return in_order([lost, *check_names(config)])
+        return in_order([lost, *sections])
     if not isinstance(config.get('model'), dict):
         return [Finding('model', 'model', 'the config has no detector with a backbone')]
     detector = DetectorConfig(deepcopy(config))
@@ -101,6 +102,7 @@ def _apply_rules(
         'backbone': (
             check_packages,
             check_sections,
+            check_validation,
             partial(check_schedule, num_gpus=num_gpus),
             partial(check_batch, num_gpus=num_gpus),
             check_paramwise,
@@ -123,27 +125,29 @@ def _apply_rules(
                 yield from unusable(detector, needed, error)
             return
         except Exception as error:  # as of a rule
-            yield _stumbled(detector, error)
+            yield _stumbled(detector.key, error)
             return
         rules = always.get(needed, ())
         for rule in (*rules, *(at_training.get(needed, ()) if training else ())):
-            for finding in _apply(rule, detector):
+            for finding in _apply(rule, detector, detector.key):
                 # Its class would only say the same of its arguments once more.
                 refused |= (finding.rule, finding.key) == ('arguments', key)
                 yield finding
 
 
-def _apply(rule: Rule, detector: DetectorConfig) -> Iterator[Finding]:
+def _apply(
+    rule: Callable[[Any], Iterator[Finding]], what: Any, key: str
+) -> Iterator[Finding]:
     """Apply a rule; what it stumbles over is a value that it does not expect."""
     try:
-        yield from rule(detector)
+        yield from rule(what)
     except Exception as error:  # nobody can foresee all values of a config
-        yield _stumbled(detector, error)
+        yield _stumbled(key, error)
 
 
-def _stumbled(detector: DetectorConfig, error: Exception) -> Finding:
+def _stumbled(key: str, error: Exception) -> Finding:
     text = f'a value in it cannot be worked with: {type(error).__name__}: '
-    return Finding('values', detector.key, text + explain(error))
+    return Finding('values', key, text + explain(error))
 
 
 def probe_sizes(detector: DetectorConfig) -> list[tuple[int, int]]:

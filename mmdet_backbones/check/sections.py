@@ -164,18 +164,19 @@ def _taken(
     yield from refused(detector, place, part, wrong, known)
 
 
-def check_validation(config: Config) -> Iterator[Finding]:
+def check_validation(detector: DetectorConfig) -> Iterator[Finding]:
     """Report a validation or a test that cannot run, or runs once.
 
     Args:
-        config: All of it.
+        detector: The config.
     """
+    config = detector.config
+    loop = config.get('train_cfg') or {}
+    if config.get('train_dataloader') is None or not loop:
+        return  # a base that others complete
     for split in _LOOPS:
         yield from _complete(config, split)
     validated = all(config.get(f'val_{part}') is not None for part in _PARTS)
-    loop = config.get('train_cfg') or {}
-    if config.get('train_dataloader') is None or not loop:
-        return
     if validated:
         yield from _seldom(loop)
     else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from ..weights.reading.reader import Checkpoint, read_checkpoint
 from ..weights.reading.sources import OWN_SCHEMES, locate_checkpoint
 from .findings import Cure, Finding, instead, line, our_class
 from .host_weights import check_host_file, never_trained
+from .training import check_preprocessing
 
 
 def check_weights(detector: DetectorConfig, ask: bool = False) -> Iterator[Finding]:
@@ -258,11 +260,30 @@ def random_start(detector: DetectorConfig) -> Finding | None:
 def _usual(detector: DetectorConfig) -> tuple[str, ...]:
     kind = str(detector.backbone['type'])
     usual = usual_weights(kind, lambda name: detector.of_backbone(name, None))
-    if usual is None:
+    if usual is None or not _is_of(detector, usual.config):
         return ()
     key = f'{detector.key}.backbone'
     reading = [line(f'{key}.{name}', value) for name, value in usual.arguments.items()]
-    return (*lines_to_load(detector, usual.checkpoint, usual.prefix), *reading)
+    loaded = DetectorConfig(deepcopy(detector.config))
+    init_cfg = dict(type='Pretrained', checkpoint=usual.checkpoint)
+    loaded.model['backbone']['init_cfg'] = init_cfg
+    # The images have to be those that the weights know.
+    images = [text for told in check_preprocessing(loaded) for text in told.cure]
+    lines = lines_to_load(detector, usual.checkpoint, usual.prefix)
+    return (*lines, *reading, *images)
+
+
+def _is_of(detector: DetectorConfig, published: Mapping[str, Any]) -> bool:
+    """Whether a backbone is the net that weights were published for."""
+    if not published:
+        return True
+    try:
+        there = detector.build(published).state_dict()
+    except UserError:
+        return False
+    # Deformable convolutions start without offsets.
+    here = {n: t for n, t in detector.net.state_dict().items() if 'offset' not in n}
+    return all(n in there and t.shape == there[n].shape for n, t in here.items())
 
 
 def lines_to_load(

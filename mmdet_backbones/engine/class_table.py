@@ -22,18 +22,32 @@ FILE = 'classes.json'
 # More lines scroll what stands above them out of sight.
 _MOST_LINES, _BEST = 40, 10
 _LONGEST_NAME = 40
+# It is shown if it is another number than AP.
+_ALL, _SEEN = 'AP all', 0.0005
+_COLUMNS = {
+    'AP': 'ap',
+    _ALL: 'ap_all',
+    'AP50': 'ap50',
+    'AP75': 'ap75',
+    'recall': 'recall',
+    'images': 'images',
+    'boxes': 'boxes',
+}
 
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """How well one class was found.
+    """How well one class was found; the mean over the classes is mmdet's metric.
 
     Attributes:
         name: Of the class.
-        ap: Average precision over all IoU thresholds; None if no box is of the class.
-        ap50: At the IoU threshold 0.5; None also if that is none of them.
+        ap: Average precision over all IoU thresholds, of the 100 best boxes in an
+            image; None if no box is of the class.
+        ap50: At the IoU threshold 0.5, of as many boxes as ``proposal_nums`` says at
+            its third place; None also if that is none of the thresholds.
         ap75: At 0.75.
-        recall: Average recall over all IoU thresholds.
+        ap_all: As ``ap``, of as many boxes as ``proposal_nums`` allows.
+        recall: Average recall over all IoU thresholds, of as many.
         images: Images with such a box.
         boxes: Such boxes, without those that count neither as hit nor as miss.
     """
@@ -42,6 +56,7 @@ class ClassFigures:
     ap: float | None
     ap50: float | None
     ap75: float | None
+    ap_all: float | None
     recall: float | None
     images: int
     boxes: int
@@ -57,16 +72,20 @@ def figures_of(evaluator: Any) -> list[ClassFigures]:
         In the order of the category numbers.
     """
     params = evaluator.params
-    # Of all areas, with most detections: (thresholds, recalls, classes).
-    precision = evaluator.eval['precision'][:, :, :, 0, -1]
+    # Of all areas: (thresholds, recalls, classes, numbers of detections).
+    precision = evaluator.eval['precision'][:, :, :, 0]
     recall = evaluator.eval['recall'][:, :, 0, -1]
+    # pycocotools' summary takes these.
+    hundred = params.maxDets.index(100) if 100 in params.maxDets else -1
+    third = 2 if len(params.maxDets) > 2 else -1
     near = [np.isclose(params.iouThrs, threshold) for threshold in (0.5, 0.75)]
     return [
         replace(
             row,
-            ap=_mean(precision[:, :, place]),
-            ap50=_mean(precision[near[0], :, place]),
-            ap75=_mean(precision[near[1], :, place]),
+            ap=_mean(precision[:, :, place, hundred]),
+            ap50=_mean(precision[near[0], :, place, third]),
+            ap75=_mean(precision[near[1], :, place, third]),
+            ap_all=_mean(precision[:, :, place, -1]),
             recall=_mean(recall[:, place]),
         )
         for place, row in enumerate(
@@ -95,7 +114,7 @@ def nothing_found(
     for number, found in boxes.items():
         name, value = str(truth.cats[number]['name']), 0.0 if found else None
         count = len(set(found)), len(found)
-        rows.append(ClassFigures(name, value, value, value, value, *count))
+        rows.append(ClassFigures(name, value, value, value, value, value, *count))
     return rows
 
 
@@ -155,18 +174,25 @@ def class_table(
     ordered = sorted(measured, key=lambda row: (-(row.ap or 0), row.name))
     table = Table(
         title=f'{kind}, the best class first', title_justify='left', box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=(0, 1, 0, 0), pad_edge=False,
     )  # fmt: skip
-    table.add_column('class', overflow='fold')
-    for name in ('AP', 'AP50', 'AP75', 'recall', 'images', 'boxes'):
+    table.add_column('class', overflow='fold', min_width=5)
+    crowded = any(abs((row.ap_all or 0) - (row.ap or 0)) > _SEEN for row in measured)
+    columns = {k: v for k, v in _COLUMNS.items() if crowded or k != _ALL}
+    for name in columns:
         table.add_column(name, justify='right', no_wrap=True)
     hidden = ordered[_BEST : _BEST - _MOST_LINES] if len(ordered) > _MOST_LINES else []
     for place, row in enumerate(ordered):
         if hidden and place == _BEST:
-            table.add_row(Text(f'... {len(hidden)} classes'), *['...'] * 6)
+            table.add_row(Text(f'... {len(hidden)} classes'), *['...'] * len(columns))
         if not hidden or not _BEST <= place < _BEST + len(hidden):
-            table.add_row(Text(printable(row.name, _LONGEST_NAME)), *_cells(row))
+            cells = (_shown(getattr(row, attribute)) for attribute in columns.values())
+            table.add_row(Text(printable(row.name, _LONGEST_NAME)), *cells)
     notes = []
+    if crowded:
+        notes.append(
+            f'AP, as {kind}_mAP, is of the 100 best boxes in an image, AP all of more'
+        )
     if hidden:
         notes.append(f'all {len(figures)} classes: {printable(file, 4096)}')
     if len(measured) < len(figures):
@@ -174,10 +200,10 @@ def class_table(
     return Group(table, *(Text(note, overflow='fold') for note in notes))
 
 
-def _cells(row: ClassFigures) -> list[str]:
-    values = (row.ap, row.ap50, row.ap75, row.recall)
-    shown = ['-' if value is None else f'{value:.3f}' for value in values]
-    return [*shown, str(row.images), str(row.boxes)]
+def _shown(value: float | int | None) -> str:
+    if value is None:
+        return '-'
+    return f'{value:.3f}' if isinstance(value, float) else str(value)
 
 
 def _unmeasured(figures: list[ClassFigures], most: int = 5) -> str:

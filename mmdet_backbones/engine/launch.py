@@ -123,8 +123,13 @@ def _measure_classes(cfg: Config) -> None:
     """Put our metric in the place of mmdet's CocoMetric, whose values it has."""
     for name in ('val_evaluator', 'test_evaluator'):
         for _, part in walk(cfg.get(name)):
-            kind = part.get('type')
-            if kind in ('CocoMetric', 'mmdet.CocoMetric'):
+            kind = part.get('type', '')
+            named = isinstance(kind, type)
+            kind = f'{kind.__module__}.{kind.__name__}' if named else str(kind)
+            if kind == 'CocoMetric':
+                # mmpose has another one.
+                kind = f'{cfg.get("default_scope")}.{kind}'
+            if kind.startswith('mmdet.') and kind.endswith('.CocoMetric'):
                 part['type'] = 'mmdet_backbones.ClasswiseCocoMetric'
 
 

@@ -21,7 +21,7 @@ from .records import DataFinding, Record
 
 #: A backbone that starts from pretrained weights, in the config that is swapped.
 ADVERTISED = 'timm/res2net50_26w_4s'
-_BASE = 'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+_BASE = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 _MOST_LINES = 20
 _LONGEST_PATH = 4096
 
@@ -153,7 +153,8 @@ def next_steps(report: DataReport) -> str:
     sheet = printable(str(report.out / 'examples.png'), _LONGEST_PATH)
     lines = (
         f'Look at {sheet}. Then:',
-        f'{command("swap")} mmdet::{_BASE} \\',
+        f'{command("swap")} \\',
+        f'    {_BASE} \\',
         f'    {ADVERTISED} --data {out} -o mine.py',
         f'{command("train")} mine.py',
         'and, with the checkpoint that it names at its end:',

@@ -25,7 +25,7 @@ LONGEST = 640
 _WIDTH = 2.9  # inches of one picture
 _LINE = 0.15  # inches of one line of its title
 _DPI = 110
-_WRAP = 38
+_FONT, _LARGE = 8, 11  # points
 _HEAT = 'inferno'
 _BAD, _MARK = '#c00000', '#30d0ff'
 
@@ -143,6 +143,16 @@ def _notes(weights: str, size: tuple[int, int], options: DrawingOptions) -> list
 def draw_levels(
     views: Sequence[LevelView], picture: np.ndarray, heading: str, notes: Sequence[str]
 ) -> bytes:
+    """Draw :func:`levels_figure`, as a PNG."""
+    figure = levels_figure(views, picture, heading, notes)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format='png', dpi=_DPI)
+    return buffer.getvalue()
+
+
+def levels_figure(
+    views: Sequence[LevelView], picture: np.ndarray, heading: str, notes: Sequence[str]
+) -> Figure:
     """Draw every level twice: its energy, and its effective receptive field.
 
     Each value of the energy is drawn as the square of pixels that the declared stride
@@ -153,34 +163,38 @@ def draw_levels(
         picture: The image without its padding, of shape (h, w, 3), RGB, 0 to 255.
         heading: What is to be seen.
         notes: Lines for the corner: weights, sizes.
-
-    Returns:
-        A PNG.
     """
     places = list(dict.fromkeys(view.place for view in views))
-    figure, grid = _grid(views, places, picture)
-    figure.suptitle(heading, fontsize=11)
+    text = fitted('\n'.join(notes), _WIDTH, _FONT)
+    figure, grid = _grid(views, places, picture, len(text.splitlines()))
+    width, height = figure.get_size_inches()
+    heading = fitted(heading, width, _LARGE)
+    figure.set_size_inches(width, height + 1.5 * _LINE * heading.count('\n'))
+    figure.suptitle(heading, fontsize=_LARGE)
     _draw_image(grid[0, 0], picture)
-    _write_notes(grid[1, 0], notes)
+    _write_notes(grid[1, 0], text)
     for view in views:
         row = 2 * places.index(view.place)
         _draw_energy(grid[row, view.number + 1], view, picture)
         _draw_field(grid[row + 1, view.number + 1], view, picture)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format='png', dpi=_DPI)
-    return buffer.getvalue()
+    return figure
 
 
 def _grid(
-    views: Sequence[LevelView], places: Sequence[str], picture: np.ndarray
+    views: Sequence[LevelView],
+    places: Sequence[str],
+    picture: np.ndarray,
+    notes: int,
 ) -> tuple[Figure, np.ndarray]:
     """Lay out two rows for each place, with a first column for the image."""
     columns = 1 + max(view.number for view in views) + 1
     height = _WIDTH * picture.shape[0] / picture.shape[1]
     heights = []
     for place in places:
-        lines = max(len(_title(view)) for view in views if view.place == place)
+        titles = [_title(view) for view in views if view.place == place]
+        lines = max(len(title.splitlines()) for title in titles)
         heights += [height + lines * _LINE, height + _LINE]
+    heights[1] = max(heights[1], notes * _LINE)
     # Figure without pyplot: no global state, no window, no other backend's turn.
     figure = Figure(
         figsize=(_WIDTH * columns, sum(heights) + 0.15 * len(heights) + 0.4),
@@ -209,14 +223,27 @@ def scaled(values: np.ndarray) -> np.ndarray:
     return np.clip((values - low) / spread, 0, 1)
 
 
+def fitted(text: str, inches: float, fontsize: float) -> str:
+    """Break the lines of a text so that they have room in a width.
+
+    Args:
+        text: Lines, each of which is broken for itself.
+        inches: Width that there is.
+        fontsize: In points.
+    """
+    # Words in matplotlib's font are seldom wider than this share of their height.
+    most = int(inches * 72 / (0.6 * fontsize))
+    lines = [line for whole in text.splitlines() for line in textwrap.wrap(whole, most)]
+    return '\n'.join(lines)
+
+
 def _draw_image(axes: Any, picture: np.ndarray) -> None:
     axes.imshow(picture)
-    axes.set_title('image, as the detector gets it', fontsize=8)
+    axes.set_title('image, as the detector gets it', fontsize=_FONT)
 
 
-def _write_notes(axes: Any, notes: Sequence[str]) -> None:
-    lines = [line for note in notes for line in textwrap.wrap(note, _WRAP)]
-    axes.text(0, 1, '\n'.join(lines), va='top', fontsize=8, transform=axes.transAxes)
+def _write_notes(axes: Any, text: str) -> None:
+    axes.text(0, 1, text, va='top', fontsize=_FONT, transform=axes.transAxes)
 
 
 def _background(axes: Any, picture: np.ndarray) -> None:
@@ -244,26 +271,27 @@ def _draw_energy(axes: Any, view: LevelView, picture: np.ndarray) -> None:
     )
     # imshow widened the axes to the map.
     axes.set(xlim=(-0.5, picture.shape[1] - 0.5), ylim=(picture.shape[0] - 0.5, -0.5))
-    axes.set_title('\n'.join(_title(view)), fontsize=8)
+    axes.set_title(_title(view), fontsize=_FONT)
     if view.faults:
-        axes.title.set(color=_BAD, weight='bold')
+        axes.title.set(color=_BAD)
         axes.add_patch(_frame(picture, _BAD))
 
 
-def _title(view: LevelView) -> list[str]:
+def _title(view: LevelView) -> str:
     said = f'said by {view.declared_by}' if view.declared_by else 'measured'
     idle = f', {view.idle} idle' if view.idle else ''
-    return [
+    lines = [
         f'{view.place} {view.number}: {view.channels} channels{idle}',
         f'{view.size[0]} x {view.size[1]}, stride {view.stride} ({said})',
-        *(line for fault in view.faults for line in textwrap.wrap(fault, _WRAP + 2)),
+        *view.faults,
     ]
+    return fitted('\n'.join(lines), _WIDTH, _FONT)
 
 
 def _draw_field(axes: Any, view: LevelView, picture: np.ndarray) -> None:
     _background(axes, picture)
     if not view.reach:
-        axes.set_title('no gradient reaches the image', fontsize=8, color=_BAD)
+        axes.set_title('no gradient reaches the image', fontsize=_FONT, color=_BAD)
         return
     shown = view.field[: picture.shape[0], : picture.shape[1]]
     # The root, as the field falls off like a Gaussian and its rim would not be seen.
@@ -274,7 +302,7 @@ def _draw_field(axes: Any, view: LevelView, picture: np.ndarray) -> None:
     axes.add_patch(
         Rectangle(corner, view.reach, view.reach, fill=False, color=_MARK, lw=1)
     )
-    axes.set_title(f'receptive field: 90 % in {view.reach} px', fontsize=8)
+    axes.set_title(f'receptive field: 90 % in {view.reach} px', fontsize=_FONT)
 
 
 def _frame(picture: np.ndarray, colour: str) -> Rectangle:

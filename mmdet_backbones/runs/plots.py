@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ..pictures.visualizing import fitted
 from .logs import Log
 from .records import Run
 
@@ -74,7 +74,7 @@ def plot_training(log: Log, metric: str | None, title: str) -> bytes:
 def training_figure(log: Log, metric: str | None, title: str) -> Figure:
     """Draw what :func:`plot_training` returns as a picture."""
     figure = Figure(figsize=(7, 8), layout='constrained')
-    figure.suptitle(_wrapped(title, 7, 12))
+    figure.suptitle(fitted(title, 7, 12))
     losses, rates, values = figure.subplots(3, 1, sharex=True)
     steps = [entry['step'] for entry in log.steps]
     losses.plot(steps, _logged(log, 'loss'), color=_colour(0), linewidth=1.5)
@@ -108,14 +108,6 @@ def _rates(log: Log) -> dict[str, list[float]]:
 
 def _logged(log: Log, name: str) -> list[float]:
     return [entry.get(name, math.nan) for entry in log.steps]
-
-
-def _wrapped(text: str, inches: float, fontsize: float) -> str:
-    """Break the lines of a text so that they have room in a width."""
-    # Letters of the usual font are seldom wider than two thirds of their height.
-    most = int(inches * 72 / (0.66 * fontsize))
-    lines = [line for whole in text.splitlines() for line in textwrap.wrap(whole, most)]
-    return '\n'.join(lines)
 
 
 def plot_costs(runs: Sequence[Run]) -> bytes:
@@ -172,7 +164,7 @@ def _figure(count: int, runs: int) -> tuple[Figure, list[Any]]:
 def _with_legend(figure: Figure, named: Any) -> Figure:
     handles, labels = named.get_legend_handles_labels()
     width, height = figure.get_size_inches()
-    labels = [_wrapped(label, width - 0.7, 9) for label in labels]
+    labels = [fitted(label, width - 0.7, 9) for label in labels]
     more = sum(label.count('\n') for label in labels)
     figure.set_size_inches(width, height + 0.2 * more)
     figure.legend(handles, labels, loc='outside lower left', fontsize=9)

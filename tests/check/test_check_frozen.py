@@ -142,6 +142,20 @@ def test_nets_that_learn_little_from_random_weights(backbone, cure, tmp_path):
     assert check_config(applied(config, [f'load_from = {address!r}'])) == []
 
 
+def test_nets_with_batch_normalisation_take_longer_from_random_weights(tmp_path):
+    config = small_config(
+        tmp_path, merged(OURS, backbone=dict(norm_eval=False)), **QUIET
+    )
+    config.model.backbone.base_channels = 64
+    config.model.neck.in_channels = [64, 128, 256, 512]
+    (told,) = check_config(config)
+    assert 'takes a training several times as long' in told.problem
+    assert 'If that is meant, write init_cfg=None' in told.problem
+    assert check_config(applied(config, told.cure)) == []
+    config.model.backbone.init_cfg = None
+    assert [f.severity for f in check_config(config)] == ['note']
+
+
 def test_a_vit_of_mmpretrain_fits_its_positions_while_it_loads(tmp_path):
     pytest.importorskip('mmpretrain.models')
     arch = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
@@ -195,3 +209,24 @@ def as_the_authors(weights):
         name = name.replace('ffn.layers.1.', 'mlp.fc2.')
         renamed[name] = value
     return renamed
+
+
+@pytest.mark.parametrize(
+    ('changes', 'known'),
+    [
+        (dict(depth=18, base_channels=64), True),
+        (dict(depth=50, base_channels=64), True),
+        (dict(depth=50, base_channels=64, deep_stem=True), False),
+        (dict(depth=50, base_channels=64, avg_down=True), False),
+        (dict(depth=18, base_channels=8), False),
+    ],
+)
+def test_weights_are_named_that_are_of_the_net(changes, known, tmp_path):
+    model = merged(HOSTS, backbone=dict(changes, frozen_stages=-1, norm_eval=False))
+    wide = changes['base_channels'] * (4 if changes['depth'] == 50 else 1)
+    model = merged(model, neck=dict(in_channels=[wide << i for i in range(4)]))
+    (told,) = check_config(small_config(tmp_path, model, **QUIET))
+    assert told.rule == 'random weights'
+    assert bool(told.cure) == known
+    address = f"'torchvision://resnet{changes['depth']}'"
+    assert not known or address in told.cure[0]

@@ -165,7 +165,7 @@ def validation(**settings):
         train_dataloader=dict(batch_size=2),
         train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=1),
     )
-    return Config({**parts, **settings})
+    return DetectorConfig(Config({**parts, **settings}))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,7 +68,12 @@ def test_both_evaluators_say_what_mmdets_metric_says(truth, numbers, seed):
             ClasswiseCocoMetric, truth, results, names, evaluator=evaluator, **settings
         )
         assert found == usual
-        figures[evaluator] = metric.class_figures['bbox']
+        figures[evaluator] = rows = metric.class_figures['bbox']
+        for name, key in (('mAP', 'ap'), ('mAP_50', 'ap50'), ('mAP_75', 'ap75')):
+            mean = np.mean([getattr(row, key) for row in rows])
+            assert mean == pytest.approx(usual[f'bbox_{name}'], abs=0.0005 + 1e-9)
+        crowded = numbers[-1] > 100
+        assert all((row.ap_all > row.ap) == crowded for row in rows)
     for slow, fast in zip(*figures.values(), strict=True):
         assert (slow.name, slow.boxes, slow.recall) == (
             fast.name, fast.boxes, fast.recall
@@ -105,7 +111,7 @@ def test_the_figures_are_those_of_mmdets_table(truth):
     rows = metric.class_figures['bbox']
     assert [row.name for row in rows] == list(names)
     for row in rows:
-        assert round(row.ap, 3) == usual[f'{row.name}_precision']
+        assert round(row.ap_all, 3) == usual[f'{row.name}_precision']
     content = json.loads(truth.read_text())
     counted = [entry for entry in content['annotations'] if not entry['iscrowd']]
     assert 0 < len(counted) < len(content['annotations'])
@@ -215,17 +221,22 @@ def test_nothing_found_at_all(truth):
         dict(type='CocoMetric', metric='bbox'),
         [dict(type='mmdet.CocoMetric'), dict(type='VOCMetric')],
         dict(type='MultiDatasetsEvaluator', metrics=[dict(type='CocoMetric')]),
+        dict(type=CocoMetric),
     ],
-    ids=['one', 'list', 'of several data sets'],
+    ids=['one', 'list', 'of several data sets', 'a class'],
 )
 def test_ours_comes_into_the_place_of_mmdets(evaluator):
-    cfg = Config(dict(val_evaluator=evaluator, test_evaluator=dict(type='mine')))
+    others = dict(test_evaluator=dict(type='mine'), default_scope='mmdet')
+    cfg = Config(dict(val_evaluator=evaluator, **others))
     _measure_classes(cfg)
     text = str(cfg.val_evaluator)
     assert text.count('mmdet_backbones.ClasswiseCocoMetric') == 1
     assert "CocoMetric'" not in text.replace('ClasswiseCocoMetric', '')
     assert cfg.test_evaluator == dict(type='mine')
-    _measure_classes(Config(dict(val_evaluator=None)))
+    poses = Config(dict(val_evaluator=dict(type='CocoMetric'), default_scope='mmpose'))
+    for other in (poses, Config(dict(val_evaluator=None))):
+        _measure_classes(other)
+    assert poses.val_evaluator.type == 'CocoMetric'
 
 
 def test_the_registry_builds_it_from_its_name(truth):
@@ -238,10 +249,10 @@ def test_the_registry_builds_it_from_its_name(truth):
 
 def rows(count, unmeasured=0):
     made = [
-        ClassFigures(f'class {i}', i / count, i / count, None, 0.5, i, 2 * i)
+        ClassFigures(f'class {i}', i / count, i / count, None, i / count, 0.5, i, 2 * i)
         for i in range(count)
     ]
-    empty = ClassFigures('none', None, None, None, None, 0, 0)
+    empty = ClassFigures('none', *[None] * 5, 0, 0)
     return made + [empty] * unmeasured
 
 
@@ -256,12 +267,22 @@ def drawn(figures, width=80):
 def test_the_table_fits_and_has_the_worst_last(width):
     figures = rows(3, 8)
     long = 'a name of many words ' * 9
-    figures[0] = ClassFigures(long, *[0.5] * 4, 12345, 1234567)
+    figures[0] = ClassFigures(long, *[0.5] * 5, 12345, 1234567)
     text = drawn(figures, width)
     assert max(map(len, text.splitlines())) <= width
     assert text.index('class 2') < text.index('a name of') < text.index('class 1')
     assert 'none, none, none, none, none and 3 more' in ' '.join(text.split())
     assert 'work/classes.json' not in text
+
+
+def test_the_ap_of_all_boxes_is_shown_where_it_is_another():
+    assert 'AP all' not in drawn(rows(3))
+    crowd = [replace(row, ap_all=0.9, boxes=12345) for row in rows(3)]
+    text = drawn(crowd, 60)
+    assert 'class 0' in text
+    assert text.count('0.900') == text.count('12345') == 3
+    assert 'AP, as bbox_mAP, is of the 100 best' in text
+    assert max(map(len, text.splitlines())) <= 60
 
 
 @pytest.mark.parametrize('count', [40, 41, 1203])

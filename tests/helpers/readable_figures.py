@@ -11,7 +11,7 @@ _SLACK = 1.0
 
 
 def visible_texts(figure: Figure) -> list[Text]:
-    """All texts that a drawn figure shows, ticks outside of their axes left out."""
+    """All texts that a drawn figure shows, without ticks that are not drawn."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     hidden = set()
@@ -22,7 +22,7 @@ def visible_texts(figure: Figure) -> list[Text]:
         ):
             for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
                 shown = min(limits) <= tick.get_loc() <= max(limits)
-                if not shown:
+                if not (shown and axes.axison):
                     hidden |= {tick.label1, tick.label2}
     return [
         text

@@ -10,11 +10,16 @@ from mmengine.config import Config
 from mmengine.config import utils as config_utils
 from mmengine.registry import DefaultScope
 from PIL import Image
+from readable_figures import assert_readable, visible_texts
 
 from mmdet_backbones.pictures.detector import build_detector
-from mmdet_backbones.pictures.levels import field_reach, view_levels
+from mmdet_backbones.pictures.levels import LevelView, field_reach, view_levels
 from mmdet_backbones.pictures.photograph import pipeline_steps, prepare
-from mmdet_backbones.pictures.visualizing import DrawingOptions, visualize
+from mmdet_backbones.pictures.visualizing import (
+    DrawingOptions,
+    levels_figure,
+    visualize,
+)
 
 TOOL = 'tools/visualize_levels.py'
 YOLOX = 'configs/yolox/yolox-s_efficientnet-lite0_8xb8-300e_coco.py'
@@ -276,3 +281,28 @@ def test_the_test_pipeline_is_followed_but_for_its_size():
     assert pipeline_steps(cfg, 400, fixed=(224, 192))[-1] == dict(
         type='Resize', scale=(192, 224), keep_ratio=False
     )
+
+
+@pytest.mark.parametrize(
+    ('size', 'neck'),
+    [((120, 160), True), ((30, 200), False), ((200, 60), False)],
+)
+def test_texts_have_room_beside_pictures_of_any_form(size, neck):
+    height, width = size
+    views = [
+        LevelView(
+            place, number, 256, 8 << number, 'the backbone',
+            np.ones((height // 8, width // 8)), np.ones(size), (9, 9),
+            reach=9 * number, idle=120, faults=(fault,) * number,
+        )
+        for place in ('backbone', 'neck')[: 1 + neck]
+        for number, fault in enumerate(('', 'a fault that takes many words ' * 4))
+    ]  # fmt: skip
+    notes = [f'https://a.b/{"long_name_" * 12}.pth', 'what is to be seen ' * 12]
+    heading = 'Detector: ' + 'Backbone + ' * 8
+    figure = levels_figure(views, np.zeros((*size, 3), np.uint8), heading, notes)
+    assert_readable(figure)
+    whole = ''.join(text.get_text() for text in visible_texts(figure))
+    letters = ''.join(whole.split())
+    for text in (heading, *notes):
+        assert ''.join(text.split()) in letters

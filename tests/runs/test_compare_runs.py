@@ -12,6 +12,7 @@ from mmengine.config import utils as config_utils
 from PIL import Image
 
 from mmdet_backbones.catalog import inspection
+from mmdet_backbones.commands import command
 from mmdet_backbones.runs.comparing import FILES, PICTURE, compare, summarise
 from mmdet_backbones.runs.costs import image_size, measure_costs
 from mmdet_backbones.runs.logs import read_log
@@ -271,7 +272,7 @@ def test_the_end_of_a_training_is_told_with_curves_and_the_next_command(copied):
     assert f'best coco/bbox_mAP {value:.3f} after epoch {step} of 12' in text
     assert 'YOLOX with TIMMBackbone tf_efficientnet_lite0' in text
     assert text.endswith(
-        'next: python tools/test.py mine.py '
+        f'next: {command("test")} mine.py '
         f'{work_dir / "best_coco_bbox_mAP_50_epoch_12.pth"}'
     )
     with Image.open(work_dir / PICTURE) as picture:
