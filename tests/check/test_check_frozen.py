@@ -215,9 +215,13 @@ def as_the_authors(weights):
     ('changes', 'known'),
     [
         (dict(depth=18, base_channels=64), True),
-        (dict(depth=50, base_channels=64), True),
+        pytest.param(dict(depth=50, base_channels=64), True, marks=pytest.mark.slow),
         (dict(depth=50, base_channels=64, deep_stem=True), False),
-        (dict(depth=50, base_channels=64, avg_down=True), False),
+        pytest.param(
+            dict(depth=50, base_channels=64, avg_down=True),
+            False,
+            marks=pytest.mark.slow,
+        ),
         (dict(depth=18, base_channels=8), False),
     ],
 )
