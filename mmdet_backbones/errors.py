@@ -164,24 +164,23 @@ def _tell(message: str) -> None:
 
 
 def run(
-    command: Callable[[], int | None],
+    command: Callable[[], object],
     show_traceback: bool = False,
     tell: Callable[[str], object] = _tell,
 ) -> int:
     """Run a command; a person's mistake ends it with one message.
 
     Args:
-        command: Does the work; returns an exit status, or None for 0; raises on
-            failure.
+        command: Does the work; raises on failure.
         show_traceback: Whether mistakes are shown with their traceback too.
         tell: Gets the message.
 
     Returns:
-        The exit status: 1 after a mistake or where the system refuses something, 130
-        after Ctrl-C. Other exceptions are bugs and pass through.
+        The exit status: 0, 1 after a mistake or where the system refuses something,
+        130 after Ctrl-C. Other exceptions are bugs and pass through.
     """
     try:
-        status = command()
+        command()
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever reads the output has seen enough.
@@ -204,4 +203,4 @@ def run(
             'stopped; a training goes on with the same command and --resume\n'
         )
         return 130
-    return status or 0
+    return 0

@@ -97,7 +97,9 @@ def _run(name: str, work: Callable[[], int | None], show_traceback: bool) -> int
             from ..engine.quiet import only_ours
 
             stack.enter_context(only_ours())
-        return run(work, show_traceback, output.tell_error)
+        status: list[int | None] = []
+        failed = run(lambda: status.append(work()), show_traceback, output.tell_error)
+        return failed or status[0] or 0
 
 
 def add_flags(parser: argparse.ArgumentParser, module: ModuleType) -> None:

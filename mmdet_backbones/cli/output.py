@@ -51,6 +51,11 @@ def _descriptor(stream: TextIO) -> int | None:
         return None
 
 
+def stdout_of_others() -> TextIO | None:
+    """Return what started processes, which print the JSON, have as stdout."""
+    return _real
+
+
 def print_json(data: Any) -> None:
     """Write what ``--json`` asks for."""
     stream = _real or sys.stdout

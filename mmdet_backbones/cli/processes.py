@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..commands import SCRIPTS, command
+from .output import stdout_of_others
 
 _SIGNALS = ('SIGINT', 'SIGTERM', 'SIGHUP')
 
@@ -109,7 +110,7 @@ def _wait(line: Sequence[str]) -> int:
         for number in (getattr(signal, n) for n in _SIGNALS if hasattr(signal, n))
     }
     try:
-        running.append(subprocess.Popen(line))
+        running.append(subprocess.Popen(line, stdout=stdout_of_others()))
         if stopped:
             running[0].terminate()
         while running[0].poll() is None:

@@ -36,9 +36,8 @@ def packages_without(module: str, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    'module', ['einops', pytest.param('lazy_importer', marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('module', ['einops', 'lazy_importer'])
 def test_a_package_that_mmpretrain_lacks_is_named(run_python, tmp_path, module):
     if find_spec(module) is None:
         pytest.skip(f'{module} is not installed here')

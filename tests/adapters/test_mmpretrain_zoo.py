@@ -303,6 +303,7 @@ def zoo_class(name: str) -> type:
     return MODELS.get(name)
 
 
+@pytest.mark.slow
 def test_what_chooses_without_a_gradient_is_kept():
     net = build('PyramidVig').eval()
     fixed = [n for n, p in net.named_parameters() if n.endswith('.relative_pos')]

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -105,7 +106,7 @@ def folder(tmp_path_factory):
     write_config(folder / 'c.py', draw_squares(squares))
     (folder / 'own').mkdir()
     for number in range(1, 5):
-        (squares / 'train' / f'{number}.png').rename(folder / 'own' / f'{number}.png')
+        shutil.copy(squares / 'train' / f'{number}.png', folder / 'own')
         (folder / 'own' / f'{number}.txt').write_text('0 0.3 0.3 0.2 0.2\n')
     (folder / 'own' / 'classes.txt').write_text('tree\n')
     torch.save(timm.create_model('resnet18').state_dict(), folder / 'resnet18.pth')

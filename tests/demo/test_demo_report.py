@@ -125,8 +125,9 @@ def test_pictures_show_truth_left_and_sure_detections_right(data):
     pictures = report.draw_detections(truth, found, data / 'val', score=0.5)
     assert set(pictures) == {'tile1.png', 'tile2.png'}
     pixels = np.asarray(pictures['tile1.png'])
-    left, right = pixels[30:, :200], pixels[30:, 212:]
-    assert pixels.shape == (30 + 160, 412, 3)
+    # Pictures of 200 pixels have 240 each, for what stands above them.
+    left, right = pixels[30:, :200], pixels[30:, 252:452]
+    assert pixels.shape == (30 + 160, 492, 3)
     for x, y, w, h in BOXES:
         # The lower right corner: the score covers the upper left one.
         corner = (2 * (y + h), 2 * (x + w))

@@ -119,6 +119,7 @@ def test_auto_scale_lr_without_a_base(run_tool, config):
     assert_told(done, 'auto_scale_lr = dict(base_batch_size=16)')
 
 
+@pytest.mark.slow
 def test_train_resume_and_test(run_python, config, tmp_path):
     work = tmp_path / 'work'
     train = ['tools/train.py', str(config), '--work-dir', str(work)]

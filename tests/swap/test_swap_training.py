@@ -258,6 +258,7 @@ def test_a_projected_detector_runs(base, swapped):
     assert Config.fromfile(out).model.neck[0].in_channels == [128, 256, 512]
 
 
+@pytest.mark.slow
 def test_parameters_without_a_gradient_are_told(swapped):
     """C4 reads stride 16; the class of mmdet builds the stages behind it as well."""
     base = 'mmdet::faster_rcnn/faster-rcnn_r50-caffe-c4_ms-1x_coco.py'

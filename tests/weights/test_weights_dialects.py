@@ -341,6 +341,7 @@ def test_a_round_trip_through_each_dialect_is_bit_equal(tmp_path, name):
             assert torch.equal(value, state[key]), (dialect_name, key)
 
 
+@pytest.mark.slow
 def test_every_dialect_that_can_be_written_makes_a_round_trip():
     for name, make in nets_with_dialects().items():
         net = on_meta(make)

@@ -296,6 +296,7 @@ def environment(cache: Path) -> dict[str, str]:
     return {**os.environ, **own, 'PYTHONWARNINGS': 'ignore'}
 
 
+@pytest.mark.slow
 def test_two_processes_download_once(tmp_path, cache, server):
     content = file_bytes(tmp_path, size=2_000_000)
     name = hashed(content)
