@@ -64,7 +64,9 @@ class ProgressBarHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Start to draw, in the main process, if there is a terminal."""
         console = Console()
-        if not console.is_interactive or not is_main_process():
+        # Jupyter asks for colours, which rich takes for a terminal.
+        terminal = console.is_interactive and sys.stdout.isatty()
+        if not terminal or not is_main_process():
             return
         self._progress = Progress(
             TextColumn('{task.description}'),
