@@ -12,7 +12,6 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..commands import command
 from ..detector_config.detector import DetectorConfig
 from ..detector_config.heads import Edits
 from ..detector_config.new_style import is_new_style
@@ -128,9 +127,10 @@ def _header(
     by_stride = {level.stride: level for level in levels}
     lines = comment(
         f'{options.name} in the detector of {options.base}, written by '
-        f'{command("swap")}; not trained. Train it:'
+        # The same text wherever it was written.
+        'mmdet-backbones swap; not trained. Train it:'
     )
-    lines += [f'#   {command("train")} {shlex.quote(str(options.out))}']
+    lines += [f'#   mmdet-backbones train {shlex.quote(str(options.out))}']
     lines += comment(f'Levels: {describe_levels(by_stride.values())}.')
     if new.weights is None:
         lines += comment(_random(options, new))
