@@ -105,10 +105,11 @@ def test_the_tool_prints_with_dry_run_and_writes_without(run_tool, tmp_path):
     done = run_tool(TOOL, FASTER, 'timm/resnet18', '-o', str(out), '--dry-run')
     assert done.returncode == 0
     assert done.stdout.startswith('# timm/resnet18 in the detector of mmdet::faster')
-    assert f'python tools/train.py {out}' in done.stdout
+    assert f'#   mmdet-backbones train {out}\n' in done.stdout
     assert not out.exists()
     written = run_tool(TOOL, FASTER, 'timm/resnet18', '-o', str(out))
     assert written.returncode == 0
+    assert written.stdout.endswith(f'\npython tools/train.py {out}\n')
     assert out.read_text() == done.stdout
 
 
