@@ -39,18 +39,24 @@ class _Ours(logging.Filter):
         """Decide about one record."""
         if self.until_first and record.module == 'logger_hook':
             self.open = True
-        return self.open or record.levelno >= self.level or _is_ours()
+        return self.open or record.levelno >= self.level or self._heard(record)
+
+    def _heard(self, record: logging.LogRecord) -> bool:
+        module = _module_of_ours()
+        # A command prints itself what it found; only a download makes people wait.
+        told = self.until_first or record.levelno > logging.INFO
+        return module is not None and (told or module.endswith('.transfer'))
 
 
-def _is_ours() -> bool:
-    """Whether code of this package logs; mmengine's ``print_log`` hides its caller."""
-    frame = sys._getframe(2)
+def _module_of_ours() -> str | None:
+    """Name the module of this package that logs, which ``print_log`` hides."""
+    frame = sys._getframe(3)
     while frame is not None:
         name = frame.f_globals.get('__name__', '')
         if not name.startswith(_LOGGING):
-            return frame.f_code.co_filename.startswith(_OURS)
+            return name if frame.f_code.co_filename.startswith(_OURS) else None
         frame = frame.f_back  # type: ignore[assignment]
-    return False
+    return None
 
 
 def _terminals(logger: MMLogger) -> list[logging.Handler]:
@@ -73,7 +79,10 @@ class QuietRunner(Runner):
 
 @contextmanager
 def only_ours() -> Iterator[None]:
-    """Keep mmengine, mmcv and mmdet from the terminal, but for errors."""
+    """Keep mmengine, mmcv and mmdet from the terminal, but for errors.
+
+    Of this package warnings are shown, and that something is downloaded.
+    """
     logger = MMLogger.get_current_instance()
     quiet = _Ours(logging.ERROR, until_first=False)
     handlers = _terminals(logger)

@@ -204,3 +204,16 @@ def test_choices_are_those_of_the_library():
     assert tuple(SORTS) == listing._SORTS
     assert data._FORMATS == FORMATS
     assert levels._LONGEST == LONGEST
+
+
+def test_a_conversion_is_told_once_and_by_the_command_alone(run_python, folder):
+    converted = folder / 'once.pth'
+    done = run_python(
+        *('-m', 'mmdet_backbones', 'convert', str(folder / 'resnet18.pth')),
+        *('--to', 'timm/resnet18', '-o', str(converted)),
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
+    assert said.count('Pretrained weights: ') == 1
+    assert 'mmengine' not in said
+    assert said.splitlines()[-1] == f'written to {converted}'
