@@ -48,7 +48,7 @@ class BestAndWorstHook(Hook):
     Each image of a validation is judged by its own AP at an IoU of 0.5, which mmdet's
     ``eval_map`` computes; images without boxes have none and are left out. The picture
     is of the validation with the best AP so far, as is the checkpoint that
-    ``save_best`` keeps. ``tools/train.py`` adds this hook by itself.
+    ``save_best`` keeps. The command ``train`` adds this hook by itself.
 
     Args:
         count: Images of each kind.
