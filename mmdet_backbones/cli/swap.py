@@ -44,6 +44,9 @@ def add_flags(parser: ArgumentParser) -> None:
                           help='of the images, in all pipelines')  # fmt: skip
     training.add_argument('--lr', type=float, metavar='RATE',
                           help='for the batch of one GPU')  # fmt: skip
+    training.add_argument('--recipe', choices=('fitting', 'base'), default='fitting',
+                          help='fitting to backbone, data and length, or that of the '
+                          'base')  # fmt: skip
 
 
 def run(args: Namespace) -> int:
@@ -65,6 +68,7 @@ def run(args: Namespace) -> int:
         lr=args.lr,
         no_weights=args.no_weights,
         keep_width=args.keep_width,
+        recipe=args.recipe,
     )
     if not args.dry_run:
         return _write(options, args.json)

@@ -23,9 +23,11 @@ from .layer_decay import MMENGINE_OPTIONS
 from .schedule import WARM_UP
 
 BATCH = 16
+# Where the base's SGD gives way all the same, in short trainings.
+_MODERN_RATE = 2e-4
 _ADAPTIVE = ('AdamW', 'Adam', 'AdamP', 'Lion', 'LAMB')
-_CONSTRUCTOR = 'mmdet_backbones.LayerDecayConstructor'
-_NO_DECAY = dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0)
+CONSTRUCTOR = 'mmdet_backbones.LayerDecayConstructor'
+NO_DECAY = dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0)
 # Of a pretrained backbone beside heads that start anew, as in mmdet's DETR configs.
 _PRETRAINED_SHARE = 0.1
 
@@ -70,6 +72,10 @@ class Recipe:
             between fall evenly. 1 for no layer-wise decay.
         warm_up: Iterations of linear warm-up.
         clip_norm: Largest norm of the gradient, or None for no clipping.
+        share: Of the heads' rate that a pretrained backbone learns with in short
+            trainings.
+        delicate: Whether it never learns faster than by ``lr``, however short the
+            training is.
     """
 
     family: str
@@ -80,6 +86,13 @@ class Recipe:
     stem_share: float = 1.0
     warm_up: int = 1000
     clip_norm: float | None = None
+    share: float = 1.0
+    delicate: bool = False
+
+    def usual_rate(self, batch: int) -> float:
+        """Learning rate of AdamW for a batch, whatever long trainings take."""
+        rate = _MODERN_RATE if self.lr is None else self.lr
+        return rate * math.sqrt(batch / BATCH)
 
     def rate(self, batch: int) -> float:
         """Learning rate for a batch, two digits."""
@@ -158,6 +171,7 @@ RECIPES: tuple[Recipe, ...] = (
         weight_decay=0.1,
         stem_share=0.01,
         clip_norm=1.0,
+        delicate=True,
     ),
     Recipe(
         'ConvNeXt and other nets with layer normalisation',
@@ -167,6 +181,7 @@ RECIPES: tuple[Recipe, ...] = (
         lr=1e-4,
         stem_share=0.08,
         clip_norm=1.0,
+        delicate=True,
     ),
     Recipe(
         'hierarchical transformer',
@@ -177,13 +192,14 @@ RECIPES: tuple[Recipe, ...] = (
         lr=1e-4,
         stem_share=0.5,
         clip_norm=1.0,
+        delicate=True,
     ),
     Recipe(
         'EfficientNet, MobileNetV3 and their kin',
         _efficient,
         'trained with RMSprop or AdamW by their authors (arXiv 1905.11946, sec. 5.2; '
         '1905.02244, sec. 6.1), so adaptive here: rates as for modern ResNet weights',
-        lr=2e-4,
+        lr=_MODERN_RATE,
         warm_up=500,
         clip_norm=10.0,
     ),
@@ -193,7 +209,7 @@ RECIPES: tuple[Recipe, ...] = (
         "mmdet's configs/resnet_strikes_back (pull request 7001; arXiv 2110.00476): "
         'AdamW 2e-4, weight decay 0.05, Faster R-CNN 37.4 -> 40.8 AP; SGD loses 5 AP '
         'with such weights (pytorch/vision V2, mmdetection 8497)',
-        lr=2e-4,
+        lr=_MODERN_RATE,
         warm_up=500,
     ),
     Recipe(
@@ -310,10 +326,10 @@ def _wrapper(
         if key in old
     }
     new['optimizer'] = dict(type='AdamW', lr=rate, weight_decay=recipe.weight_decay)
-    paramwise: dict[str, Any] = dict(_NO_DECAY)
+    paramwise: dict[str, Any] = dict(NO_DECAY)
     if recipe.stem_share < 1:
-        new['constructor'] = _CONSTRUCTOR
-        paramwise = dict(decay_rate=decay, **_NO_DECAY)
+        new['constructor'] = CONSTRUCTOR
+        paramwise = dict(decay_rate=decay, **NO_DECAY)
     new['paramwise_cfg'] = dict(paramwise, bypass_duplicate=True)
     if recipe.clip_norm is not None:
         new['clip_grad'] = dict(max_norm=recipe.clip_norm, norm_type=2)
@@ -339,14 +355,14 @@ def _adaptive(
         share = _PRETRAINED_SHARE if pretrained and not foreign else 1.0
     paramwise = dict(_delete_=True, decay_rate=decay, backbone_lr_mult=share)
     paramwise |= {
-        **_NO_DECAY,
+        **NO_DECAY,
         **{k: v for k, v in given.items() if k in MMENGINE_OPTIONS},
     }
     # Factors of the old backbone's parts would multiply with those of the layers.
     keys = {key: value for key, value in keys.items() if 'backbone' not in key}
     if keys:
         paramwise['custom_keys'] = keys
-    settings = dict(constructor=_CONSTRUCTOR, paramwise_cfg=paramwise)
+    settings = dict(constructor=CONSTRUCTOR, paramwise_cfg=paramwise)
     layers = f', and layer-wise decay {decay} over {groups} groups below'
     return dict(optim_wrapper=settings), (
         f'{kept}, with {share} of its rate for the top of the backbone'

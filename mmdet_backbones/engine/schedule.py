@@ -130,6 +130,31 @@ def fit_schedule(config: Config, images: int | None, epochs: int | None) -> str:
     return _sentence(pace, by_epoch, (length, new), warmed, epochs is not None)
 
 
+def planned_iterations(
+    config: Config, images: int, epochs: int | None, batch: int | None = None
+) -> int | None:
+    """Tell how many iterations :func:`fit_schedule` will give a training.
+
+    Args:
+        config: All of it.
+        images: To train on.
+        epochs: That are asked for, or None.
+        batch: Images per iteration, instead of those of the config.
+
+    Returns:
+        None if the config names no length or no batch.
+    """
+    loop = config.get('train_cfg') or {}
+    batch = batch or (config.get('train_dataloader') or {}).get('batch_size')
+    by_epoch = 'max_iters' not in loop
+    length = loop.get('max_epochs' if by_epoch else 'max_iters')
+    if not length or not batch:
+        return None
+    pace = Pace(images, batch)
+    new = _length(pace, length, by_epoch, epochs)
+    return new * (pace.per_epoch or 1) if by_epoch else new
+
+
 def _length(pace: Pace, length: int, by_epoch: bool, epochs: int | None) -> int:
     """Of the training, in what the base counts it in."""
     per_epoch = pace.per_epoch

@@ -35,6 +35,7 @@ class Costs:
             stage of a two-stage detector is not in it: it depends on the image.
         size: Height and width of that image, which are those of the test.
         parts: What the operations are of.
+        flops_per_region: Of the second stage; 0 without one.
         problem: Why something is None.
     """
 
@@ -44,6 +45,7 @@ class Costs:
     size: tuple[int, int] | None = None
     parts: tuple[str, ...] = ()
     problem: str = ''
+    flops_per_region: int = 0
 
 
 def measure_costs(cfg: Config) -> Costs:
@@ -77,7 +79,28 @@ def measure_costs(cfg: Config) -> Costs:
             size=size,
             problem=f'operations cannot be counted: {reason}',
         )
-    return Costs(parameters, alone, flops, size, parts)
+    region = _count_region(detector)
+    return Costs(parameters, alone, flops, size, parts, flops_per_region=region)
+
+
+def _count_region(detector: Any) -> int:
+    """Operations of all second stages for one region."""
+    given = getattr(getattr(detector, 'roi_head', None), 'bbox_head', None)
+    if given is None:
+        return 0
+    heads = given if isinstance(given, torch.nn.ModuleList) else [given]
+    total = 0
+    with torch.no_grad(), torch.device('meta'):
+        for head in heads:
+            side = getattr(head, 'roi_feat_size', None)
+            width = getattr(head, 'in_channels', None)
+            # One that works on whole maps (C4) has layers of the backbone before it.
+            if not side or not width or not getattr(head, 'shared_fcs', None):
+                return 0
+            with counting(head) as counter:
+                head(torch.zeros(1, width, *side))
+            total += counter.get_total_flops()
+    return total
 
 
 def _count(

@@ -14,6 +14,7 @@ from ..weights import locate_checkpoint
 
 # Nothing is left at the deepest stride of smaller images.
 SMALLEST_SIDE = 32
+RECIPES = ('fitting', 'base')
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class SwapOptions:
         lr: Learning rate for the batch of one GPU; that of the recipe if left out.
         no_weights: Whether the backbone starts from random values.
         keep_width: Whether a neck gets as wide as the backbone, whatever it costs.
+        recipe: ``'fitting'`` to backbone, data and length, or ``'base'`` for the
+            optimiser, rates and hooks of the base.
     """
 
     base: str
@@ -51,6 +54,7 @@ class SwapOptions:
     lr: float | None = None
     no_weights: bool = False
     keep_width: bool = False
+    recipe: str = 'fitting'
 
 
 def mistakes_in(options: SwapOptions, folder: DataFolder | None) -> list[str]:
@@ -90,6 +94,8 @@ def mistakes_in(options: SwapOptions, folder: DataFolder | None) -> list[str]:
 
 
 def _wrong_numbers(options: SwapOptions) -> Iterator[str]:
+    if options.recipe not in RECIPES:
+        yield f'--recipe is {" or ".join(RECIPES)}, got {options.recipe!r}'
     if options.no_weights and options.checkpoint is not None:
         yield '--no-weights and --checkpoint contradict each other: leave one out'
     for flag, value in (('--epochs', options.epochs), ('--batch', options.batch)):

@@ -21,7 +21,7 @@ from ..levels import describe_levels
 from .level_plan import LevelPlan
 from .options import SwapOptions
 from .replacement import Replacement, elsewhere, idle_note
-from .training import adjust, recipe_settings
+from .training import adjust, choose, recipe_settings
 
 
 def compose(
@@ -45,7 +45,8 @@ def compose(
     Raises:
         UserError: If something that is asked for cannot be had.
     """
-    training, recipe = recipe_settings(base, new)
+    chosen = choose(options, new)
+    training, recipe = recipe_settings(base, chosen)
     imports = list((base.config.get('custom_imports') or {}).get('imports', ()))
     if 'mmdet_backbones' not in imports:
         imports.append('mmdet_backbones')
@@ -62,7 +63,8 @@ def compose(
         statements['find_unused_parameters'] = True
     whole = _read(options, base, statements)
     before = plain(whole.to_dict())
-    notes = [*plan.notes, *([idle] if idle else []), recipe, *adjust(whole, options)]
+    card = adjust(whole, options, chosen, recipe)
+    notes = [*plan.notes, *([idle] if idle else []), *card]
     statements = _merged(statements, _changes(before, plain(whole.to_dict())))
     lines = _header(options, new, plan, notes)
     if is_new_style(base.config):
@@ -94,11 +96,15 @@ def _read(
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """What to merge into one config to get the other; lists are whole."""
+    """What to merge into one config to get the other; lists are whole, and so is what
+    lost a key."""
     found: dict[str, Any] = {}
     for key, value in after.items():
         old = before.get(key)
         if isinstance(value, dict) and isinstance(old, dict):
+            if set(old) - set(value):
+                found[key] = dict(_delete_=True, **value)
+                continue
             inner = _changes(old, value)
             if inner:
                 found[key] = inner
@@ -116,6 +122,7 @@ def _merged(
         old = found.get(key)
         assert not isinstance(value, dict) or not isinstance(old, Code), key
         both = isinstance(old, dict) and isinstance(value, dict)
+        both = both and '_delete_' not in value
         found[key] = _merged(old or {}, value) if both else value
     return found
 

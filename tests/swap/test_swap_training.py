@@ -1,9 +1,9 @@
 """Swapped configs that train on other data, sizes and lengths than their base."""
 
-import json
 from pathlib import Path
 
 import pytest
+from helpers.annotations import annotations
 from mmengine.config import Config
 
 from mmdet_backbones.check.config import check_config
@@ -20,24 +20,6 @@ YOLOX = 'mmdet::yolox/yolox_s_8xb8-300e_coco.py'
 RTMDET = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'
 YOLOV3 = 'mmdet::yolo/yolov3_d53_8xb8-320-273e_coco.py'
 RESNET = 'torchvision/resnet50'
-
-
-def annotations(root: Path, train: int, splits=('train', 'val')) -> Path:
-    """Annotations in COCO's format; nothing here opens the images."""
-    (root / 'annotations').mkdir(parents=True)
-    for split in splits:
-        (root / split).mkdir()
-        count = range(train if split == 'train' else 2)
-        content = dict(
-            images=[dict(id=i, file_name=f'{i}.png', width=64, height=48)
-                    for i in count],
-            annotations=[dict(id=i, image_id=i, category_id=1, bbox=[4, 4, 40, 40],
-                              area=1600, iscrowd=0) for i in count],
-            categories=[dict(id=1, name='tree')],
-        )  # fmt: skip
-        path = root / f'annotations/{split}.json'
-        path.write_text(json.dumps(content))
-    return root
 
 
 @pytest.fixture
