@@ -24,7 +24,9 @@ FEW_ITERATIONS = 2000
 SMALLEST_BATCH = 4
 # A rate times the iterations that it is for: what the heads can travel under Adam.
 TRAVEL = 1.0
-_EMA = dict(type='EMAHook', update_buffers=True, priority=49)
+# Running statistics follow the weights at once: averages of those of mosaics and of those
+# of whole images, after which a short training ends, fit neither.
+_EMA = dict(type='EMAHook', update_buffers=False, priority=49)
 # Share of the training that the average of the weights looks back on, and its bounds
 # in iterations.
 _WINDOW_SHARE, _WINDOWS = 1 / 8, (10, 2000)
@@ -218,7 +220,7 @@ def _average(config: Config, iterations: int) -> Change:
     config.custom_hooks = hooks
     return Change(
         'average',
-        f'of the weights over about {window} iterations',
+        f'of the weights, not of running statistics, over {window} iterations',
         'docs/recipes.md, average',
     )
 

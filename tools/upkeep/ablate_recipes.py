@@ -57,6 +57,10 @@ def _no_average(cfg: Any) -> None:
     cfg.custom_hooks = [h for h in cfg.custom_hooks if h.type != 'EMAHook']
 
 
+def _buffers(cfg: Any) -> None:
+    _average(cfg).update(update_buffers=True)
+
+
 def _window(factor: float) -> Edit:
     def edit(cfg: Any) -> None:
         _average(cfg).momentum /= factor
@@ -66,7 +70,7 @@ def _window(factor: float) -> Edit:
 
 def _base_average(cfg: Any) -> None:
     """The one of mmdet's YOLOX, for three hundred epochs of COCO."""
-    _average(cfg).update(ema_type='ExpMomentumEMA', momentum=1e-4)
+    _average(cfg).update(ema_type='ExpMomentumEMA', momentum=1e-4, update_buffers=True)
 
 
 def _share(value: float) -> Edit:
@@ -99,6 +103,14 @@ def _no_mosaic(cfg: Any) -> None:
     dataset.pipeline = [t for t in dataset.pipeline if t.type not in _MIXING]
 
 
+def _norm_momentum(value: float) -> Edit:
+    def edit(cfg: Any) -> None:
+        for part in (cfg.model.neck, cfg.model.bbox_head):
+            part.norm_cfg.update(momentum=value)
+
+    return edit
+
+
 def _flat(cfg: Any) -> None:
     """Cosine from the start, as in most schedules."""
     cosine = cfg.param_scheduler[1]
@@ -121,6 +133,7 @@ VARIANTS: tuple[Variant, ...] = (
     ('rate', 'x 0.3', {}, _rate(0.3)),
     ('rate', 'x 3', {}, _rate(3.0)),
     ('average', 'none', {}, _no_average),
+    ('average', 'of running statistics too', {}, _buffers),
     ('average', 'half as long', {}, _window(0.5)),
     ('average', 'twice as long', {}, _window(2.0)),
     ('average', "mmdet's (ExpMomentumEMA, 1e-4)", {}, _base_average),
@@ -134,6 +147,7 @@ VARIANTS: tuple[Variant, ...] = (
     ('freezing', 'none', {}, _backbone(frozen_stages=-1)),
     ('norm_eval', 'True', {}, _backbone(norm_eval=True)),
     ('norm_eval', 'False', {}, _backbone(norm_eval=False)),
+    ('norm momentum', '0.1', {}, _norm_momentum(0.1)),
     ('size', '96', dict(size=(96, 96)), None),
     ('size', '192', dict(size=(192, 192)), None),
     ('regions', '512 of an image', {}, _regions(512)),
