@@ -22,7 +22,7 @@ class Frame:
     """One image.
 
     Attributes:
-        name: What it is called in the output.
+        name: Below the folder that all images lie in, or of the video.
         pixels: (H, W, 3) uint8, RGB.
         path: Of the file; None for a frame of a video.
         number: Of the frame, from 0; None for a file.
@@ -34,6 +34,11 @@ class Frame:
     path: Path | None = None
     number: int | None = None
     time: float | None = None
+
+    @property
+    def shown(self) -> str:
+        """What it is called in a list: the path by which it was found."""
+        return self.name if self.path is None else str(self.path)
 
     @property
     def size(self) -> tuple[int, int]:

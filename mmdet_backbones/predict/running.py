@@ -89,7 +89,9 @@ def predict(
             loaded where that can be.
     """
     sources = _checked(options)
-    detector = Detector.load(options.model, options.device, options.checkpoint)
+    detector = Detector.load(
+        options.model, options.device, options.checkpoint, options.trust
+    )
     wanted = _wanted(detector.names, options.classes)
     summary = Summary(notes=[*detector.notes])
     for note in summary.notes:
