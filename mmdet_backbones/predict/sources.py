@@ -72,7 +72,8 @@ def find_sources(given: Sequence[str]) -> Sources:
 
 def _meant(text: str) -> Iterator[Path | Film]:
     path = path_of(text)
-    found = what_is(path)
+    # Of no text at all the path would be this folder.
+    found = what_is(path if text else text)
     scheme, separator, _ = text.partition('://')
     if found == FOLDER:
         yield from _in_folder(path, text)
