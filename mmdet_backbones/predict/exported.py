@@ -11,8 +11,8 @@ import numpy as np
 from ..errors import UserError
 from ..files import path_of
 from ..runtime import is_exported, load
-from ..runtime.folder import DESCRIPTION
 from ..runtime.detections import Detections
+from ..runtime.folder import DESCRIPTION
 from ..runtime.reading import read_image
 
 ENGINES = ('.onnx', '.xml', '.pt2', '.engine')

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import UserError, printable
 from ..files import whole_file
-from ..runs.drawing import place_labels
+from ..runs.drawing import Rectangle, place_labels
 from ..runtime.detections import Detections
 from .films import Film, Reel
 from .frames import Frame
@@ -46,7 +46,7 @@ def paint(pixels: np.ndarray, found: Detections) -> Image.Image:
     pen = ImageDraw.Draw(picture)
     longest = max(picture.size)
     width = max(1, round(longest / 400))
-    boxes = [tuple(map(float, box)) for box in found.boxes]
+    boxes: list[Rectangle] = [tuple(box) for box in found.boxes.tolist()]
     for box, label in reversed([*zip(boxes, found.labels.tolist(), strict=True)]):
         x0, y0, x1, y1 = box
         corners = (x0, y0, max(x0, x1 - 1), max(y0, y1 - 1))

@@ -93,14 +93,14 @@ def predict(
         options.model, options.device, options.checkpoint, options.trust
     )
     wanted = _wanted(detector.names, options.classes)
-    summary = Summary(notes=[*detector.notes])
-    for note in summary.notes:
-        tell(note)
+    summary = Summary()
 
     def note(text: str) -> None:
         summary.notes.append(text)
         tell(text)
 
+    for text in detector.notes:
+        note(text)
     names = [detector.names[label] for label in wanted]
     table = open_table(options, sources, detector.names, names, write, note)
     painter = None if options.paint is None else Painter(options.paint)

@@ -97,7 +97,12 @@ def merge(windows: np.ndarray, found: Sequence[Detections]) -> Detections:
     scores = np.concatenate([one.scores for one in found])
     labels = np.concatenate([one.labels for one in found])
     order = np.argsort(-scores, kind='stable')
-    tile, boxes, scores, labels = (a[order] for a in (tile, boxes, scores, labels))
+    tile, boxes, scores, labels = (
+        tile[order],
+        boxes[order],
+        scores[order],
+        labels[order],
+    )
     parts = _Parts(boxes, labels, tile, windows, _cut(boxes, windows, tile))
     groups = parts.groups()
     whole = np.array([parts.joined(group) for group in groups], np.float32)
