@@ -13,8 +13,8 @@ import numpy as np
 
 from ..errors import UserError
 
-# Decoders let others run meanwhile; more would fill the memory with large photographs.
-_READERS, _AHEAD = 4, 8
+# Decoders let others run meanwhile. Of large photographs more would fill the memory.
+_READERS, _AHEAD, _BYTES_AHEAD = 4, 8, 256 << 20
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,11 @@ def read_ahead(
     """
     todo = iter(images)
     waiting: deque[tuple[Path, Future]] = deque()
+    ahead = 1
     with ThreadPoolExecutor(_READERS) as readers:
         try:
             while True:
-                for path in islice(todo, _AHEAD - len(waiting)):
+                for path in islice(todo, max(0, ahead - len(waiting))):
                     waiting.append((path, readers.submit(read, path)))
                 if not waiting:
                     return
@@ -75,6 +76,7 @@ def read_ahead(
                 except UserError as error:
                     leave(str(error))
                     continue
+                ahead = max(1, min(_AHEAD, _BYTES_AHEAD // pixels.nbytes))
                 yield Frame(name(path), pixels, path)
         finally:
             # Whoever stops does not wait for images that nobody looks at.

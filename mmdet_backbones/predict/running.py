@@ -114,7 +114,8 @@ def _checked(options: PredictOptions) -> Sources:
     problems = [*options.problems()]
     sources = None
     try:
-        sources = find_sources(options.sources)
+        # What was painted before is no photograph.
+        sources = find_sources(options.sources, options.paint)
         problems += output_problems(options, sources)
         found = map(film_problem, sources.films)
         problems += [problem for problem in found if problem is not None]
@@ -199,9 +200,7 @@ class _Run:
             self.summary.problems.append(problem)
             self.tell(problem)
 
-        frames = read_ahead(
-            sources.images, self.detector.read, sources.name, leave
-        )  # fmt: skip
+        frames = read_ahead(sources.images, self.detector.read, sources.name, leave)
         if sources.images:
             self._frames(track(frames, len(sources.images), 'images'), None)
 

@@ -143,6 +143,10 @@ def test_painted_pictures_show_the_boxes(run, here, detector):
     names = ['0.png', '1.jpg', '1.png', '1.webp.png', '2.png']
     assert sorted(os.listdir('painted')) == names
     assert state_of(here / 'photos') == before
+    # Painted pictures among the photographs are not painted once more.
+    for count in (5, 5):
+        words = ('photos', '--paint', 'photos/painted', '--force', '--json')
+        assert json.loads(run(*words)[1])['images'] == count
     with Image.open('painted/0.png') as painted:
         difference = np.abs(
             np.asarray(painted).astype(int) - detector.read('photos/0.png')
@@ -221,7 +225,11 @@ def test_annotations_that_do_not_fit_are_told(run, here, rooted):
     assert {
         one['category_id'] for one in json.loads((here / 'a.json').read_text())
     } == {9}
+    words = ('--format', 'coco', '--annotations', 'part.json', '-o', 'part.json')
+    status, _, err = run('photos/1.png', '--force', *words)
+    assert (status, 'are the annotations' in err) == (1, True)
     (here / 'part.json').write_text('[]')
+    words = (*words[:-1], 'a.json')
     status, _, err = run('photos', *words, '--force')
     assert status == 1
     assert "'part.json' cannot be read as COCO's" in err
