@@ -114,9 +114,11 @@ _SCHEMA: dict[str, Any] = {
 _FILE = {
     'sha256': _Allowed(
         '64 hexadecimal digits',
-        lambda value: isinstance(value, str)
-        and len(value) == 64
-        and set(value) <= set('0123456789abcdef'),
+        lambda value: (
+            isinstance(value, str)
+            and len(value) == 64
+            and set(value) <= set('0123456789abcdef')
+        ),
     ),
     'bytes': _Allowed('a whole number', lambda value: type(value) is int),
 }

@@ -130,7 +130,8 @@ def _folder_of(path: Path, description: dict[str, Any]) -> ExportedFolder:
 def _read_description(path: Path) -> Any:
     if what_is(path) == FILE and what_is(path.parent / DESCRIPTION) == FILE:
         raise UserError(
-            f"'{path}' is a file of an exported folder: name the folder, '{path.parent}'"
+            f"'{path}' is a file of an exported folder: name the folder, "
+            f"'{path.parent}'"
         )
     problem = not_there(path, 'exported folder', FOLDER)
     if problem is None and (path / DESCRIPTION).is_symlink():

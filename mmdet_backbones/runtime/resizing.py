@@ -54,13 +54,14 @@ def resize(
         what it would have been.
 
     Raises:
-        UserError: If OpenCV is not installed, and the interpolation is not bilinear.
+        UserError: If OpenCV is not installed, and the interpolation is not bilinear or
+            Pillow is not installed either.
     """
     try:
         import cv2
     except ModuleNotFoundError:
         if interpolation == 'bilinear':
-            return resize_bilinear(image, height, width)
+            return _with_pillow(image, height, width)
         raise UserError(
             f"the detector resizes its images by '{interpolation}', which needs "
             'OpenCV: write\n  pip install opencv-python-headless'
@@ -75,19 +76,17 @@ def resize(
     return cv2.resize(image, (width, height), interpolation=ways[interpolation])
 
 
-def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize bilinearly with numpy alone: the four nearest pixels, no smoothing."""
-    above, below, down = _neighbours(image.shape[0], height)
-    left, right, across = _neighbours(image.shape[1], width)
-    down, across = down[:, None, None], across[:, None]
-    rows = image[above] * (1 - down) + image[below] * down
-    mixed = rows[:, left] * (1 - across) + rows[:, right] * across
-    return (mixed + 0.5).astype(np.uint8)
-
-
-def _neighbours(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Find for each new pixel the two old ones around its centre, and the share."""
-    centres = (np.arange(new) + 0.5) * (old / new) - 0.5
-    first = np.floor(centres).astype(int)
-    share = (centres - first).astype(np.float32)
-    return first.clip(0, old - 1), (first + 1).clip(0, old - 1), share
+def _with_pillow(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    try:
+        from PIL import Image
+    except ModuleNotFoundError:
+        raise UserError(
+            'images are resized by OpenCV or Pillow, and none of them is installed: '
+            'write\n  pip install pillow'
+        ) from None
+    # Pillow's resize() smooths what it makes smaller, its transform() does not.
+    matrix = (image.shape[1] / width, 0, 0, 0, image.shape[0] / height, 0)
+    resized = Image.fromarray(image).transform(
+        (width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+    )
+    return np.asarray(resized)

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import io
 import json
+import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -87,16 +88,18 @@ def _onnx(batch: int | None, height: int | None, width: int | None) -> bytes:
     import onnx
 
     buffer = io.BytesIO()
-    # The old exporter is ten times as fast, and what runs the graph is tested here.
-    torch.onnx.export(
-        BrightRectangles().eval(),
-        _example(),
-        buffer,
-        input_names=['images', 'sizes'],
-        output_names=['boxes', 'scores', 'labels'],
-        dynamic_axes={'images': {0: 'n', 1: 'h', 2: 'w'}, 'sizes': {0: 'n'}},
-        dynamo=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        # The old exporter is ten times as fast, and what runs the graph is tested.
+        torch.onnx.export(
+            BrightRectangles().eval(),
+            _example(),
+            buffer,
+            input_names=['images', 'sizes'],
+            output_names=['boxes', 'scores', 'labels'],
+            dynamic_axes={'images': {0: 'n', 1: 'h', 2: 'w'}, 'sizes': {0: 'n'}},
+            dynamo=False,
+        )
     model = onnx.load_from_string(buffer.getvalue())
     for value in model.graph.input:
         for dim, fixed in zip(

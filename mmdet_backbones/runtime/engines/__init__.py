@@ -59,8 +59,8 @@ def start(folder: ExportedFolder, threads: int | None, trust: bool) -> Engine:
         )
     if folder.format == 'torch' and not trust:
         raise UserError(
-            f"'{folder.path}' is of format torch, which can bring code of whoever wrote "
-            'it. If that is you, or somebody you trust, write\n'
+            f"'{folder.path}' is of format torch, which can bring code of whoever "
+            'wrote it. If that is you, or somebody you trust, write\n'
             f"  load('{folder.path}', trust=True)\n{_OTHERS}, and are data"
         )
     engine = import_module(f'.{module}', __package__)
