@@ -99,6 +99,7 @@ class Painter:
         self._stack = ExitStack()
         self._video: Any = None
         self._size = (0, 0)
+        self._last = -1
 
     def add(self, frame: Frame, found: Detections, reel: Reel | None) -> None:
         """Paint an image.
@@ -120,13 +121,20 @@ class Painter:
         if frame.size != self._size:
             # A stream may change its size; a file of frames cannot.
             picture = picture.resize(self._size)
-        self._video.write(cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2BGR))
+        pixels = cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2BGR)
+        number = frame.number or 0
+        # Frames of a camera that nobody had time for are held, so that what is shown
+        # takes its time.
+        for _ in range(number - self._last):
+            self._video.write(pixels)
+        self._last = number
 
     def _begin(self, path: Path, size: tuple[int, int], rate: float) -> None:
         partial = self._stack.enter_context(whole_file(path, ending='.mp4'))
         fourcc = cv2.VideoWriter.fourcc(*'mp4v')
         self._video = cv2.VideoWriter(str(partial), fourcc, rate, size)
         self._size = size
+        self._last = -1
         if not self._video.isOpened():
             raise UserError(
                 f"'{path}' cannot be written: OpenCV has no encoder for MP4 here, or "

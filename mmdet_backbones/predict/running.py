@@ -208,7 +208,7 @@ class _Run:
         with film.opened() as reel:
             frames = (
                 Frame(film.name, pixels, None, number, round(number / reel.rate, 3))
-                for number, pixels in enumerate(reel.frames())
+                for number, pixels in reel.frames()
             )
             try:
                 self._frames(track(frames, reel.count, film.name), reel)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+import time
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def run(rooted, detector, clip, tmp_path, monkeypatch, capfd):
 
 def frames_of(path):
     with Film(str(path), 'film').opened() as reel:
-        return [*reel.frames()], reel
+        return [pixels for _, pixels in reel.frames()], reel
 
 
 @pytest.mark.slow
@@ -111,7 +112,10 @@ def test_a_video_that_ends_too_soon_is_told(run, tmp_path):
         count = len([*reel.frames()])
         assert 0 < count < 40
         reel.count = 40
-        assert f'damaged: {count} of its 40 frames could be read' in reel.problem
+        assert (
+            f'damaged, or was cut off: {count} of its 40 frames could be read'
+            in reel.problem
+        )
 
 
 def test_labels_are_for_images(run):
@@ -138,25 +142,71 @@ def test_cameras_and_streams_that_are_not_there_are_told(run):
     assert 'secret' not in err
 
 
-class _Quiet(SimpleHTTPRequestHandler):
+class _Server(SimpleHTTPRequestHandler):
+    """Sends files, and under ``/live`` what a camera in the net sends."""
+
+    sent = 60
+
     def log_message(self, *_):
         pass
 
+    def do_GET(self):
+        if self.path != '/live':
+            super().do_GET()
+            return
+        self.send_response(200)
+        self.send_header('Content-Type', 'multipart/x-mixed-replace; boundary=b')
+        self.end_headers()
+        for number in range(self.sent):
+            pixels = np.full((128, 160, 3), 4 * number, np.uint8)
+            picture = cv2.imencode('.jpg', pixels)[1].tobytes()
+            head = f'Content-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n'
+            self.wfile.write(b'--b\r\n' + head.encode() + picture + b'\r\n')
+            time.sleep(0.03)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv('no_proxy', '*')
+    started = ThreadingHTTPServer(('127.0.0.1', 0), _Server)
+    threading.Thread(target=started.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{started.server_port}'
+    started.shutdown()
+    started.server_close()
+
 
 @pytest.mark.slow
-def test_a_stream_that_ends_is_complete(run, tmp_path, monkeypatch):
-    monkeypatch.setenv('no_proxy', '*')
-    server = ThreadingHTTPServer(('127.0.0.1', 0), _Quiet)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        address = f'http://127.0.0.1:{server.server_port}/clip.mp4'
-        status, _, err = run(address, '-o', 'found.jsonl', '--paint', 'painted')
-    finally:
-        server.shutdown()
-        server.server_close()
+def test_a_slow_detector_does_not_fall_behind_a_camera(server):
+    film = Film(f'{server}/live', 'live', live=True)
+    seen = []
+    with film.opened() as reel:
+        for number, pixels in reel.frames():
+            # The number of a frame is its grey: none is mistaken for another.
+            assert abs(pixels.mean() / 4 - number) < 1.5
+            seen.append(number)
+            time.sleep(0.2)
+    assert 3 < len(seen) < 30
+    assert seen[-1] == _Server.sent - 1
+    with film.opened() as reel:
+        # Whoever has seen enough does not wait for the end.
+        start = time.monotonic()
+        next(reel.frames())
+    assert time.monotonic() - start < 2
+
+
+@pytest.mark.slow
+def test_a_stream_that_ends_is_complete(run, server, tmp_path):
+    status, _, err = run(f'{server}/clip.mp4', '-o', 'a.jsonl', '--paint', 'painted')
     assert status == 0, err
-    assert len((tmp_path / 'found.jsonl').read_text().splitlines()) == FRAMES
+    assert len((tmp_path / 'a.jsonl').read_text().splitlines()) == FRAMES
     assert len(frames_of('painted/stream.mp4')[0]) == FRAMES
+    status, _, err = run(f'{server}/live', '-o', 'b.jsonl', '--paint', 'live')
+    assert status == 0, err
+    lines = [*map(json.loads, (tmp_path / 'b.jsonl').read_text().splitlines())]
+    numbers = [line['frame'] for line in lines]
+    assert numbers == sorted(set(numbers))
+    # What nobody had time for is held, so that the video takes as long.
+    assert len(frames_of('live/stream.mp4')[0]) == numbers[-1] + 1
 
 
 def test_ctrl_c_ends_a_video(rooted, run, tmp_path):
