@@ -38,6 +38,9 @@ def output_problems(options: PredictOptions, sources: Sources) -> Iterator[str]:
         )
     if options.annotations is not None and kind != 'coco':
         yield '--annotations belongs to --format coco: write both'
+    elif options.annotations is not None and _same(options.annotations, out):
+        yield f"-o '{out}' are the annotations: name another file"
+        return
     if kind in LABELS:
         yield from _label_problems(options, sources)
     elif out is not None:
@@ -50,6 +53,10 @@ def output_problems(options: PredictOptions, sources: Sources) -> Iterator[str]:
             )
     if options.paint is not None:
         yield from _paint_problems(options, sources)
+
+
+def _same(one: Path, other: Path | None) -> bool:
+    return other is not None and os.path.realpath(one) == os.path.realpath(other)
 
 
 def _label_problems(options: PredictOptions, sources: Sources) -> Iterator[str]:

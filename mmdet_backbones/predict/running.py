@@ -89,16 +89,18 @@ def predict(
             loaded where that can be.
     """
     sources = _checked(options)
-    detector = Detector.load(options.model, options.device, options.checkpoint)
+    detector = Detector.load(
+        options.model, options.device, options.checkpoint, options.trust
+    )
     wanted = _wanted(detector.names, options.classes)
-    summary = Summary(notes=[*detector.notes])
-    for note in summary.notes:
-        tell(note)
+    summary = Summary()
 
     def note(text: str) -> None:
         summary.notes.append(text)
         tell(text)
 
+    for text in detector.notes:
+        note(text)
     names = [detector.names[label] for label in wanted]
     table = open_table(options, sources, detector.names, names, write, note)
     painter = None if options.paint is None else Painter(options.paint)
@@ -112,7 +114,8 @@ def _checked(options: PredictOptions) -> Sources:
     problems = [*options.problems()]
     sources = None
     try:
-        sources = find_sources(options.sources)
+        # What was painted before is no photograph.
+        sources = find_sources(options.sources, options.paint)
         problems += output_problems(options, sources)
         found = map(film_problem, sources.films)
         problems += [problem for problem in found if problem is not None]
@@ -197,9 +200,7 @@ class _Run:
             self.summary.problems.append(problem)
             self.tell(problem)
 
-        frames = read_ahead(
-            sources.images, self.detector.read, sources.name, leave
-        )  # fmt: skip
+        frames = read_ahead(sources.images, self.detector.read, sources.name, leave)
         if sources.images:
             self._frames(track(frames, len(sources.images), 'images'), None)
 
@@ -207,7 +208,7 @@ class _Run:
         with film.opened() as reel:
             frames = (
                 Frame(film.name, pixels, None, number, round(number / reel.rate, 3))
-                for number, pixels in enumerate(reel.frames())
+                for number, pixels in reel.frames()
             )
             try:
                 self._frames(track(frames, reel.count, film.name), reel)

@@ -39,12 +39,13 @@ class Sources:
         return image.absolute().relative_to(self.root).as_posix()
 
 
-def find_sources(given: Sequence[str]) -> Sources:
+def find_sources(given: Sequence[str], without: Path | None = None) -> Sources:
     """Find the images and videos that a user means.
 
     Args:
         given: Files, folders (with what lies below them), patterns such as
             ``'photos/*.jpg'``, numbers of cameras, addresses of streams.
+        without: Folder inside them that is not looked into.
 
     Raises:
         UserError: Says of each that means nothing why.
@@ -54,7 +55,7 @@ def find_sources(given: Sequence[str]) -> Sources:
     folders, problems = [], []
     for text in given:
         try:
-            for found in _meant(text):
+            for found in _meant(text, without):
                 if isinstance(found, Film):
                     films[found.address] = found
                 else:
@@ -70,12 +71,13 @@ def find_sources(given: Sequence[str]) -> Sources:
     return Sources(tuple(images), tuple(films.values()), root)
 
 
-def _meant(text: str) -> Iterator[Path | Film]:
+def _meant(text: str, without: Path | None) -> Iterator[Path | Film]:
     path = path_of(text)
-    found = what_is(path)
+    # Of no text at all the path would be this folder.
+    found = what_is(path if text else text)
     scheme, separator, _ = text.partition('://')
     if found == FOLDER:
-        yield from _in_folder(path, text)
+        yield from _in_folder(path, text, without)
     elif found == FILE:
         yield _of_file(path)
     elif separator:
@@ -101,9 +103,9 @@ def _of_file(path: Path) -> Path | Film:
     return path
 
 
-def _in_folder(folder: Path, text: str) -> Iterator[Path]:
+def _in_folder(folder: Path, text: str, without: Path | None) -> Iterator[Path]:
     count, others, videos = 0, 0, 0
-    for path in _walk(folder):
+    for path in _walk(folder, without):
         if path.suffix.lower() in IMAGE_ENDS:
             count += 1
             yield path
@@ -118,10 +120,15 @@ def _in_folder(folder: Path, text: str) -> Iterator[Path]:
         )
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, without: Path | None) -> Iterator[Path]:
     """Yield the files below a folder, sorted; hidden ones are somebody's own."""
+    left_out = None if without is None else os.path.realpath(without)
     for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith('.'))
+        folders[:] = sorted(
+            name for name in folders
+            if not name.startswith('.')
+            and os.path.realpath(os.path.join(place, name)) != left_out
+        )  # fmt: skip
         for name in sorted(names):
             if not name.startswith('.'):
                 yield Path(place, name)
