@@ -25,6 +25,7 @@ class AppOptions:
         device: To run on, None for a GPU where there is one.
         port: On which the page is, None for the first free one from 7860 on.
         threshold: Lowest score of a box at first.
+        trust: Whether an exported folder may be loaded that can bring code.
     """
 
     model: str
@@ -32,6 +33,7 @@ class AppOptions:
     device: str | None = None
     port: int | None = None
     threshold: float = 0.3
+    trust: bool = False
 
 
 def problems_with(options: AppOptions) -> list[str]:
@@ -65,7 +67,9 @@ class Served:
     """
 
     def __init__(self, options: AppOptions) -> None:
-        subject = load_subject(options.model, options.device, options.checkpoint)
+        subject = load_subject(
+            options.model, options.device, options.checkpoint, options.trust
+        )
         from .page import build_page, theme
 
         self.notes = subject.detector.notes

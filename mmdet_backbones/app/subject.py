@@ -34,7 +34,10 @@ class Subject:
 
 
 def load_subject(
-    model: str, device: str | None = None, checkpoint: str | None = None
+    model: str,
+    device: str | None = None,
+    checkpoint: str | None = None,
+    trust: bool = False,
 ) -> Subject:
     """Load what is to be looked at.
 
@@ -42,6 +45,7 @@ def load_subject(
         model: A config, a work folder, or an exported folder.
         device: As for :meth:`Detector.load`.
         checkpoint: As for :meth:`Detector.load`.
+        trust: As for :meth:`Detector.load`.
 
     Raises:
         UserError: If it cannot be found or built.
@@ -50,7 +54,7 @@ def load_subject(
     path = path_of(model).resolve()
     name = printable(path.stem if path.suffix == '.py' else path.name, _LONGEST_NAME)
     if exported_folder(model) is not None:
-        return Subject(name, Detector.load(model, device, checkpoint))
+        return Subject(name, Detector.load(model, device, checkpoint, trust))
     from ..pictures.visualizing import draw_detector
     from ..predict.locating import find_trained
     from ..predict.torch_detector import TorchDetector

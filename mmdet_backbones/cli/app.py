@@ -27,6 +27,9 @@ def add_flags(parser: ArgumentParser) -> None:
                         help='of the detector; default: the best of the work folder, '
                         'or the newest')  # fmt: skip
     parser.add_argument('--device', help='default: a GPU if there is one')
+    parser.add_argument('--trust', action='store_true',
+                        help='load an export for torch, which can bring code of '
+                        'whoever wrote it')  # fmt: skip
     parser.add_argument('--port', type=int, metavar='N',
                         help='default: the first free one from 7860 on')  # fmt: skip
     parser.add_argument('--threshold', type=float, default=0.3, metavar='S',
@@ -39,7 +42,12 @@ def run(args: Namespace) -> None:
     from ..errors import UserError
 
     options = AppOptions(
-        args.model, args.checkpoint, args.device, args.port, args.threshold
+        args.model,
+        args.checkpoint,
+        args.device,
+        args.port,
+        args.threshold,
+        args.trust,
     )
     problems = problems_with(options)
     if problems:
