@@ -71,6 +71,11 @@ class TorchDetector:
         self._model.eval()
         self._model.to(self.device)
 
+    @property
+    def model(self) -> Any:
+        """mmdet's detector, in eval mode on the device."""
+        return self._model
+
     def read(self, path: Path) -> np.ndarray:
         """Read an image as the test of the config reads it.
 

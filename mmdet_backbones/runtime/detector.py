@@ -117,18 +117,15 @@ class ExportedDetector:
         return found
 
     def _prepare(self, images: list[Any], before: int) -> list[_Prepared]:
-        prepared, problems = [], []
+        prepared: list[_Prepared] = []
+        problems: list[ArgumentError | UserError] = []
         for place, image in enumerate(images, before):
             try:
                 prepared.append(self._fit(read_image(image)))
             except (ArgumentError, UserError) as error:
-                problems.append((place, error))
-        if len(problems) == 1:
-            place, error = problems[0]
-            raise type(error)(f'images[{place}]: {error}') from error
+                problems.append(type(error)(f'images[{place}]: {error}'))
         if problems:
-            lines = '\n'.join(f'images[{place}]: {error}' for place, error in problems)
-            raise type(problems[0][1])(lines) from problems[0][1]
+            raise type(problems[0])('\n'.join(map(str, problems)))
         return prepared
 
     def _fit(self, image: np.ndarray) -> _Prepared:

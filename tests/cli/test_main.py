@@ -133,6 +133,7 @@ CALLS = {
     'train nothing': ['train', 'nothing.py'],
     'test nothing': ['test', 'nothing.py', 'nothing.pth'],
     'predict nothing': ['predict', 'c.py', 'squares/val'],
+    'app nothing': ['app', 'c.py'],
 }  # fmt: skip
 FAIL = ('nothing',)
 

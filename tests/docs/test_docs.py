@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from exported_folders import write_exported
 from finders import work_folder
 from mmengine.config import Config
 from own_folders import scenes, write_voc
@@ -193,9 +194,11 @@ def is_part_of(text: str, path: Path) -> None:
 
 
 def bring_detector(text: str) -> None:
-    """Make the work folder that a reader has trained."""
+    """Make the work folder that a reader has trained, and what was exported."""
     if 'work_dirs/mine' in text and not Path('work_dirs/mine').exists():
         work_folder(Path('work_dirs/mine'))
+    if 'exported' in text and not Path('exported').exists():
+        write_exported(Path('exported'))
 
 
 def run_block(block: Block, folder: Path, namespace: dict, run_here) -> None:

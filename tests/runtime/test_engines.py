@@ -4,6 +4,7 @@ import hashlib
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -53,6 +54,19 @@ def test_openvino_takes_graphs_of_one_size(tmp_path):
     detector = load(write_exported(tmp_path / 'f', 'openvino', input=fixed))
     for found in detector.predict([IMAGE] * 3):
         assert np.allclose(found.boxes, BOXES, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    'kind', ['onnx', pytest.param('openvino', marks=pytest.mark.slow)]
+)
+def test_threads_of_a_service_share_a_detector(tmp_path, kind):
+    detector = load(write_exported(tmp_path / 'f', kind), threads=1)
+    images = [IMAGE, IMAGE[:48], draw(64, 96), IMAGE.repeat(2, 0)] * 10
+    wanted = detector.predict(images)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda image: detector.predict([image])[0], images))
+    for one, other in zip(found, wanted, strict=True):
+        assert np.array_equal(one.boxes, other.boxes)
 
 
 def test_onnxruntime_gets_the_threads(folder):
