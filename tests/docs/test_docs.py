@@ -21,6 +21,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from exported_folders import write_exported
+from finders import work_folder
 from mmengine.config import Config
 from own_folders import scenes, write_voc
 from write_docs_tables import backbone_pages
@@ -35,7 +37,8 @@ ROOT = Path(__file__).parents[2]
 GUIDES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('docs/*.md'))
 PAGES = ['README.md', *GUIDES]
 # What these show is in README too, or takes many seconds.
-SLOW = ('errors_and_cures.md', 'index.md', 'swap_a_backbone.md', 'weights.md')
+SLOW = ('errors_and_cures.md', 'index.md', 'predict.md', 'swap_a_backbone.md',
+        'weights.md')  # fmt: skip
 FENCE = re.compile(
     r'(?:<!-- not run(?: \(([^)]*)\))?: [^>]+ -->\n)?^```(\w*)([^\n]*)\n(.*?)^```$',
     re.MULTILINE | re.DOTALL,
@@ -93,6 +96,8 @@ def folder(tmp_path, monkeypatch):
     write_voc(tmp_path / 'photos', scenes())
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    # What is ours stays, also where a guide is the first to ask for it.
+    MODELS.import_from_location()
     known, modules = dict(MODELS.module_dict), set(sys.modules)
     yield tmp_path
     # What a guide registers is no part of this package.
@@ -190,7 +195,16 @@ def is_part_of(text: str, path: Path) -> None:
     assert shown <= written, f'{path.name} says otherwise:\n{path.read_text()}'
 
 
+def bring_detector(text: str) -> None:
+    """Make the work folder that a reader has trained, and what was exported."""
+    if 'work_dirs/mine' in text and not Path('work_dirs/mine').exists():
+        work_folder(Path('work_dirs/mine'))
+    if 'exported' in text and not Path('exported').exists():
+        write_exported(Path('exported'))
+
+
 def run_block(block: Block, folder: Path, namespace: dict, run_here) -> None:
+    bring_detector(block.text)
     if block.language == 'python':
         assert block.left_out == (), 'blocks of Python are run'
         run_python(block, folder, namespace)
