@@ -24,7 +24,7 @@ FEW_ITERATIONS = 2000
 SMALLEST_BATCH = 4
 # A rate times the iterations that it is for: what the heads can travel under Adam.
 TRAVEL = 1.0
-# Running statistics follow the weights at once: averages of those of mosaics and of those
+# Running statistics follow the weights at once: averages of those of mosaics and those
 # of whole images, after which a short training ends, fit neither.
 _EMA = dict(type='EMAHook', update_buffers=False, priority=49)
 # Share of the training that the average of the weights looks back on, and its bounds
