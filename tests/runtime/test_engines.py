@@ -126,6 +126,21 @@ def test_a_net_of_another_kind_is_told(folder):
         load(folder)
 
 
+def test_a_net_that_gives_something_else_is_told(folder):
+    import onnx
+
+    other = {'boxes': 'scores', 'scores': 'boxes'}
+    model = onnx.load(folder / 'model.onnx')
+    for output in model.graph.output:
+        output.name = other.get(output.name, output.name)
+    for node in model.graph.node:
+        node.input[:] = [other.get(name, name) for name in node.input]
+        node.output[:] = [other.get(name, name) for name in node.output]
+    damage(folder, 'model.onnx', model.SerializeToString())
+    with pytest.raises(UserError, match=r'it gave \(1, 20\), \(1, 20, 4\)'):
+        load(folder).predict([IMAGE])
+
+
 def test_a_missing_engine_is_told(folder, monkeypatch):
     monkeypatch.setattr(sys, 'path', [])
     monkeypatch.setattr(sys, 'path_hooks', [])
