@@ -170,9 +170,10 @@ def _tell_summary(summary: Summary, stream: Any) -> None:
 
     from ..errors import printable
 
-    count = sum(summary.boxes.values())
+    boxes, images = sum(summary.boxes.values()), summary.images
     stream.write(
-        f'{count} boxes in {summary.images} images, {summary.rate:.1f} images/s\n'
+        f'{boxes} box{"es" * (boxes != 1)} in {images} image{"s" * (images != 1)}, '
+        f'{summary.rate:.1f} images/s\n'
     )
     if len(summary.boxes) > 1:
         table = Table()

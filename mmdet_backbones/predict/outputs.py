@@ -159,18 +159,17 @@ def open_table(
             raise UserError(f'--format {kind}: {problem}: write --format json')
         assert out is not None
         return LabelFiles(out, kind, names)
-    make: Callable[[Callable[[str], Any]], Any]
+    ids = None
     if options.annotations is not None:
         ids = coco_ids(options.annotations, sources, wanted, tell)
 
-        def make(write: Callable[[str], Any]) -> CocoResults:
+    def make(write: Callable[[str], Any]) -> Any:
+        if ids is not None:
             return CocoResults(write, *ids)
-    elif kind == 'coco':
-
-        def make(write: Callable[[str], Any]) -> CocoData:
+        if kind == 'coco':
             return CocoData(write, names)
-    else:
-        make = JsonLines if kind == 'json' else CsvTable
+        return JsonLines(write) if kind == 'json' else CsvTable(write)
+
     if out is not None:
         file = LineFile(out)
         return TableFile(file, make(file.write))

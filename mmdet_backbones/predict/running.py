@@ -213,12 +213,13 @@ class _Run:
             try:
                 self._frames(track(frames, reel.count, film.name), reel)
             except KeyboardInterrupt:
-                # So end all that would go on for ever.
+                # So ends all that would go on for ever.
                 if not film.live:
                     raise
-            if reel.problem is not None:
-                self.summary.problems.append(reel.problem)
-                self.tell(reel.problem)
+            else:
+                if reel.problem is not None:
+                    self.summary.problems.append(reel.problem)
+                    self.tell(reel.problem)
             if self.painter is not None:
                 self.painter.end_film()
 
@@ -246,10 +247,10 @@ class _Run:
     def _write(self, frame: Frame, found: Detections, reel: Reel | None) -> None:
         if self.table is not None:
             self.table.add(frame, found)
-        if self.painter is not None:
-            self.painter.add(frame, found, reel)
         self.summary.images += 1
         self.summary.boxes.update(found.names[label] for label in found.labels)
+        if self.painter is not None:
+            self.painter.add(frame, found, reel)
 
 
 def _groups(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:

@@ -36,7 +36,7 @@ class Sources:
 
     def name(self, image: Path) -> str:
         """Name an image below the root, with forward slashes."""
-        return image.absolute().relative_to(self.root).as_posix()
+        return Path(os.path.abspath(image)).relative_to(self.root).as_posix()
 
 
 def find_sources(given: Sequence[str], without: Path | None = None) -> Sources:
@@ -50,7 +50,8 @@ def find_sources(given: Sequence[str], without: Path | None = None) -> Sources:
     Raises:
         UserError: Says of each that means nothing why.
     """
-    images: dict[Path, None] = {}
+    # Two ways to one image are one; .. would lead out of what is written to.
+    images: dict[str, Path] = {}
     films: dict[str, Film] = {}
     folders, problems = [], []
     for text in given:
@@ -59,16 +60,16 @@ def find_sources(given: Sequence[str], without: Path | None = None) -> Sources:
                 if isinstance(found, Film):
                     films[found.address] = found
                 else:
-                    images[found] = None
+                    images.setdefault(os.path.abspath(found), found)
                     folder = path_of(text)
                     folders.append(folder if folder.is_dir() else found.parent)
         except UserError as error:
             problems.append(str(error))
     if problems:
         raise UserError('\n'.join(problems))
-    places = {str(folder.absolute()) for folder in folders}
+    places = {os.path.abspath(folder) for folder in folders}
     root = Path(os.path.commonpath(places)) if places else Path.cwd()
-    return Sources(tuple(images), tuple(films.values()), root)
+    return Sources(tuple(images.values()), tuple(films.values()), root)
 
 
 def _meant(text: str, without: Path | None) -> Iterator[Path | Film]:

@@ -14,7 +14,9 @@ import pytest
 from mmdet_backbones.cli.main import main
 from mmdet_backbones.errors import UserError
 from mmdet_backbones.predict.films import Film
+from mmdet_backbones.predict.options import PredictOptions
 from mmdet_backbones.predict.painting import colour
+from mmdet_backbones.predict.running import predict
 
 FRAMES, RATE, SIZE = 12, 8.0, (160, 128)
 
@@ -210,9 +212,6 @@ def test_a_stream_that_ends_is_complete(run, server, tmp_path):
 
 
 def test_ctrl_c_ends_a_video(rooted, run, tmp_path):
-    from mmdet_backbones.predict.options import PredictOptions
-    from mmdet_backbones.predict.running import predict
-
     def stopped(items, total, name):
         assert total == FRAMES
         for number, item in enumerate(items):
@@ -228,10 +227,24 @@ def test_ctrl_c_ends_a_video(rooted, run, tmp_path):
     assert len(frames_of('painted/clip.mp4')[0]) == 5
 
 
-def test_a_video_that_cannot_be_encoded_leaves_nothing(run, tmp_path, rooted):
-    from mmdet_backbones.predict.options import PredictOptions
-    from mmdet_backbones.predict.running import predict
+@pytest.mark.slow
+def test_ctrl_c_is_the_end_of_a_stream(rooted, run, server, tmp_path):
+    def stopped(items, total, name):
+        for number, item in enumerate(items):
+            if number == 3:
+                raise KeyboardInterrupt
+            yield item
 
+    options = PredictOptions(
+        str(rooted / 'work'), (f'{server}/live',), device='cpu',
+        out=tmp_path / 'found.csv', format='csv',
+    )  # fmt: skip
+    summary = predict(options, stopped)
+    assert (summary.stopped, summary.problems, summary.images) == (False, [], 3)
+    assert summary.written == [tmp_path / 'found.csv']
+
+
+def test_a_video_that_cannot_be_encoded_leaves_nothing(run, tmp_path, rooted):
     def failing(items, total, name):
         for number, item in enumerate(items):
             if number == 5:

@@ -75,7 +75,7 @@ def read_back(root, kind):
 
 
 @pytest.mark.parametrize('kind', ['coco', 'voc', 'yolo', 'labelme'])
-@settings(max_examples=25, derandomize=True, deadline=None, database=None)
+@settings(max_examples=15, derandomize=True, deadline=None, database=None)
 @given(scenes())
 def test_what_is_written_is_read_back(tmp_path_factory, kind, made):
     # Empty label files alone are of no format.

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from exported_folders import draw, write_exported
 from finders import CLASSES, photographs
 from own_folders import load, state_of
 from PIL import Image
@@ -20,6 +21,7 @@ from mmdet_backbones.cli.main import main
 from mmdet_backbones.engine.class_table import figures_of
 from mmdet_backbones.predict.options import PredictOptions
 from mmdet_backbones.predict.running import predict
+from mmdet_backbones.runtime import load as load_exported
 
 
 @pytest.fixture
@@ -247,6 +249,25 @@ def test_tiles_find_what_is_small_in_a_large_photograph(run, here, detector):
         counts.append(len(boxes))
     # The detector gives a hundred boxes an image at most.
     assert counts[0] <= 100 < counts[1]
+
+
+def test_an_exported_detector_predicts_as_well(here, capfd):
+    pytest.importorskip('onnxruntime')
+    write_exported(here / 'exported')
+    image = draw(64, 96, (10, 12, 30, 50), (50, 20, 90, 40))
+    Image.fromarray(image).save('photos/0.png')
+    words = ['predict', 'exported', 'photos/0.png', '--classes', 'wide']
+    assert main(words) == 0
+    said = capfd.readouterr()
+    (box,) = json.loads(said.out)['boxes']
+    assert box['class'] == 'wide'
+    (found,) = load_exported('exported').predict([image])
+    wide = found.labels == found.names.index('wide')
+    assert [box['box']] == found.boxes[wide].tolist()
+    assert '1 box in 1 image, ' in said.err
+    (here / 'exported' / 'model.onnx').write_bytes(b'changed')
+    assert main(words) == 1
+    assert capfd.readouterr().err.startswith('error: ')
 
 
 def test_stopping_keeps_what_was_found(rooted, here):

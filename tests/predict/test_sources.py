@@ -31,11 +31,11 @@ def test_names_are_below_the_folder_of_all(photos):
     assert names('b', 'a')[:2] == ['b/0.png', 'a/deep/0.png']
     assert names('a/deep/[12].png') == ['1.png', '2.png']
     assert names('**/0.png') == ['a/deep/0.png', 'b/0.png']
-    assert names('b/0.png', 'b', str(photos / 'b')) == ['0.png', '0.png']
+    assert names('a/../b', 'a/deep/../deep/1.png') == ['b/0.png', 'a/deep/1.png']
 
 
 def test_images_of_one_path_are_one(photos):
-    assert names('b', 'b/0.png', 'b/*') == ['0.png']
+    assert names('b', 'b/0.png', 'b/*', 'a/../b', str(photos / 'b')) == ['0.png']
 
 
 def test_a_name_with_the_signs_of_a_pattern_is_a_name(photos):

@@ -58,7 +58,7 @@ def scene(random, count, size, largest):
     return np.array(boxes), random.integers(0, 2, len(boxes))
 
 
-@settings(max_examples=100, derandomize=True, deadline=None, database=None)
+@settings(max_examples=50, derandomize=True, deadline=None, database=None)
 @given(st.integers(0, 10**6), st.sampled_from([0.2, 0.3, 0.5]), st.booleans())
 def test_every_object_is_found_once(seed, overlap, large):
     random = np.random.default_rng(seed)
