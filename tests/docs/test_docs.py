@@ -96,6 +96,8 @@ def folder(tmp_path, monkeypatch):
     write_voc(tmp_path / 'photos', scenes())
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    # What is ours stays, also where a guide is the first to ask for it.
+    MODELS.import_from_location()
     known, modules = dict(MODELS.module_dict), set(sys.modules)
     yield tmp_path
     # What a guide registers is no part of this package.
