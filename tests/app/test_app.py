@@ -11,7 +11,6 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 from browser import PROGRAM, Browser
-from conftest import ROOT
 from exported_folders import draw, write_exported
 from finders import photographs, work_folder
 from PIL import Image
@@ -27,6 +26,7 @@ BUTTON = (
 )
 TEXT = 'document.body.innerText'
 WIDTHS = (1280, 390)
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope='module')
