@@ -1,6 +1,8 @@
 """A page shows boxes above a threshold, and the levels, and asks nobody outside."""
 
 import json
+import signal
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +26,7 @@ BUTTON = (
 )
 TEXT = 'document.body.innerText'
 WIDTHS = (1280, 390)
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope='module')
@@ -209,3 +212,29 @@ def assert_nothing_is_cut_off(page: Browser) -> None:
         '.map(e => e.innerText)'
     )
     assert cut == []
+
+
+@pytest.mark.slow
+def test_the_command_ends_with_ctrl_c_and_forgets(tmp_path, photograph, monkeypatch):
+    client = pytest.importorskip('gradio_client')
+    folder = write_exported(tmp_path / 'exported')
+    monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path / 'dropped'))
+    monkeypatch.setenv('HF_HUB_OFFLINE', '1')
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'mmdet_backbones', 'app', str(folder)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    try:
+        line = process.stdout.readline()
+        address = line.partition(' ')[0]
+        assert line == f'{address} shows {folder}; Ctrl-C ends it\n'
+        page = client.Client(address, verbose=False, download_files=False)
+        page.predict(client.handle_file(photograph), 0.3, api_name='/find')
+        assert [*(tmp_path / 'dropped').rglob('*.png')]
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, out, err) == (0, '', '')
+    left = [path for path in (tmp_path / 'dropped').rglob('*') if path.is_file()]
+    assert left == []

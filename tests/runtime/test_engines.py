@@ -100,8 +100,19 @@ def test_a_net_that_onnxruntime_cannot_load_is_told(folder, version):
     damage(folder, 'model.onnx', **versions)
     with pytest.raises(UserError, match='cannot load the net of') as error:
         load(folder)
+    assert str(folder) in str(error.value)
     told = 'pip install onnxruntime==99.0' if version else 'Export the detector anew'
     assert told in str(error.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('kind', 'name'), [('openvino', 'model.xml'), ('torch', 'model.pt2')]
+)
+def test_a_net_that_another_engine_cannot_load_is_told(tmp_path, kind, name):
+    folder = damage(write_exported(tmp_path / 'f', kind), name)
+    with pytest.raises(UserError, match=f'^{kind} .* cannot load the net of'):
+        load(folder, trust=True)
 
 
 def test_a_net_of_another_kind_is_told(folder):
@@ -113,6 +124,21 @@ def test_a_net_of_another_kind_is_told(folder):
     damage(folder, 'model.onnx', model.SerializeToString())
     with pytest.raises(UserError, match='cannot load the net'):
         load(folder)
+
+
+def test_a_net_that_gives_something_else_is_told(folder):
+    import onnx
+
+    other = {'boxes': 'scores', 'scores': 'boxes'}
+    model = onnx.load(folder / 'model.onnx')
+    for output in model.graph.output:
+        output.name = other.get(output.name, output.name)
+    for node in model.graph.node:
+        node.input[:] = [other.get(name, name) for name in node.input]
+        node.output[:] = [other.get(name, name) for name in node.output]
+    damage(folder, 'model.onnx', model.SerializeToString())
+    with pytest.raises(UserError, match=r'it gave \(1, 20\), \(1, 20, 4\)'):
+        load(folder).predict([IMAGE])
 
 
 def test_a_missing_engine_is_told(folder, monkeypatch):
