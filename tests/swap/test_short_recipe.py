@@ -75,6 +75,7 @@ def test_a_short_training_can_learn(base, name, images, epochs, swapped):
     assert (cosine.end, cosine.begin + cosine.T_max) == (epochs, epochs)
     (average,) = (h for h in config.custom_hooks if h.type == 'EMAHook')
     assert 1 / average.momentum <= max(total / 4, 10)
+    assert not average.update_buffers
     assert wrapper.paramwise_cfg.norm_decay_mult == 0
     assert f'{total:,} iterations' in told
     assert 'two CPU cores' in told
