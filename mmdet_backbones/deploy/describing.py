@@ -181,6 +181,7 @@ def write_equality(
         '| | |',
         '|---|---|',
         f'| images | {comparison.images} |',
+        f'| best boxes of each that count | {description["max_per_image"]} |',
         f'| boxes of score {comparison.threshold:g} and higher | {comparison.boxes} |',
         f'| missing | {comparison.missing} |',
         f'| extra | {comparison.extra} |',

@@ -72,7 +72,7 @@ class Bounds:
         iou: Lowest overlap.
         score: Largest difference of scores.
         nms_iou: Of the detector's suppression; None without one.
-        count: Boxes of an image at most.
+        count: Boxes of an image at most; the best are compared.
     """
 
     iou: float = LEAST_IOU
@@ -99,6 +99,8 @@ def compare(
         The figures of all images.
     """
     bounds = bounds or Bounds()
+    # An exported detector gives so many; of YOLOX, mmdet gives all.
+    reference = [_best(one, bounds.count) for one in reference]
     pairs = zip(reference, exported, strict=True)
     found = [_of_image(one, other, threshold, bounds) for one, other in pairs]
     matched = [match for image in found for match in image[3]]
@@ -112,6 +114,13 @@ def compare(
         least_iou=min((m[0] for m in matched), default=1.0),
         largest_score=max((m[1] for m in matched), default=0.0),
         largest_corner=max((m[2] for m in matched), default=0.0),
+    )
+
+
+def _best(found: Detections, count: int | None) -> Detections:
+    order = np.argsort(-found.scores, kind='stable')[:count]
+    return Detections(
+        found.boxes[order], found.scores[order], found.labels[order], found.names
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -118,6 +119,13 @@ def export_with_figures(
     problems = [*_problems(options)]
     if problems:
         raise UserError('\n'.join(problems))
+    with warnings.catch_warnings():
+        # Of how mmdet's anchors call it, which nobody here can change.
+        warnings.filterwarnings('ignore', message='.*torch.meshgrid')
+        return _exported(options, tell)
+
+
+def _exported(options: ExportOptions, tell: Callable[[str], object]) -> Exported:
     trained = find_trained(options.model, options.checkpoint)
     set_size(trained.config, options.size)
     detector = TorchDetector(trained, 'cpu')
@@ -268,8 +276,8 @@ class _Job:
                 self.images,
                 self.detector.read,
                 self.options.max_drop,
+                lambda: write_description(folder, description),
             )
-            write_description(folder, description)
             exported = load(folder, trust=True)
         tell(f'comparing on {self.images.what}')
         found = self._compare(exported, limits.nms_iou, limits.max_per_image)

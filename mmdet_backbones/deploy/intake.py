@@ -207,8 +207,9 @@ def _rules(
 ) -> tuple[ImageRules, list[float]]:
     mean, std = [0.0] * 3, [1.0] * 3
     if preprocessor._enable_normalize:
-        mean = preprocessor.mean.flatten().tolist()
-        std = preprocessor.std.flatten().tolist()
+        # As it was written, where float32 has 123.67500305.
+        mean = [float(f'{v:.7g}') for v in preprocessor.mean.flatten().tolist()]
+        std = [float(f'{v:.7g}') for v in preprocessor.std.flatten().tolist()]
     order = 'RGB' if preprocessor._channel_conversion else 'BGR'
     raw = pads or centred
     value = _pad_value(pads[0]) if pads else [0.0] * 3

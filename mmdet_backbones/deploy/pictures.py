@@ -26,7 +26,6 @@ _ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 # Enough to see a difference, of which a slow machine makes no hour.
 _PROVEN = 16
 _CALIBRATED = 100
-_SYNTHETIC = 4
 Predict = Callable[[Sequence[np.ndarray]], list[Detections]]
 
 
@@ -61,7 +60,13 @@ class Images:
             return [read(path) for path in self._paths('test')[:_PROVEN]]
         if self.files:
             return [read(path) for path in self.files[:_PROVEN]]
-        return [blocks(self.size, seed) for seed in range(_SYNTHETIC)]
+        height, width = self.size
+        sizes = [
+            (height, width),
+            (height * 3 // 4, width * 5 // 4),
+            (height * 5 // 4, width * 3 // 4),
+        ]
+        return [blocks(size, seed) for seed, size in enumerate(sizes)]
 
     def to_calibrate(self, read: Callable[[Path], np.ndarray]) -> list[np.ndarray]:
         """Images of the training that ranges of values are taken from.
