@@ -141,9 +141,7 @@ def write_description(
         comparison: What was measured, if it was.
     """
     description['files'] = {
-        name: dict(
-            sha256=_digest(folder / name), bytes=(folder / name).stat().st_size
-        )
+        name: dict(sha256=_digest(folder / name), bytes=(folder / name).stat().st_size)
         for name in MODEL_FILES[description['format']]
     }
     if comparison is not None:

@@ -381,4 +381,3 @@ class _Job:
 def next_command(folder: Path) -> str:
     """Name what to do with an exported folder."""
     return f'{command("predict")} {folder} IMAGES'
-

@@ -74,7 +74,9 @@ class Preprocessing(nn.Module):
 
     @staticmethod
     def _inside(sizes: Tensor, axis: int, length: int) -> Tensor:
-        return torch.arange(length, device=sizes.device)[None] < sizes[:, axis : axis + 1]
+        return (
+            torch.arange(length, device=sizes.device)[None] < sizes[:, axis : axis + 1]
+        )
 
     @staticmethod
     def _centre(pixels: Tensor, sizes: Tensor) -> Tensor:

@@ -72,7 +72,8 @@ def batch_of(images) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    'name', [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in SMALL]
+    'name',
+    [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in SMALL],
 )
 def test_the_graph_finds_what_mmdet_finds(name):
     detector = stretched(small(name), CANVAS)
@@ -83,7 +84,9 @@ def test_the_graph_finds_what_mmdet_finds(name):
         boxes, scores, labels = graph(*batch_of(images))
     limits = graph.decoder.limits
     exported = [
-        detections(*(part[number][labels[number] >= 0] for part in (boxes, scores, labels)))
+        detections(
+            *(part[number][labels[number] >= 0] for part in (boxes, scores, labels))
+        )
         for number in range(len(images))
     ]
     reference = [detections(f.bboxes, f.scores, f.labels) for f in expected]

@@ -47,9 +47,7 @@ def test_ties_are_counted_and_no_difference():
     assert at_threshold.ties == 1
     # IoU 0.5 with the better one.
     near = (10, 10, 50, 30, 0.7)
-    suppressed = compare(
-        [found(ONE, near)], [found(ONE)], 0.05, Bounds(nms_iou=0.5)
-    )
+    suppressed = compare([found(ONE, near)], [found(ONE)], 0.05, Bounds(nms_iou=0.5))
     assert suppressed.equal
     assert suppressed.ties == 1
     apart = compare([found(ONE, near)], [found(ONE)], 0.05, Bounds(nms_iou=0.6))
