@@ -1,0 +1,1 @@
+"""A trained detector as one graph that other engines run."""

@@ -1,0 +1,267 @@
+"""Decoders of the DETR family: DETR, Conditional and DAB-DETR, Deformable DETR, DINO.
+
+mmdet's transformers run as they are. What depends on data there, the valid area of each
+image and the shapes of the levels, is made here from the input of the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from itertools import accumulate
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..compat.ext.attention import attend_levels
+
+Shape = tuple[int, int]
+Boxes = tuple[Tensor, Tensor, Tensor]
+
+
+def build(model: Any) -> QueryDecoder | None:
+    """The decoder of a detector of the DETR family.
+
+    Args:
+        model: A detector of mmdet. It is not changed; the decoder shares its weights.
+
+    Returns:
+        None for a detector that is not of this family, or changes more of it than what
+        is replaced here allows (DDQ).
+    """
+    from mmdet.models import DETR, DINO, DeformableDETR
+
+    kind = type(model)
+    if getattr(kind, 'pre_transformer', None) is DETR.pre_transformer:
+        return OneLevelDecoder(model)
+    if getattr(kind, 'pre_transformer', None) is DeformableDETR.pre_transformer and (
+        kind.pre_decoder in (DeformableDETR.pre_decoder, DINO.pre_decoder)
+    ):
+        return DeformableDecoder(model)
+    return None
+
+
+class QueryDecoder(nn.Module):
+    """From the features to the boxes of the queries with the highest scores.
+
+    Args:
+        model: A detector of mmdet.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = _share(model)
+
+    def forward(
+        self, features: Sequence[Tensor], sizes: Tensor, padded: Shape
+    ) -> Boxes:
+        """Decode a batch.
+
+        Args:
+            features: (N, C, H, W) of each level of the neck.
+            sizes: (N, 2) height and width of the images without padding.
+            padded: Height and width with it.
+
+        Returns:
+            Boxes (N, K, 4), scores (N, K) and labels (N, K), the highest score first.
+        """
+        model: Any = self.model
+        encoder_inputs, decoder_inputs = self.prepare(features, sizes, padded)
+        memory = model.forward_encoder(**encoder_inputs)
+        more, head_inputs = model.pre_decoder(**memory)
+        head_inputs.update(model.forward_decoder(**decoder_inputs, **more))
+        scores, boxes = model.bbox_head(**head_inputs)
+        return self.select(scores[-1], boxes[-1], sizes)
+
+    def prepare(
+        self, features: Sequence[Tensor], sizes: Tensor, padded: Shape
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What ``pre_transformer`` of the detector returns."""
+        raise NotImplementedError
+
+    def select(self, scores: Tensor, boxes: Tensor, sizes: Tensor) -> Boxes:
+        """Choose and scale boxes as ``DETRHead`` does.
+
+        Args:
+            scores: (N, Q, classes) before the activation.
+            boxes: (N, Q, 4) as centre, width and height in parts of the image.
+            sizes: (N, 2) height and width of the images.
+        """
+        head: Any = self.model.bbox_head
+        count = head.test_cfg.get('max_per_img', scores.shape[1])
+        if head.loss_cls.use_sigmoid:
+            best, index = scores.sigmoid().flatten(1).topk(count)
+            labels = index % head.num_classes
+            index = index // head.num_classes
+        else:
+            foreground, labels = F.softmax(scores, dim=-1)[..., :-1].max(-1)
+            best, index = foreground.topk(count)
+            labels = labels.gather(1, index)
+        boxes = boxes.gather(1, index[..., None].expand(-1, -1, 4))
+        centre, extent = boxes[..., :2], boxes[..., 2:]
+        corners = torch.cat((centre - 0.5 * extent, centre + 0.5 * extent), -1)
+        bounds = sizes.flip(1).repeat(1, 2)[:, None].to(corners)
+        corners = corners * bounds
+        return torch.minimum(corners.clamp(min=0), bounds), best, labels
+
+
+class OneLevelDecoder(QueryDecoder):
+    """Of DETR, Conditional DETR and DAB-DETR, which see the last level only."""
+
+    def prepare(
+        self, features: Sequence[Tensor], sizes: Tensor, padded: Shape
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        mask = padding_mask(features[-1], sizes, padded)
+        position = _flat(self.model.positional_encoding(mask))
+        mask = mask.flatten(1)
+        return (
+            dict(feat=_flat(features[-1]), feat_mask=mask, feat_pos=position),
+            dict(memory_mask=mask, memory_pos=position),
+        )
+
+
+class DeformableDecoder(QueryDecoder):
+    """Of Deformable DETR, with and without two stages, and of DINO."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        _replace_attention(self.model)
+
+    def prepare(
+        self, features: Sequence[Tensor], sizes: Tensor, padded: Shape
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        model: Any = self.model
+        masks = [padding_mask(level, sizes, padded) for level in features]
+        positions = [
+            _flat(model.positional_encoding(mask)) + embedding
+            for mask, embedding in zip(masks, model.level_embed, strict=True)
+        ]
+        shared = dict(
+            # Where mmdet's functions read shapes from a tensor, a list serves them
+            # too, and leaves nothing to look up in the graph.
+            spatial_shapes=[(level.shape[2], level.shape[3]) for level in features],
+            level_start_index=None,
+            valid_ratios=torch.stack([model.get_valid_ratio(m) for m in masks], 1),
+        )
+        mask = torch.cat([mask.flatten(1) for mask in masks], 1)
+        feat = torch.cat([_flat(level) for level in features], 1)
+        position = torch.cat(positions, 1)
+        return (
+            dict(feat=feat, feat_mask=mask, feat_pos=position, **shared),
+            dict(memory_mask=mask, **shared),
+        )
+
+
+class LevelAttention(nn.Module):
+    """``MultiScaleDeformableAttention`` for levels whose shapes are no tensors.
+
+    Args:
+        attention: Of mmcv; its layers are shared.
+    """
+
+    def __init__(self, attention: Any) -> None:
+        super().__init__()
+        self.grid = (attention.num_heads, attention.num_levels, attention.num_points)
+        self.batch_first = attention.batch_first
+        self.value_proj = attention.value_proj
+        self.sampling_offsets = attention.sampling_offsets
+        self.attention_weights = attention.attention_weights
+        self.output_proj = attention.output_proj
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        *,
+        query_pos: Tensor,
+        key_padding_mask: Tensor,
+        reference_points: Tensor,
+        spatial_shapes: Sequence[Shape],
+        **_: Any,
+    ) -> Tensor:
+        """Args as of mmcv's class; what else mmdet's layers hand on, it ignores too."""
+        assert self.batch_first, "mmdet's layers put the batch first"
+        heads, levels, points = self.grid
+        identity, value = query, query if value is None else value
+        query = query + query_pos
+        value = self.value_proj(value).masked_fill(key_padding_mask[..., None], 0.0)
+        offsets = self.sampling_offsets(query).unflatten(-1, (*self.grid, 2))
+        weights = self.attention_weights(query).unflatten(-1, (heads, levels * points))
+        weights = weights.softmax(-1).unflatten(-1, (levels, points))
+        reference = reference_points[:, :, None, :, None]
+        if reference.shape[-1] == 2:
+            offsets = _normalise(offsets, spatial_shapes)
+        else:
+            offsets = offsets / points * reference[..., 2:] * 0.5
+        attended = attend_levels(
+            value.unflatten(-1, (heads, -1)),
+            _levels(spatial_shapes),
+            reference[..., :2] + offsets,
+            weights,
+        )
+        return self.output_proj(attended) + identity
+
+
+def padding_mask(feature: Tensor, sizes: Tensor, padded: Shape) -> Tensor:
+    """Which places of a level are padding.
+
+    Args:
+        feature: (N, C, H, W).
+        sizes: (N, 2) height and width of the images without padding.
+        padded: Height and width with it.
+
+    Returns:
+        (N, H, W), True for padding.
+    """
+    height, width = feature.shape[-2:]
+    rows = _is_padding(height, padded[0], sizes[:, :1])
+    columns = _is_padding(width, padded[1], sizes[:, 1:])
+    return rows[:, :, None] | columns[:, None, :]
+
+
+def _is_padding(count: int, padded: int, valid: Tensor) -> Tensor:
+    """(N, count); the nearest pixel is found as ``F.interpolate`` finds it."""
+    place = torch.arange(count, dtype=torch.float32, device=valid.device)
+    return (place * (padded / count)).floor() >= valid
+
+
+def _flat(level: Tensor) -> Tensor:
+    return level.flatten(2).transpose(1, 2)
+
+
+def _normalise(offsets: Tensor, shapes: Sequence[Shape]) -> Tensor:
+    """Offsets (B, Q, M, L, P, 2) in pixels of their level as parts of it."""
+    levels = [
+        torch.stack((level[..., 0] / width, level[..., 1] / height), -1)
+        for level, (height, width) in zip(offsets.unbind(3), shapes, strict=True)
+    ]
+    return torch.stack(levels, 3)
+
+
+def _levels(shapes: Sequence[Shape]) -> Iterator[tuple[int, int, Shape]]:
+    starts = accumulate((height * width for height, width in shapes), initial=0)
+    for level, (start, shape) in enumerate(zip(starts, shapes, strict=False)):
+        yield level, start, shape
+
+
+def _share(model: Any) -> Any:
+    """A copy without backbone and neck, whose weights are those of the original."""
+    memo: dict[int, Any] = {
+        id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())
+    }
+    memo[id(model.backbone)] = nn.Identity()
+    if model.with_neck:
+        memo[id(model.neck)] = nn.Identity()
+    return deepcopy(model, memo)
+
+
+def _replace_attention(model: nn.Module) -> None:
+    from mmcv.ops import MultiScaleDeformableAttention
+
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, MultiScaleDeformableAttention):
+                setattr(parent, name, LevelAttention(child))
