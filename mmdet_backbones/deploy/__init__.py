@@ -1,1 +1,1 @@
-"""A trained detector as one graph that other engines run."""
+"""A trained detector as one file for production, proven equal to what was trained."""

@@ -1,0 +1,1 @@
+"""Runs what ``deploy`` wrote: numpy and one engine, without torch and mmdet."""
