@@ -17,6 +17,15 @@ from torch import Tensor, nn
 
 from ..compat.ext.attention import attend_levels
 
+# From maps to boxes; a detector that changes one of them is another.
+_WAY = (
+    'predict',
+    'forward_transformer',
+    'pre_transformer',
+    'forward_encoder',
+    'pre_decoder',
+    'forward_decoder',
+)
 Shape = tuple[int, int]
 Boxes = tuple[Tensor, Tensor, Tensor]
 
@@ -28,19 +37,24 @@ def build(model: Any) -> QueryDecoder | None:
         model: A detector of mmdet. It is not changed; the decoder shares its weights.
 
     Returns:
-        None for a detector that is not of this family, or changes more of it than what
-        is replaced here allows (DDQ).
+        None for a detector that is not of this family, or goes its own way in it, as
+        DDQ does.
     """
-    from mmdet.models import DETR, DINO, DeformableDETR
+    from mmdet.models import detectors
 
-    kind = type(model)
-    if getattr(kind, 'pre_transformer', None) is DETR.pre_transformer:
-        return OneLevelDecoder(model)
-    if getattr(kind, 'pre_transformer', None) is DeformableDETR.pre_transformer and (
-        kind.pre_decoder in (DeformableDETR.pre_decoder, DINO.pre_decoder)
+    kinds = {
+        detectors.DETR: OneLevelDecoder,
+        detectors.ConditionalDETR: OneLevelDecoder,
+        detectors.DABDETR: OneLevelDecoder,
+        detectors.DeformableDETR: DeformableDecoder,
+        detectors.DINO: DinoDecoder,
+    }
+    known = next((parent for parent in type(model).__mro__ if parent in kinds), None)
+    if known is None or any(
+        getattr(type(model), name) is not getattr(known, name) for name in _WAY
     ):
-        return DeformableDecoder(model)
-    return None
+        return None
+    return kinds[known](model)
 
 
 class QueryDecoder(nn.Module):
@@ -71,7 +85,7 @@ class QueryDecoder(nn.Module):
         encoder_inputs, decoder_inputs = self.prepare(features, sizes, padded)
         memory = model.forward_encoder(**encoder_inputs)
         more, head_inputs = model.pre_decoder(**memory)
-        head_inputs.update(model.forward_decoder(**decoder_inputs, **more))
+        head_inputs.update(self.refine(**decoder_inputs, **more))
         scores, boxes = model.bbox_head(**head_inputs)
         return self.select(scores[-1], boxes[-1], sizes)
 
@@ -80,6 +94,10 @@ class QueryDecoder(nn.Module):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """What ``pre_transformer`` of the detector returns."""
         raise NotImplementedError
+
+    def refine(self, **inputs: Any) -> dict[str, Any]:
+        """What ``forward_decoder`` of the detector returns."""
+        return self.model.forward_decoder(**inputs)
 
     def select(self, scores: Tensor, boxes: Tensor, sizes: Tensor) -> Boxes:
         """Choose and scale boxes as ``DETRHead`` does.
@@ -128,6 +146,9 @@ class DeformableDecoder(QueryDecoder):
     def __init__(self, model: Any) -> None:
         super().__init__(model)
         _replace_attention(self.model)
+        # mmdet's make a grid of a number of places that a graph cannot leave open.
+        self.model.encoder.get_encoder_reference_points = _reference_points
+        self.model.gen_encoder_output_proposals = self.propose
 
     def prepare(
         self, features: Sequence[Tensor], sizes: Tensor, padded: Shape
@@ -152,6 +173,47 @@ class DeformableDecoder(QueryDecoder):
             dict(feat=feat, feat_mask=mask, feat_pos=position, **shared),
             dict(memory_mask=mask, **shared),
         )
+
+
+    def propose(
+        self, memory: Tensor, memory_mask: Tensor, spatial_shapes: Sequence[Shape]
+    ) -> tuple[Tensor, Tensor]:
+        """What ``gen_encoder_output_proposals`` of the detector returns."""
+        boxes = []
+        for level, start, (height, width) in _levels(spatial_shapes):
+            inside = ~memory_mask[:, start : start + height * width]
+            inside = inside.view(-1, height, width)
+            # The sides of the valid area, in places.
+            sides = torch.stack((inside[:, 0].sum(1), inside[:, :, 0].sum(1)), -1)
+            centres = _places(height, width, memory.device) / sides[:, None]
+            extents = torch.full_like(centres, 0.05 * 2**level)
+            boxes.append(torch.cat((centres, extents), -1))
+        proposals = torch.cat(boxes, 1)
+        usable = ((proposals > 0.01) & (proposals < 0.99)).all(-1) & ~memory_mask
+        unused = ~usable[..., None]
+        proposals = torch.log(proposals / (1 - proposals))
+        model: Any = self.model
+        memory = model.memory_trans_fc(memory.masked_fill(unused, 0.0))
+        proposals = proposals.masked_fill(unused, float('inf'))
+        return model.memory_trans_norm(memory), proposals
+
+
+class DinoDecoder(DeformableDecoder):
+    """Of DINO, whose way to the decoder asks for the number of images as a number."""
+
+    def refine(
+        self, memory: Tensor, memory_mask: Tensor, dn_mask: None, **inputs: Any
+    ) -> dict[str, Any]:
+        assert dn_mask is None, 'there are no noised boxes outside of training'
+        model: Any = self.model
+        states, references = model.decoder(
+            value=memory,
+            key_padding_mask=memory_mask,
+            self_attn_mask=None,
+            reg_branches=model.bbox_head.reg_branches,
+            **inputs,
+        )
+        return dict(hidden_states=states, references=list(references))
 
 
 class LevelAttention(nn.Module):
@@ -226,6 +288,28 @@ def _is_padding(count: int, padded: int, valid: Tensor) -> Tensor:
     """(N, count); the nearest pixel is found as ``F.interpolate`` finds it."""
     place = torch.arange(count, dtype=torch.float32, device=valid.device)
     return (place * (padded / count)).floor() >= valid
+
+
+def _places(height: int, width: int, device: torch.device) -> Tensor:
+    """x and y of the middle of each place of a level: (H * W, 2)."""
+    y, x = torch.meshgrid(
+        torch.arange(height, dtype=torch.float32, device=device) + 0.5,
+        torch.arange(width, dtype=torch.float32, device=device) + 0.5,
+        indexing='ij',
+    )
+    return torch.stack((x.flatten(), y.flatten()), -1)
+
+
+def _reference_points(
+    spatial_shapes: Sequence[Shape], valid_ratios: Tensor, device: torch.device
+) -> Tensor:
+    """What ``get_encoder_reference_points`` of the encoder returns."""
+    levels = []
+    for level, (height, width) in enumerate(spatial_shapes):
+        ratio = valid_ratios[:, None, level]
+        sides = torch.stack((ratio[..., 0] * width, ratio[..., 1] * height), -1)
+        levels.append(_places(height, width, device) / sides)
+    return torch.cat(levels, 1)[:, :, None] * valid_ratios[:, None]
 
 
 def _flat(level: Tensor) -> Tensor:
