@@ -84,10 +84,9 @@ class QueryDecoder(nn.Module):
         model: Any = self.model
         encoder_inputs, decoder_inputs = self.prepare(features, sizes, padded)
         memory = model.forward_encoder(**encoder_inputs)
-        more, head_inputs = model.pre_decoder(**memory)
-        head_inputs.update(self.refine(**decoder_inputs, **more))
-        scores, boxes = model.bbox_head(**head_inputs)
-        return self.select(scores[-1], boxes[-1], sizes)
+        more, _ = model.pre_decoder(**memory)
+        scores, boxes = self.refine(**decoder_inputs, **more)
+        return self.select(scores, boxes, sizes)
 
     def prepare(
         self, features: Sequence[Tensor], sizes: Tensor, padded: Shape
@@ -95,9 +94,13 @@ class QueryDecoder(nn.Module):
         """What ``pre_transformer`` of the detector returns."""
         raise NotImplementedError
 
-    def refine(self, **inputs: Any) -> dict[str, Any]:
-        """What ``forward_decoder`` of the detector returns."""
-        return self.model.forward_decoder(**inputs)
+    def refine(self, **inputs: Any) -> tuple[Tensor, Tensor]:
+        """From what ``forward_decoder`` takes to scores and boxes of the last layer.
+
+        Returns:
+            As :meth:`select` takes them.
+        """
+        raise NotImplementedError
 
     def select(self, scores: Tensor, boxes: Tensor, sizes: Tensor) -> Boxes:
         """Choose and scale boxes as ``DETRHead`` does.
@@ -139,6 +142,11 @@ class OneLevelDecoder(QueryDecoder):
             dict(memory_mask=mask, memory_pos=position),
         )
 
+    def refine(self, **inputs: Any) -> tuple[Tensor, Tensor]:
+        model: Any = self.model
+        scores, boxes = model.bbox_head(**model.forward_decoder(**inputs))
+        return scores[-1], boxes[-1]
+
 
 class DeformableDecoder(QueryDecoder):
     """Of Deformable DETR, with and without two stages, and of DINO."""
@@ -146,6 +154,7 @@ class DeformableDecoder(QueryDecoder):
     def __init__(self, model: Any) -> None:
         super().__init__(model)
         _replace_attention(self.model)
+        self.model.decoder.return_intermediate = False
         # mmdet's make a grid of a number of places that a graph cannot leave open.
         self.model.encoder.get_encoder_reference_points = _reference_points
         self.model.gen_encoder_output_proposals = self.propose
@@ -175,6 +184,21 @@ class DeformableDecoder(QueryDecoder):
         )
 
 
+    def refine(
+        self, memory: Tensor, memory_mask: Tensor, **inputs: Any
+    ) -> tuple[Tensor, Tensor]:
+        model: Any = self.model
+        head, last = model.bbox_head, model.decoder.num_layers - 1
+        states, references = model.decoder(
+            value=memory,
+            key_padding_mask=memory_mask,
+            reg_branches=head.reg_branches if model.with_box_refine else None,
+            **inputs,
+        )
+        if not model.with_box_refine:
+            references = _move(head.reg_branches[last](states), references)
+        return head.cls_branches[last](states), references
+
     def propose(
         self, memory: Tensor, memory_mask: Tensor, spatial_shapes: Sequence[Shape]
     ) -> tuple[Tensor, Tensor]:
@@ -199,21 +223,38 @@ class DeformableDecoder(QueryDecoder):
 
 
 class DinoDecoder(DeformableDecoder):
-    """Of DINO, whose way to the decoder asks for the number of images as a number."""
+    """Of DINO, whose last references and states are not those that its decoder gives."""
 
     def refine(
-        self, memory: Tensor, memory_mask: Tensor, dn_mask: None, **inputs: Any
-    ) -> dict[str, Any]:
+        self,
+        query: Tensor,
+        memory: Tensor,
+        memory_mask: Tensor,
+        reference_points: Tensor,
+        valid_ratios: Tensor,
+        dn_mask: None,
+        **shapes: Any,
+    ) -> tuple[Tensor, Tensor]:
         assert dn_mask is None, 'there are no noised boxes outside of training'
-        model: Any = self.model
-        states, references = model.decoder(
-            value=memory,
-            key_padding_mask=memory_mask,
-            self_attn_mask=None,
-            reg_branches=model.bbox_head.reg_branches,
-            **inputs,
-        )
-        return dict(hidden_states=states, references=list(references))
+        decoder, head = self.model.decoder, self.model.bbox_head
+        ratios = torch.cat((valid_ratios, valid_ratios), -1)[:, None]
+        for index, layer in enumerate(decoder.layers):
+            if index:
+                moved = head.reg_branches[index - 1](query)
+                reference_points = _move(moved, reference_points, eps=1e-3)
+            scaled = reference_points[:, :, None] * ratios
+            query = layer(
+                query,
+                query_pos=decoder.ref_point_head(_encode(scaled[:, :, 0])),
+                value=memory,
+                key_padding_mask=memory_mask,
+                self_attn_mask=None,
+                reference_points=scaled,
+                **shapes,
+            )
+        states, last = decoder.norm(query), decoder.num_layers - 1
+        boxes = _move(head.reg_branches[last](states), reference_points)
+        return head.cls_branches[last](states), boxes
 
 
 class LevelAttention(nn.Module):
@@ -310,6 +351,20 @@ def _reference_points(
         sides = torch.stack((ratio[..., 0] * width, ratio[..., 1] * height), -1)
         levels.append(_places(height, width, device) / sides)
     return torch.cat(levels, 1)[:, :, None] * valid_ratios[:, None]
+
+
+def _move(by: Tensor, references: Tensor, eps: float = 1e-5) -> Tensor:
+    """Boxes (N, Q, 4) from what a head says of points or boxes (N, Q, 2 or 4)."""
+    from mmdet.models.layers import inverse_sigmoid
+
+    start = inverse_sigmoid(references, eps=eps)
+    return F.pad(start, (0, 4 - start.shape[-1])).add(by).sigmoid()
+
+
+def _encode(boxes: Tensor) -> Tensor:
+    from mmdet.models.layers import coordinate_to_encoding
+
+    return coordinate_to_encoding(boxes)
 
 
 def _flat(level: Tensor) -> Tensor:
