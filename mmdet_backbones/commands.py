@@ -15,6 +15,7 @@ SCRIPTS = {
     'check': 'check_config.py',
     'train': 'train.py',
     'test': 'test.py',
+    'predict': 'predict.py',
     'benchmark': 'benchmark_backbones.py',
     'lr': 'print_lr.py',
     'data': 'prepare_data.py',

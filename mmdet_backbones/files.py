@@ -13,7 +13,7 @@ from pathlib import Path
 from .errors import UserError, printable
 
 # The name of a file until it is whole, with the process that writes it.
-_PARTIAL = re.compile(r'\..+\.(\d+)\.partial')
+_PARTIAL = re.compile(r'\..+\.(\d+)\.partial(\.\w+)?')
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FILE, FOLDER, ABSENT = 'a file', 'a directory', 'not there'
 _LONGEST_SHOWN = 300
@@ -100,7 +100,7 @@ class NotWrittenError(UserError, OSError):
 
 
 @contextmanager
-def whole_file(path: Path, durable: bool = False) -> Iterator[Path]:
+def whole_file(path: Path, durable: bool = False, ending: str = '') -> Iterator[Path]:
     """Let a file be written under a temporary name, then give it its own.
 
     An interruption leaves the old file or the new one. A link in the place of
@@ -110,6 +110,7 @@ def whole_file(path: Path, durable: bool = False) -> Iterator[Path]:
         path: The file; its folder is made when missing.
         durable: Whether it also outlasts a loss of power: it is on the disk before the
             old one is given up.
+        ending: Of the temporary name, for libraries that tell the format by it.
 
     Yields:
         The temporary name, beside the file; nothing is there.
@@ -119,7 +120,7 @@ def whole_file(path: Path, durable: bool = False) -> Iterator[Path]:
             left.
     """
     # Two processes do not write into each other's.
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial{ending}')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.unlink(missing_ok=True)
@@ -152,7 +153,7 @@ def remove_leftovers(folder: Path) -> None:
     Args:
         folder: Where it lies; files that another process is writing stay.
     """
-    for path in folder.glob('.*.partial'):
+    for path in folder.glob('.*.partial*'):
         match = _PARTIAL.fullmatch(path.name)
         if match is not None and not _runs(int(match[1])):
             path.unlink(missing_ok=True)

@@ -110,8 +110,8 @@ def check_classes(detector: DetectorConfig) -> Iterator[Finding]:
         if 'type' not in dataset:
             continue
         with DefaultScope.overwrite_default_scope(detector.scope):
-            classes = _metainfo(dataset, 'classes')
-            things = _metainfo(dataset, 'thing_classes')
+            classes = metainfo_of(dataset, 'classes')
+            things = metainfo_of(dataset, 'thing_classes')
         # GroundingDINO's number is that of the tokens of its prompt.
         reads_text = 'language_model' in detector.model
         if split == 'train' and classes is not None and not reads_text:
@@ -119,7 +119,13 @@ def check_classes(detector: DetectorConfig) -> Iterator[Finding]:
         yield from _annotations(dataset, classes, f'{split}_dataloader.dataset')
 
 
-def _metainfo(dataset: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
+def metainfo_of(dataset: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
+    """Read what a data set says of itself, or its class does.
+
+    Args:
+        dataset: Its config, in the scope of the detector.
+        name: Such as ``'classes'``.
+    """
     given = (dataset.get('metainfo') or {}).get(name)
     if given is None:
         with DATASETS.switch_scope_and_registry(None) as registry:

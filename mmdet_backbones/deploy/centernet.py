@@ -51,11 +51,10 @@ class CenterNetDecoder(Decoder):
         half = gather(sides.flatten(2).transpose(1, 2), places) / 2
         centres = torch.stack((places % width, places // width), dim=-1).float()
         centres = centres + gather(offsets.flatten(2).transpose(1, 2), places)
-        scale = centres.new_tensor((padded[1] / width, padded[0] / height))
-        start = self._start(sizes, padded)
-        boxes = torch.cat(
-            ((centres - half) * scale - start, (centres + half) * scale - start), dim=-1
-        )
+        corners = torch.cat((centres - half, centres + half), dim=-1)
+        x, y = corners[..., 0::2], corners[..., 1::2]
+        corners = torch.stack((x * (padded[1] / width), y * (padded[0] / height)), -1)
+        boxes = corners.flatten(2) - self._start(sizes, padded).repeat(1, 1, 2)
         labels = index // (height * width)
         return best_of(boxes, scores, labels, self.limits.max_per_image)
 

@@ -83,7 +83,8 @@ class Preprocessing(nn.Module):
             length = pixels.shape[axis]
             start = length // 2 - sizes[:, axis - 2 : axis - 1] // 2
             # What goes out at one end is padding, and comes in at the other.
-            places = (torch.arange(length, device=sizes.device)[None] - start) % length
+            places = torch.arange(length, device=sizes.device)[None] - start
+            places = torch.where(places < 0, places + length, places)
             shape = [-1, 1, length, 1] if axis == 2 else [-1, 1, 1, length]
             pixels = pixels.gather(axis, places.view(shape).expand(pixels.shape))
         return pixels

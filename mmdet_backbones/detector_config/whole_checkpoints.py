@@ -126,6 +126,11 @@ class WorkFolder:
             yield [(0, noted)]
 
     @property
+    def paths(self) -> list[Path]:
+        """All that looks like a checkpoint, the largest numbers first, by template."""
+        return [path for group in self._checkpoints() for _, path in group]
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing in it looks like a checkpoint."""
         return not any(self._checkpoints())

@@ -97,7 +97,7 @@ def read_run(work_dir: Path, metric: str | None = None, with_costs: bool = True)
     """
     log = read_log(work_dir)
     run = Run(work_dir.name, str(work_dir), unit=log.unit)
-    cfg, notes = _config(work_dir, log)
+    cfg, notes = config_of(work_dir, log)
     if cfg is not None:
         run = _with_config(run, cfg)
     chosen = log.metric(metric)
@@ -141,8 +141,13 @@ def _reason(run: Run, log: Log, metric: str | None) -> str:
     return f'its validations have no finite {what}; they have {names}'
 
 
-def _config(work_dir: Path, log: Log) -> tuple[Config | None, list[str]]:
-    """Read the config that the last run used, or say why that fails."""
+def config_of(work_dir: Path, log: Log) -> tuple[Config | None, list[str]]:
+    """Read the config that the last run used, or say why that fails.
+
+    Args:
+        work_dir: As mmengine's Runner leaves it.
+        log: What was logged in it.
+    """
     beside = [path.with_name('config.py') for path in reversed(log.files)]
     dumped = sorted(work_dir.glob('*.py'), key=lambda path: path.stat().st_mtime)
     for path in [*beside, *reversed(dumped)]:

@@ -1,0 +1,203 @@
+"""One detector, whatever it was loaded from, and the images it is given."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..errors import UserError, printable
+from ..files import not_there, path_of
+from ..runtime.detections import Detections
+from .exported import exported_folder, load_exported
+
+# What an image may be given as.
+Given = np.ndarray | str | os.PathLike | Image.Image
+
+
+class Finder(Protocol):
+    """What finds the boxes: mmdet's detector, or an exported one."""
+
+    names: tuple[str, ...]
+
+    def read(self, path: Path) -> np.ndarray:
+        """Read an image: (H, W, 3) uint8, RGB."""
+
+    def predict(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """Find boxes in the images of one batch."""
+
+
+class Detector:
+    """Finds objects in images.
+
+    :meth:`load` makes one.
+
+    Args:
+        finder: What finds the boxes.
+        notes: What a user should know of the choice of the weights.
+
+    Attributes:
+        names: Of all classes that it knows.
+    """
+
+    def __init__(self, finder: Finder, notes: Sequence[str] = ()) -> None:
+        self._finder = finder
+        self.names = tuple(finder.names)
+        self.notes = tuple(notes)
+
+    @classmethod
+    def load(
+        cls,
+        model: str | os.PathLike,
+        device: str | None = None,
+        checkpoint: str | os.PathLike | None = None,
+    ) -> Detector:
+        """Load a detector.
+
+        Args:
+            model: Path of a config, ``mmdet::folder/name.py``, a work folder, or the
+                folder of an exported detector.
+            device: Such as ``'cuda:0'``; a GPU if left out and there. An exported
+                detector runs on the CPU.
+            checkpoint: Path or address. Left out, the best checkpoint of the work
+                folder that is whole, or else the newest.
+
+        Raises:
+            UserError: A ``ValueError``: if it cannot be found or built, the checkpoint
+                does not fill all of it, or there is no such device.
+            CheckpointError: If the checkpoint cannot be read.
+        """
+        folder = exported_folder(os.fspath(model))
+        given = None if checkpoint is None else os.fspath(checkpoint)
+        if folder is not None:
+            return cls(load_exported(folder, device, given))
+        # Where all detectors are exported, nobody waits for torch.
+        from .locating import find_trained
+        from .torch_detector import TorchDetector
+
+        trained = find_trained(os.fspath(model), given)
+        return cls(TorchDetector(trained, device), trained.notes)
+
+    def read(self, path: str | os.PathLike) -> np.ndarray:
+        """Read an image as the detector was tested with: OpenCV turns it as EXIF says.
+
+        Colours without their transparency, three equal channels of a grey image, and
+        the upper 8 bits of one of 16 are kept.
+
+        Args:
+            path: Of the file.
+
+        Returns:
+            (H, W, 3) uint8, RGB.
+
+        Raises:
+            UserError: If there is none, or it cannot be read.
+        """
+        file = path_of(os.fspath(path))
+        if (problem := not_there(file, 'image')) is not None:
+            raise UserError(problem)
+        try:
+            pixels = self._finder.read(file)
+        except Exception as error:  # whatever decoders raise
+            why = str(error).splitlines() or [type(error).__name__]
+            raise UserError(
+                f"the image '{file}' cannot be read: {printable(why[0], 200)}"
+            ) from error
+        return pixels
+
+    def predict(
+        self,
+        images: Given | Iterable[Given],
+        threshold: float | None = None,
+        batch: int = 1,
+    ) -> list[Detections]:
+        """Find the objects in images.
+
+        Args:
+            images: Arrays (H, W, 3) uint8 in RGB, paths, or PIL images; one, or
+                several.
+            threshold: Lowest score of a box; left out, all that the detector gives,
+                of which most are wrong.
+            batch: Images at a time. Those of different sizes are padded to the
+                largest, which moves scores a little; one at a time is what tests
+                do.
+
+        Returns:
+            The boxes of each image, in its pixels.
+
+        Raises:
+            TypeError: If an image is of another kind.
+            UserError: If one cannot be read, or a number is out of its range.
+        """
+        problems = [*number_problems(threshold, batch)]
+        if problems:
+            raise UserError('; '.join(problems))
+        several = [images] if isinstance(images, Given) else list(images)
+        found: list[Detections] = []
+        for start in range(0, len(several), batch):
+            some = several[start : start + batch]
+            arrays = [self._array(image, start + i) for i, image in enumerate(some)]
+            found += self._finder.predict(arrays)
+        return [above(one, threshold or 0.0) for one in found]
+
+    def _array(self, image: Any, number: int) -> np.ndarray:
+        if isinstance(image, (str, os.PathLike)):
+            return self.read(image)
+        if isinstance(image, Image.Image):
+            return _of_pillow(image, number)
+        if not isinstance(image, np.ndarray):
+            raise TypeError(
+                f'images are arrays, paths or PIL images, got {type(image).__name__} '
+                f'for number {number}'
+            )
+        shape = image.shape
+        if image.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+            raise TypeError(
+                'an image is an array (height, width, 3) of uint8 in RGB, got '
+                f'{shape} of {image.dtype} for number {number}'
+            )
+        return image
+
+
+def number_problems(threshold: float | None, batch: int) -> Iterable[str]:
+    """Say which numbers are out of their range, and what is allowed."""
+    if threshold is not None and not 0 <= threshold <= 1:
+        yield f'threshold lies between 0 and 1, got {threshold}'
+    if batch < 1:
+        yield f'batch is 1 or more, got {batch}'
+
+
+def above(found: Detections, threshold: float) -> Detections:
+    """Keep the boxes of a score and higher."""
+    return chosen(found, found.scores >= threshold)
+
+
+def chosen(found: Detections, which: np.ndarray) -> Detections:
+    """Keep some boxes.
+
+    Args:
+        found: All.
+        which: Truth values or places.
+    """
+    return Detections(
+        found.boxes[which], found.scores[which], found.labels[which], found.names
+    )
+
+
+def _of_pillow(image: Image.Image, number: int) -> np.ndarray:
+    if image.mode.startswith('I;16'):
+        # As OpenCV does; Pillow would cut off what is above 255.
+        grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+        image = Image.fromarray(grey)
+    elif image.mode in ('I', 'F'):
+        raise TypeError(
+            f'image number {number} is of mode {image.mode!r}, whose range nobody '
+            'knows: give it as an array of uint8'
+        )
+    if 0 in image.size:
+        raise TypeError(f'image number {number} has no pixels')
+    return np.array(ImageOps.exif_transpose(image).convert('RGB'))
