@@ -125,8 +125,8 @@ class Proposals(nn.Module):
 class Pooling(nn.Module):
     """``SingleRoIExtractor`` without a list of regions for each level.
 
-    Each level pools all regions, but those of other levels are empty there, which costs
-    little and gives nothing.
+    Each level pools all regions, but those of other levels lie outside of it there,
+    which costs little and gives zeros.
 
     Args:
         extractor: Of mmdet.
@@ -153,13 +153,10 @@ class Pooling(nn.Module):
         if len(layers) == 1:
             return _pool(layers[0], features[0], rois)
         levels = self.extractor.map_roi_levels(rois, len(layers))
-        pooled = []
-        for level, layer in enumerate(layers):
-            here = (levels == level)[:, None].to(rois)
-            area = torch.cat((rois[:, :1], rois[:, 1:] * here), -1)
-            values = _pool(layer, features[level], area)
-            # Without alignment an empty region is a pixel wide.
-            pooled.append(values if layer.aligned else values * here[..., None, None])
+        pooled = [
+            _pool(layer, features[level], _leave(rois, levels == level, layer))
+            for level, layer in enumerate(layers)
+        ]
         return sum(pooled[1:], pooled[0])
 
 
@@ -296,6 +293,13 @@ def _decode(coder: Any, boxes: Tensor, deltas: Tensor) -> Tensor:
     """Decode (N, K, 4) and (N, K, 4) without clipping."""
     decoded = coder.decode(boxes.flatten(0, 1), deltas.flatten(0, 1))
     return getattr(decoded, 'tensor', decoded).unflatten(0, (-1, boxes.shape[1]))
+
+
+def _leave(rois: Tensor, here: Tensor, layer: Any) -> Tensor:
+    """Move regions that are not here to where the level has no pixel."""
+    # Two pixels outside, and one wide. Empty ones would give nan in OpenVINO.
+    outside = rois.new_tensor((-3.0, -3.0, -2.0, -2.0)) / layer.spatial_scale
+    return torch.cat((rois[:, :1], torch.where(here[:, None], rois[:, 1:], outside)), -1)
 
 
 def _pool(layer: Any, feature: Tensor, rois: Tensor) -> Tensor:
