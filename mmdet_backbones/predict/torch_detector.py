@@ -43,6 +43,10 @@ class TorchDetector:
     Attributes:
         names: Of all classes.
         device: It runs on.
+        model: mmdet's detector, in eval mode.
+        loader: First step of the test pipeline, which reads files.
+        steps: The others.
+        scope: Library that names without a scope belong to.
 
     Raises:
         UserError: If it cannot be built or is not for images alone, the checkpoint
@@ -59,17 +63,17 @@ class TorchDetector:
             raise UserError(problem)
         register_all_modules(init_default_scope=False)
         config = trained.config
-        self._scope = config.get('default_scope') or 'mmdet'
+        self.scope = config.get('default_scope') or 'mmdet'
         _require_images_alone(config)
         require_loadable(config)
-        with DefaultScope.overwrite_default_scope(self._scope):
-            self._model = _build(config)
-            meta = _fill(self._model, trained.checkpoint)
+        with DefaultScope.overwrite_default_scope(self.scope):
+            self.model = _build(config)
+            meta = _fill(self.model, trained.checkpoint)
             self.names = _names(config, meta)
-            self._load, self._steps = _pipeline(config)
+            self.loader, self.steps = _pipeline(config)
         # mmdet's own nets return None from eval().
-        self._model.eval()
-        self._model.to(self.device)
+        self.model.eval()
+        self.model.to(self.device)
 
     def read(self, path: Path) -> np.ndarray:
         """Read an image as the test of the config reads it.
@@ -83,7 +87,7 @@ class TorchDetector:
         Raises:
             Exception: Whatever the decoder raises.
         """
-        loaded = self._load(dict(img_path=str(path)))
+        loaded = self.loader(dict(img_path=str(path)))
         return np.ascontiguousarray(loaded['img'].astype(np.uint8)[..., ::-1])
 
     def predict(self, images: Sequence[np.ndarray]) -> list[Detections]:
@@ -92,18 +96,19 @@ class TorchDetector:
         Args:
             images: (H, W, 3) uint8, RGB.
         """
-        with DefaultScope.overwrite_default_scope(self._scope), torch.no_grad():
-            batch = pseudo_collate([self._prepared(image) for image in images])
-            return [self._found(sample) for sample in self._model.test_step(batch)]
+        with DefaultScope.overwrite_default_scope(self.scope), torch.no_grad():
+            batch = pseudo_collate([self.prepare(image) for image in images])
+            return [self.found_in(sample) for sample in self.model.test_step(batch)]
 
-    def _prepared(self, image: np.ndarray) -> Any:
+    def prepare(self, image: np.ndarray) -> Any:
+        """Run the test pipeline on an image (H, W, 3) uint8, RGB."""
         pixels = np.ascontiguousarray(image[..., ::-1])
-        if self._load.to_float32:
+        if self.loader.to_float32:
             pixels = pixels.astype(np.float32)
         shape = pixels.shape[:2]
         sample: Any = dict(img=pixels, img_shape=shape, ori_shape=shape, img_path='',
                            height=shape[0], width=shape[1], img_id=0)  # fmt: skip
-        for step in self._steps:
+        for step in self.steps:
             sample = step(sample)
             if sample is None:
                 raise UserError(
@@ -112,12 +117,13 @@ class TorchDetector:
                 )
         return sample
 
-    def _found(self, sample: Any) -> Detections:
+    def found_in(self, sample: Any) -> Detections:
+        """Take the boxes out of a sample that the detector gives, the best first."""
         from mmdet.structures.bbox import get_box_tensor
 
         if 'pred_instances' not in sample:
             raise UserError(
-                f'{type(self._model).__name__} finds no boxes, only '
+                f'{type(self.model).__name__} finds no boxes, only '
                 f'{", ".join(sample.keys())}'
             )
         found = sample.pred_instances

@@ -13,6 +13,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from mmdet_backbones.check.trial import random_detector
+from mmdet_backbones.deploy.pictures import blocks
 
 # The last layers of heads: those that score, and those that place boxes.
 _SCORING = re.compile(
@@ -60,7 +61,7 @@ def stretch(detector: Any, size: tuple[int, int]) -> None:
     for layer, (mean, spread) in layers.items():
         for found in seen.values():
             found.clear()
-        detect(detector, [noise(size, 0)])
+        detect(detector, [blocks(size, 0)])
         if not seen[layer]:
             continue
         values = torch.cat(seen[layer])
@@ -73,15 +74,6 @@ def stretch(detector: Any, size: tuple[int, int]) -> None:
             layer.bias.fill_(mean - middle)
     for hook in hooks:
         hook.remove()
-
-
-def noise(size: tuple[int, int], seed: int) -> np.ndarray:
-    """An image of blocks and grain, (H, W, 3) uint8 RGB: synthetic."""
-    generator = np.random.default_rng(seed)
-    height, width = size
-    blocks = generator.integers(0, 255, (height // 16 + 1, width // 16 + 1, 3))
-    image = np.kron(blocks, np.ones((16, 16, 1)))[:height, :width]
-    return np.clip(image + generator.normal(0, 20, image.shape), 0, 255).astype(np.uint8)
 
 
 @torch.no_grad()
@@ -120,3 +112,22 @@ def swapped(base: str, backbone: str, folder: Path) -> Config:
     out = folder / 'swapped.py'
     save(SwapOptions(f'mmdet::{base}', backbone, out, force=True, no_weights=True))
     return Config.fromfile(out)
+
+
+def as_trained(config: Config, folder: Path, size: tuple[int, int]) -> Path:
+    """Save a stretched detector as a training would leave it.
+
+    Args:
+        config: All of it.
+        folder: For ``epoch_1.pth`` and the config beside it.
+        size: Height and width of the noise that the layers are fitted to.
+
+    Returns:
+        The config.
+    """
+    path = folder / 'stretched.py'
+    config.load_from = None
+    config.dump(path)
+    weights = stretched(config, size).state_dict()
+    torch.save(dict(state_dict=weights, meta={}), folder / 'epoch_1.pth')
+    return path
