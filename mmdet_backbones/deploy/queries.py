@@ -16,6 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..compat.ext.attention import attend_levels
+from .decoding import Decoder, limits_of
+from .dense import clip
+from .suppression import Found, gather
 
 # From maps to boxes; a detector that changes one of them is another.
 _WAY = (
@@ -27,10 +30,9 @@ _WAY = (
     'forward_decoder',
 )
 Shape = tuple[int, int]
-Boxes = tuple[Tensor, Tensor, Tensor]
 
 
-def build(model: Any) -> QueryDecoder | None:
+def build(model: Any) -> Decoder | None:
     """The decoder of a detector of the DETR family.
 
     Args:
@@ -57,31 +59,24 @@ def build(model: Any) -> QueryDecoder | None:
     return kinds[known](model)
 
 
-class QueryDecoder(nn.Module):
-    """From the features to the boxes of the queries with the highest scores.
+class QueryDecoder(Decoder):
+    """From maps to the boxes of the queries with the highest scores.
 
     Args:
         model: A detector of mmdet.
     """
 
     def __init__(self, model: Any) -> None:
-        super().__init__()
+        head = model.bbox_head
+        limits = limits_of(head.test_cfg, 'model.test_cfg', model.num_queries)
+        super().__init__(limits, head.num_classes)
         self.model = _share(model)
 
     def forward(
         self, features: Sequence[Tensor], sizes: Tensor, padded: Shape
-    ) -> Boxes:
-        """Decode a batch.
-
-        Args:
-            features: (N, C, H, W) of each level of the neck.
-            sizes: (N, 2) height and width of the images without padding.
-            padded: Height and width with it.
-
-        Returns:
-            Boxes (N, K, 4), scores (N, K) and labels (N, K), the highest score first.
-        """
+    ) -> Found:
         model: Any = self.model
+        features = [level.float() for level in features]
         encoder_inputs, decoder_inputs = self.prepare(features, sizes, padded)
         memory = model.forward_encoder(**encoder_inputs)
         more, _ = model.pre_decoder(**memory)
@@ -102,7 +97,7 @@ class QueryDecoder(nn.Module):
         """
         raise NotImplementedError
 
-    def select(self, scores: Tensor, boxes: Tensor, sizes: Tensor) -> Boxes:
+    def select(self, scores: Tensor, boxes: Tensor, sizes: Tensor) -> Found:
         """Choose and scale boxes as ``DETRHead`` does.
 
         Args:
@@ -110,22 +105,20 @@ class QueryDecoder(nn.Module):
             boxes: (N, Q, 4) as centre, width and height in parts of the image.
             sizes: (N, 2) height and width of the images.
         """
-        head: Any = self.model.bbox_head
-        count = head.test_cfg.get('max_per_img', scores.shape[1])
-        if head.loss_cls.use_sigmoid:
+        count = self.limits.max_per_image
+        if self.model.bbox_head.loss_cls.use_sigmoid:
             best, index = scores.sigmoid().flatten(1).topk(count)
-            labels = index % head.num_classes
-            index = index // head.num_classes
+            labels = index % self.num_classes
+            index = index // self.num_classes
         else:
             foreground, labels = F.softmax(scores, dim=-1)[..., :-1].max(-1)
             best, index = foreground.topk(count)
             labels = labels.gather(1, index)
-        boxes = boxes.gather(1, index[..., None].expand(-1, -1, 4))
+        boxes = gather(boxes, index)
         centre, extent = boxes[..., :2], boxes[..., 2:]
         corners = torch.cat((centre - 0.5 * extent, centre + 0.5 * extent), -1)
-        bounds = sizes.flip(1).repeat(1, 2)[:, None].to(corners)
-        corners = corners * bounds
-        return torch.minimum(corners.clamp(min=0), bounds), best, labels
+        corners = corners * sizes[:, [1, 0, 1, 0]][:, None].to(corners)
+        return clip(corners, sizes), best, labels
 
 
 class OneLevelDecoder(QueryDecoder):
@@ -183,7 +176,6 @@ class DeformableDecoder(QueryDecoder):
             dict(memory_mask=mask, **shared),
         )
 
-
     def refine(
         self, memory: Tensor, memory_mask: Tensor, **inputs: Any
     ) -> tuple[Tensor, Tensor]:
@@ -223,7 +215,7 @@ class DeformableDecoder(QueryDecoder):
 
 
 class DinoDecoder(DeformableDecoder):
-    """Of DINO, whose last references and states are not those that its decoder gives."""
+    """Of DINO, whose decoder does not give what its head takes of the last layer."""
 
     def refine(
         self,

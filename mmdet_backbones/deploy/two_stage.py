@@ -1,7 +1,7 @@
 """Decoders of detectors with proposals: Faster R-CNN and Cascade R-CNN.
 
-The number of proposals is fixed: where there are fewer, empty ones fill up, which have no
-score. Of Mask R-CNN and its kin the boxes are given.
+The number of proposals is fixed: where there are fewer, empty ones fill up, which have
+no score. Of Mask R-CNN and its kin the boxes are given.
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ from .suppression import Found, gather, suppress, top_candidates
 # nothing as long as these leave as many as the detector gives.
 _CANDIDATES = 4096
 # From maps to boxes; a part that changes one of them is another.
-_RPN_WAY = ('predict', 'predict_by_feat', '_predict_by_feat_single', '_bbox_post_process')
+_RPN_WAY = (
+    'predict',
+    'predict_by_feat',
+    '_predict_by_feat_single',
+    '_bbox_post_process',
+)
 _ROI_WAY = ('predict', 'predict_bbox', '_bbox_forward', '_refine_roi')
 _POOL_WAY = ('forward', 'map_roi_levels')
 _BOX_WAY = ('predict_by_feat', '_predict_by_feat_single', 'regress_by_class')
@@ -89,7 +94,9 @@ class Proposals(nn.Module):
         )
         levels = zip(scores, boxes, priors, range(len(priors)), strict=True)
         found = [self._of_level(*level) for level in levels]
-        best, places, numbers = (torch.cat(part, 1) for part in zip(*found, strict=True))
+        best, places, numbers = (
+            torch.cat(part, 1) for part in zip(*found, strict=True)
+        )
         if self.clip is not None:
             places = self.clip(places, sizes)
         if self.head.test_cfg.get('min_bbox_size', -1) >= 0:
@@ -219,7 +226,12 @@ class TwoStageDecoder(Decoder):
         return scores.unflatten(0, shape), deltas.unflatten(0, shape)
 
     def select(
-        self, boxes: Tensor, there: Tensor, scores: Tensor, deltas: Tensor, sizes: Tensor
+        self,
+        boxes: Tensor,
+        there: Tensor,
+        scores: Tensor,
+        deltas: Tensor,
+        sizes: Tensor,
     ) -> Found:
         """Choose the best boxes, move them, and keep what no better one covers.
 
@@ -236,7 +248,9 @@ class TwoStageDecoder(Decoder):
             scores = scores.unflatten(0, there.shape)
         else:
             scores = F.softmax(scores, dim=-1)
-        scores = torch.where(there[..., None], scores[..., :-1], scores.new_tensor(-1.0))
+        scores = torch.where(
+            there[..., None], scores[..., :-1], scores.new_tensor(-1.0)
+        )
         best, places, labels = top_candidates(
             scores, self.limits.score, self.candidates
         )
@@ -264,13 +278,13 @@ class CascadeDecoder(TwoStageDecoder):
     def refine(
         self, features: Sequence[Tensor], boxes: Tensor, sizes: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        every = []
-        for stage in range(len(self.heads)):
-            if stage:
-                boxes = self._move(stage - 1, boxes, every[-1], deltas, sizes)
+        scores, deltas = self.look(0, features, boxes)
+        total = scores
+        for stage in range(1, len(self.heads)):
+            boxes = self._move(stage - 1, boxes, scores, deltas, sizes)
             scores, deltas = self.look(stage, features, boxes)
-            every.append(scores)
-        return boxes, sum(every[1:], every[0]) / float(len(every)), deltas
+            total = total + scores
+        return boxes, total / float(len(self.heads)), deltas
 
     def _move(
         self, stage: int, boxes: Tensor, scores: Tensor, deltas: Tensor, sizes: Tensor
@@ -299,7 +313,9 @@ def _leave(rois: Tensor, here: Tensor, layer: Any) -> Tensor:
     """Move regions that are not here to where the level has no pixel."""
     # Two pixels outside, and one wide. Empty ones would give nan in OpenVINO.
     outside = rois.new_tensor((-3.0, -3.0, -2.0, -2.0)) / layer.spatial_scale
-    return torch.cat((rois[:, :1], torch.where(here[:, None], rois[:, 1:], outside)), -1)
+    return torch.cat(
+        (rois[:, :1], torch.where(here[:, None], rois[:, 1:], outside)), -1
+    )
 
 
 def _pool(layer: Any, feature: Tensor, rois: Tensor) -> Tensor:
@@ -352,8 +368,10 @@ def _check(model: Any, parent: type) -> None:
     ]
     for extractor, head in _stages(model):
         if any(getattr(r, 'pool_mode', 'avg') != 'avg' for r in extractor.roi_layers):
-            problems.append("model.roi_head.bbox_roi_extractor.roi_layer.pool_mode is "
-                            "'max', known is 'avg'")
+            problems.append(
+                'model.roi_head.bbox_roi_extractor.roi_layer.pool_mode is '
+                "'max', known is 'avg'"
+            )
         if not (head.with_cls and head.with_reg):
             problems.append('model.roi_head.bbox_head has no classes or no boxes')
     if problems:
