@@ -379,9 +379,14 @@ def _levels(shapes: Sequence[Shape]) -> Iterator[tuple[int, int, Shape]]:
 
 
 def _share(model: Any) -> Any:
-    """A copy without backbone and neck, whose weights are those of the original."""
+    """A copy without backbone and neck, with the weights of the original.
+
+    They keep their precision when the original is converted: half of it is too little
+    for places in an image.
+    """
     memo: dict[int, Any] = {
-        id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())
+        id(weight): nn.Parameter(weight.detach(), requires_grad=False)
+        for weight in model.parameters()
     }
     memo[id(model.backbone)] = nn.Identity()
     if model.with_neck:

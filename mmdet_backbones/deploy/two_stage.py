@@ -86,7 +86,9 @@ class Proposals(nn.Module):
         Returns:
             Boxes (N, P, 4) and which of them are there (N, P).
         """
-        scores, boxes = self.head(tuple(features))
+        scores, boxes = (
+            [m.float() for m in maps] for maps in self.head(tuple(features))
+        )
         priors = self.head.prior_generator.grid_priors(
             [maps.shape[-2:] for maps in scores],
             dtype=torch.float32,
@@ -195,8 +197,8 @@ class TwoStageDecoder(Decoder):
     def forward(
         self, features: Sequence[Tensor], sizes: Tensor, padded: tuple[int, int]
     ) -> Found:
-        features = [level.float() for level in features]
         boxes, there = self.proposals(features, sizes)
+        features = [level.float() for level in features]
         boxes, scores, deltas = self.refine(features, boxes, sizes)
         return self.select(boxes, there, scores, deltas, sizes)
 
@@ -220,10 +222,15 @@ class TwoStageDecoder(Decoder):
         self, stage: int, features: Sequence[Tensor], boxes: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Scores and deltas that one stage gives to boxes, as of :meth:`refine`."""
-        pooled = self.shared(self.pooling[stage](features, boxes))
+        # The head may compute in half precision, the regions are found in full.
+        pooled = self.pooling[stage](features, boxes).to(self.precision())
+        scores, deltas = self.heads[stage](self.shared(pooled))
         shape = (-1, boxes.shape[1])
-        scores, deltas = self.heads[stage](pooled)
-        return scores.unflatten(0, shape), deltas.unflatten(0, shape)
+        return scores.float().unflatten(0, shape), deltas.float().unflatten(0, shape)
+
+    def precision(self) -> torch.dtype:
+        """In which the heads compute."""
+        return next(self.heads.parameters()).dtype
 
     def select(
         self,
