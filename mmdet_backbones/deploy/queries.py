@@ -1,0 +1,403 @@
+"""Decoders of the DETR family: DETR, Conditional and DAB-DETR, Deformable DETR, DINO.
+
+mmdet's transformers run as they are. What depends on data there, the valid area of each
+image and the shapes of the levels, is made here from the input of the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from itertools import accumulate
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..compat.ext.attention import attend_levels
+from .decoding import Decoder, limits_of
+from .dense import clip
+from .suppression import Found, gather
+
+# From maps to boxes; a detector that changes one of them is another.
+_WAY = (
+    'predict',
+    'forward_transformer',
+    'pre_transformer',
+    'forward_encoder',
+    'pre_decoder',
+    'forward_decoder',
+)
+Shape = tuple[int, int]
+
+
+def build(model: Any) -> Decoder | None:
+    """The decoder of a detector of the DETR family.
+
+    Args:
+        model: A detector of mmdet. It is not changed; the decoder shares its weights.
+
+    Returns:
+        None for a detector that is not of this family, or goes its own way in it, as
+        DDQ does.
+    """
+    from mmdet.models import detectors
+
+    kinds = {
+        detectors.DETR: OneLevelDecoder,
+        detectors.ConditionalDETR: OneLevelDecoder,
+        detectors.DABDETR: OneLevelDecoder,
+        detectors.DeformableDETR: DeformableDecoder,
+        detectors.DINO: DinoDecoder,
+    }
+    known = next((parent for parent in type(model).__mro__ if parent in kinds), None)
+    if known is None or any(
+        getattr(type(model), name) is not getattr(known, name) for name in _WAY
+    ):
+        return None
+    return kinds[known](model)
+
+
+class QueryDecoder(Decoder):
+    """From maps to the boxes of the queries with the highest scores.
+
+    Args:
+        model: A detector of mmdet.
+    """
+
+    def __init__(self, model: Any) -> None:
+        head = model.bbox_head
+        limits = limits_of(head.test_cfg, 'model.test_cfg', model.num_queries)
+        super().__init__(limits, head.num_classes)
+        self.model = _share(model)
+
+    def forward(
+        self, features: Sequence[Tensor], sizes: Tensor, padded: Shape
+    ) -> Found:
+        model: Any = self.model
+        features = [level.float() for level in features]
+        encoder_inputs, decoder_inputs = self.prepare(features, sizes, padded)
+        memory = model.forward_encoder(**encoder_inputs)
+        more, _ = model.pre_decoder(**memory)
+        scores, boxes = self.refine(**decoder_inputs, **more)
+        return self.select(scores, boxes, sizes)
+
+    def prepare(
+        self, features: Sequence[Tensor], sizes: Tensor, padded: Shape
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What ``pre_transformer`` of the detector returns."""
+        raise NotImplementedError
+
+    def refine(self, **inputs: Any) -> tuple[Tensor, Tensor]:
+        """From what ``forward_decoder`` takes to scores and boxes of the last layer.
+
+        Returns:
+            As :meth:`select` takes them.
+        """
+        raise NotImplementedError
+
+    def select(self, scores: Tensor, boxes: Tensor, sizes: Tensor) -> Found:
+        """Choose and scale boxes as ``DETRHead`` does.
+
+        Args:
+            scores: (N, Q, classes) before the activation.
+            boxes: (N, Q, 4) as centre, width and height in parts of the image.
+            sizes: (N, 2) height and width of the images.
+        """
+        count = self.limits.max_per_image
+        if self.model.bbox_head.loss_cls.use_sigmoid:
+            best, index = scores.sigmoid().flatten(1).topk(count)
+            labels = index % self.num_classes
+            index = index // self.num_classes
+        else:
+            foreground, labels = F.softmax(scores, dim=-1)[..., :-1].max(-1)
+            best, index = foreground.topk(count)
+            labels = labels.gather(1, index)
+        boxes = gather(boxes, index)
+        centre, extent = boxes[..., :2], boxes[..., 2:]
+        corners = torch.cat((centre - 0.5 * extent, centre + 0.5 * extent), -1)
+        corners = corners * sizes[:, [1, 0, 1, 0]][:, None].to(corners)
+        return clip(corners, sizes), best, labels
+
+
+class OneLevelDecoder(QueryDecoder):
+    """Of DETR, Conditional DETR and DAB-DETR, which see the last level only."""
+
+    def prepare(
+        self, features: Sequence[Tensor], sizes: Tensor, padded: Shape
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        mask = padding_mask(features[-1], sizes, padded)
+        position = _flat(self.model.positional_encoding(mask))
+        mask = mask.flatten(1)
+        return (
+            dict(feat=_flat(features[-1]), feat_mask=mask, feat_pos=position),
+            dict(memory_mask=mask, memory_pos=position),
+        )
+
+    def refine(self, **inputs: Any) -> tuple[Tensor, Tensor]:
+        model: Any = self.model
+        scores, boxes = model.bbox_head(**model.forward_decoder(**inputs))
+        return scores[-1], boxes[-1]
+
+
+class DeformableDecoder(QueryDecoder):
+    """Of Deformable DETR, with and without two stages, and of DINO."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        _replace_attention(self.model)
+        self.model.decoder.return_intermediate = False
+        # mmdet's make a grid of a number of places that a graph cannot leave open.
+        self.model.encoder.get_encoder_reference_points = _reference_points
+        self.model.gen_encoder_output_proposals = self.propose
+
+    def prepare(
+        self, features: Sequence[Tensor], sizes: Tensor, padded: Shape
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        model: Any = self.model
+        masks = [padding_mask(level, sizes, padded) for level in features]
+        positions = [
+            _flat(model.positional_encoding(mask)) + embedding
+            for mask, embedding in zip(masks, model.level_embed, strict=True)
+        ]
+        shared = dict(
+            # Where mmdet's functions read shapes from a tensor, a list serves them
+            # too, and leaves nothing to look up in the graph.
+            spatial_shapes=[(level.shape[2], level.shape[3]) for level in features],
+            level_start_index=None,
+            valid_ratios=torch.stack([model.get_valid_ratio(m) for m in masks], 1),
+        )
+        mask = torch.cat([mask.flatten(1) for mask in masks], 1)
+        feat = torch.cat([_flat(level) for level in features], 1)
+        position = torch.cat(positions, 1)
+        return (
+            dict(feat=feat, feat_mask=mask, feat_pos=position, **shared),
+            dict(memory_mask=mask, **shared),
+        )
+
+    def refine(
+        self, memory: Tensor, memory_mask: Tensor, **inputs: Any
+    ) -> tuple[Tensor, Tensor]:
+        model: Any = self.model
+        head, last = model.bbox_head, model.decoder.num_layers - 1
+        states, references = model.decoder(
+            value=memory,
+            key_padding_mask=memory_mask,
+            reg_branches=head.reg_branches if model.with_box_refine else None,
+            **inputs,
+        )
+        if not model.with_box_refine:
+            references = _move(head.reg_branches[last](states), references)
+        return head.cls_branches[last](states), references
+
+    def propose(
+        self, memory: Tensor, memory_mask: Tensor, spatial_shapes: Sequence[Shape]
+    ) -> tuple[Tensor, Tensor]:
+        """What ``gen_encoder_output_proposals`` of the detector returns."""
+        boxes = []
+        for level, start, (height, width) in _levels(spatial_shapes):
+            inside = ~memory_mask[:, start : start + height * width]
+            inside = inside.view(-1, height, width)
+            # The sides of the valid area, in places.
+            sides = torch.stack((inside[:, 0].sum(1), inside[:, :, 0].sum(1)), -1)
+            centres = _places(height, width, memory.device) / sides[:, None]
+            extents = torch.full_like(centres, 0.05 * 2**level)
+            boxes.append(torch.cat((centres, extents), -1))
+        proposals = torch.cat(boxes, 1)
+        usable = ((proposals > 0.01) & (proposals < 0.99)).all(-1) & ~memory_mask
+        unused = ~usable[..., None]
+        proposals = torch.log(proposals / (1 - proposals))
+        model: Any = self.model
+        memory = model.memory_trans_fc(memory.masked_fill(unused, 0.0))
+        proposals = proposals.masked_fill(unused, float('inf'))
+        return model.memory_trans_norm(memory), proposals
+
+
+class DinoDecoder(DeformableDecoder):
+    """Of DINO, whose decoder does not give what its head takes of the last layer."""
+
+    def refine(
+        self,
+        query: Tensor,
+        memory: Tensor,
+        memory_mask: Tensor,
+        reference_points: Tensor,
+        valid_ratios: Tensor,
+        dn_mask: None,
+        **shapes: Any,
+    ) -> tuple[Tensor, Tensor]:
+        assert dn_mask is None, 'there are no noised boxes outside of training'
+        decoder, head = self.model.decoder, self.model.bbox_head
+        ratios = torch.cat((valid_ratios, valid_ratios), -1)[:, None]
+        for index, layer in enumerate(decoder.layers):
+            if index:
+                moved = head.reg_branches[index - 1](query)
+                reference_points = _move(moved, reference_points, eps=1e-3)
+            scaled = reference_points[:, :, None] * ratios
+            query = layer(
+                query,
+                query_pos=decoder.ref_point_head(_encode(scaled[:, :, 0])),
+                value=memory,
+                key_padding_mask=memory_mask,
+                self_attn_mask=None,
+                reference_points=scaled,
+                **shapes,
+            )
+        states, last = decoder.norm(query), decoder.num_layers - 1
+        boxes = _move(head.reg_branches[last](states), reference_points)
+        return head.cls_branches[last](states), boxes
+
+
+class LevelAttention(nn.Module):
+    """``MultiScaleDeformableAttention`` for levels whose shapes are no tensors.
+
+    Args:
+        attention: Of mmcv; its layers are shared.
+    """
+
+    def __init__(self, attention: Any) -> None:
+        super().__init__()
+        self.grid = (attention.num_heads, attention.num_levels, attention.num_points)
+        self.batch_first = attention.batch_first
+        self.value_proj = attention.value_proj
+        self.sampling_offsets = attention.sampling_offsets
+        self.attention_weights = attention.attention_weights
+        self.output_proj = attention.output_proj
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        *,
+        query_pos: Tensor,
+        key_padding_mask: Tensor,
+        reference_points: Tensor,
+        spatial_shapes: Sequence[Shape],
+        **_: Any,
+    ) -> Tensor:
+        """Args as of mmcv's class; what else mmdet's layers hand on, it ignores too."""
+        assert self.batch_first, "mmdet's layers put the batch first"
+        heads, levels, points = self.grid
+        identity, value = query, query if value is None else value
+        query = query + query_pos
+        value = self.value_proj(value).masked_fill(key_padding_mask[..., None], 0.0)
+        offsets = self.sampling_offsets(query).unflatten(-1, (*self.grid, 2))
+        weights = self.attention_weights(query).unflatten(-1, (heads, levels * points))
+        weights = weights.softmax(-1).unflatten(-1, (levels, points))
+        reference = reference_points[:, :, None, :, None]
+        if reference.shape[-1] == 2:
+            offsets = _normalise(offsets, spatial_shapes)
+        else:
+            offsets = offsets / points * reference[..., 2:] * 0.5
+        attended = attend_levels(
+            value.unflatten(-1, (heads, -1)),
+            _levels(spatial_shapes),
+            reference[..., :2] + offsets,
+            weights,
+        )
+        return self.output_proj(attended) + identity
+
+
+def padding_mask(feature: Tensor, sizes: Tensor, padded: Shape) -> Tensor:
+    """Which places of a level are padding.
+
+    Args:
+        feature: (N, C, H, W).
+        sizes: (N, 2) height and width of the images without padding.
+        padded: Height and width with it.
+
+    Returns:
+        (N, H, W), True for padding.
+    """
+    height, width = feature.shape[-2:]
+    rows = _is_padding(height, padded[0], sizes[:, :1])
+    columns = _is_padding(width, padded[1], sizes[:, 1:])
+    return rows[:, :, None] | columns[:, None, :]
+
+
+def _is_padding(count: int, padded: int, valid: Tensor) -> Tensor:
+    """(N, count); the nearest pixel is found as ``F.interpolate`` finds it."""
+    place = torch.arange(count, dtype=torch.float32, device=valid.device)
+    return (place * (padded / count)).floor() >= valid
+
+
+def _places(height: int, width: int, device: torch.device) -> Tensor:
+    """x and y of the middle of each place of a level: (H * W, 2)."""
+    y, x = torch.meshgrid(
+        torch.arange(height, dtype=torch.float32, device=device) + 0.5,
+        torch.arange(width, dtype=torch.float32, device=device) + 0.5,
+        indexing='ij',
+    )
+    return torch.stack((x.flatten(), y.flatten()), -1)
+
+
+def _reference_points(
+    spatial_shapes: Sequence[Shape], valid_ratios: Tensor, device: torch.device
+) -> Tensor:
+    """What ``get_encoder_reference_points`` of the encoder returns."""
+    levels = []
+    for level, (height, width) in enumerate(spatial_shapes):
+        ratio = valid_ratios[:, None, level]
+        sides = torch.stack((ratio[..., 0] * width, ratio[..., 1] * height), -1)
+        levels.append(_places(height, width, device) / sides)
+    return torch.cat(levels, 1)[:, :, None] * valid_ratios[:, None]
+
+
+def _move(by: Tensor, references: Tensor, eps: float = 1e-5) -> Tensor:
+    """Boxes (N, Q, 4) from what a head says of points or boxes (N, Q, 2 or 4)."""
+    from mmdet.models.layers import inverse_sigmoid
+
+    start = inverse_sigmoid(references, eps=eps)
+    return F.pad(start, (0, 4 - start.shape[-1])).add(by).sigmoid()
+
+
+def _encode(boxes: Tensor) -> Tensor:
+    from mmdet.models.layers import coordinate_to_encoding
+
+    return coordinate_to_encoding(boxes)
+
+
+def _flat(level: Tensor) -> Tensor:
+    return level.flatten(2).transpose(1, 2)
+
+
+def _normalise(offsets: Tensor, shapes: Sequence[Shape]) -> Tensor:
+    """Offsets (B, Q, M, L, P, 2) in pixels of their level as parts of it."""
+    levels = [
+        torch.stack((level[..., 0] / width, level[..., 1] / height), -1)
+        for level, (height, width) in zip(offsets.unbind(3), shapes, strict=True)
+    ]
+    return torch.stack(levels, 3)
+
+
+def _levels(shapes: Sequence[Shape]) -> Iterator[tuple[int, int, Shape]]:
+    starts = accumulate((height * width for height, width in shapes), initial=0)
+    for level, (start, shape) in enumerate(zip(starts, shapes, strict=False)):
+        yield level, start, shape
+
+
+def _share(model: Any) -> Any:
+    """A copy without backbone and neck, with the weights of the original.
+
+    They keep their precision when the original is converted: half of it is too little
+    for places in an image.
+    """
+    memo: dict[int, Any] = {
+        id(weight): nn.Parameter(weight.detach(), requires_grad=False)
+        for weight in model.parameters()
+    }
+    memo[id(model.backbone)] = nn.Identity()
+    if model.with_neck:
+        memo[id(model.neck)] = nn.Identity()
+    return deepcopy(model, memo)
+
+
+def _replace_attention(model: nn.Module) -> None:
+    from mmcv.ops import MultiScaleDeformableAttention
+
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, MultiScaleDeformableAttention):
+                setattr(parent, name, LevelAttention(child))
