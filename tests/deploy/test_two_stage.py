@@ -38,7 +38,7 @@ def batch_of(images, canvas=SIZE) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def assert_equal(expected, found, limits, least) -> None:
-    boxes, scores, labels = found
+    _, scores, labels = found
     exported = [
         detections(*(part[number][labels[number] >= 0] for part in found))
         for number in range(len(labels))

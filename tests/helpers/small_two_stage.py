@@ -100,7 +100,9 @@ def _shrink_regions(model: Any) -> None:
             head.fc_out_channels = 32
     rpn.in_channels, rpn.feat_channels = channels, 32
     if 'mask_head' in roi:
-        roi.mask_head.update(in_channels=channels, num_classes=7)
+        roi.mask_head.update(
+            in_channels=channels, conv_out_channels=8, num_convs=1, num_classes=7
+        )
         roi.mask_roi_extractor.out_channels = channels
     model.test_cfg.rpn.update(nms_pre=200, max_per_img=100)
 
