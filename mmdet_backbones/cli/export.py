@@ -74,7 +74,7 @@ def run(args: Namespace) -> int:
             dict(
                 written=str(exported.folder),
                 equal=exported.equal,
-                images=exported.images,
+                compared_on=exported.images,
                 notes=exported.notes,
                 **asdict(exported.comparison),
             )

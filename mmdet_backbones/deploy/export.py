@@ -145,7 +145,7 @@ class _Job:
                 'set, and that of the config is not here: write --data FOLDER'
             )
         self.reference = Reference(detector, self.intake, self.canvas)
-        self.notes = [*trained.notes]
+        self.notes = [*trained.notes, *self.reference.notes]
 
     def write(self, folder: Path, tell: Callable[[str], object]) -> Exported:
         """Write the model and prove it."""
