@@ -48,7 +48,8 @@ def add_flags(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Export; exit status 1 where what was written is not equal."""
-    from ..deploy.export import ExportOptions, export_with_figures, next_command
+    from ..deploy.export import export_with_figures, next_command
+    from ..deploy.options import ExportOptions
     from ..errors import shown
 
     options = ExportOptions(
@@ -73,7 +74,7 @@ def run(args: Namespace) -> int:
             dict(
                 written=str(exported.folder),
                 equal=exported.equal,
-                images=exported.images,
+                compared_on=exported.images,
                 notes=exported.notes,
                 **asdict(exported.comparison),
             )

@@ -41,7 +41,7 @@ class CenterNetDecoder(Decoder):
         self, features: Sequence[Tensor], sizes: Tensor, padded: tuple[int, int]
     ) -> Found:
         heat, sides, offsets = (maps[0].float() for maps in self.head(tuple(features)))
-        images, _, height, width = heat.shape
+        height, width = heat.shape[2:]
         highest = torch.nn.functional.max_pool2d(
             heat, self.kernel, stride=1, padding=(self.kernel - 1) // 2
         )

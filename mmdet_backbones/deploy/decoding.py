@@ -119,8 +119,8 @@ def limits_of(
         ]
     if test_cfg.get('min_bbox_size', 0) > 0:
         problems.append(
-            f'{key}.min_bbox_size is {test_cfg["min_bbox_size"]} pixels of the original '
-            f'image: write {key}.min_bbox_size = 0'
+            f'{key}.min_bbox_size is {test_cfg["min_bbox_size"]} pixels of the '
+            f'original image: write {key}.min_bbox_size = 0'
         )
     count = test_cfg.get('max_per_img', default_count)
     if not isinstance(count, int) or count < 1:

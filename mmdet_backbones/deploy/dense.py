@@ -78,7 +78,9 @@ class DenseDecoder(Decoder):
         )
         levels = zip(scores, boxes, factors, priors, range(len(scores)), strict=True)
         found = [self._of_level(*level) for level in levels]
-        best, labels, places = (torch.cat(part, dim=1) for part in zip(*found))
+        best, labels, places = (
+            torch.cat(part, dim=1) for part in zip(*found, strict=True)
+        )
         if self.clip is not None:
             places = self.clip(places, sizes)
         sides = places[..., 2:] - places[..., :2]

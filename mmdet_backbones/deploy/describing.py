@@ -17,7 +17,7 @@ from ..predict.locating import Trained
 from ..runtime.description import MODEL_FILES, OUTPUTS, VERSION
 from ..runtime.folder import DESCRIPTION
 from .decoding import Limits
-from .equality import LEAST_IOU, MOST_SCORE, Comparison
+from .equality import LEAST_IOU, LOOSE, MOST_SCORE, Comparison
 from .intake import Intake, Size
 
 _PACKAGES = ('torch', 'mmdet', 'onnx', 'onnxruntime', 'openvino', 'nncf')
@@ -190,10 +190,11 @@ def write_equality(
         '',
         *more,
         'A pair is two boxes of one class whose IoU is at least '
-        f'{LEAST_IOU} (or whose corners are within 0.01 pixels) and whose scores differ '
-        f'by at most {MOST_SCORE:g}, where the precision is fp32. A tie is a box of one '
-        'side alone whose score is within 1e-4 of the threshold or of the last box of a '
-        'full list, or whose overlap with a better one is within 1e-3 of the bound of '
+        f'{LEAST_IOU} (or whose corners are within 0.01 pixels) and whose scores '
+        f'differ by at most {MOST_SCORE:g}; of lower precisions at least '
+        f'{LOOSE.iou} and at most {LOOSE.score}. A tie is a box of one side alone '
+        'whose score is within that of the threshold or of the last box of a full '
+        'list, or whose overlap with a better one is within 0.001 of the bound of '
         'suppression.',
         '',
         f'Written with {versions}.',

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..runtime.detections import Detections
 
-#: Bounds of a float32 export: lowest overlap of two boxes, largest difference of scores.
+#: Bounds of a float32 export: lowest overlap, largest difference of scores.
 LEAST_IOU = 0.999
 MOST_SCORE = 1e-4
 #: Corners so near are the same, in pixels: of a small box the overlap says less.
@@ -79,6 +79,10 @@ class Bounds:
     score: float = MOST_SCORE
     nms_iou: float | None = None
     count: int | None = None
+
+
+#: Of the same box in a lower precision.
+LOOSE = Bounds(iou=0.9, score=0.05)
 
 
 def compare(

@@ -12,62 +12,24 @@ from typing import Any
 
 from ..commands import command
 from ..errors import UserError
-from ..files import ABSENT, FOLDER, NotWrittenError, what_is
+from ..files import NotWrittenError
 from ..inference.fusion import fuse_for_inference
 from ..predict.locating import Trained, find_trained
 from ..predict.torch_detector import TorchDetector
-from ..runtime import ExportedDetector, is_exported, load
+from ..runtime import ExportedDetector, load
 from . import formats
 from .decoding import decoder_of
 from .describing import describe, write_description, write_equality
-from .equality import Bounds, Comparison, compare
+from .equality import LOOSE, Bounds, Comparison, compare
+from .evidence import Images, find_images
 from .graph import DetectorGraph
-from .intake import Intake, Size, read_intake, set_size
-from .pictures import Images, find_images
+from .intake import Intake, read_intake, set_size
+from .options import ExportOptions, problems_in
 from .reference import Reference
 
-FORMATS = ('onnx', 'openvino', 'torch', 'tensorrt')
-PRECISIONS = ('fp32', 'fp16', 'bf16', 'int8')
-# Lower precisions of each format.
-_LOWER = {'onnx': ('fp16', 'int8'), 'openvino': ('fp16', 'bf16', 'int8'),
-          'torch': ('fp16',)}  # fmt: skip
 _EXAMPLES = ('example.py', 'example.cpp')
 # Of scores that anybody looks at.
 _THRESHOLD = 0.05
-# Of the same box in a lower precision.
-_LOOSE = Bounds(iou=0.9, score=0.05)
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """What to export, and how.
-
-    Attributes:
-        model: Path of a config, or a work folder.
-        out: The folder to write.
-        format: ``'onnx'``, ``'openvino'`` or ``'torch'``.
-        precision: ``'fp32'``, ``'fp16'``, ``'bf16'`` or ``'int8'``.
-        size: Height and width of the images in pixels; that of the test pipeline if
-            left out.
-        dynamic: Whether the graph takes any number of images of any size.
-        data: Folder of images, or of a data set, to prove it with; left out, what the
-            config tests on.
-        checkpoint: Path or address; the best of the work folder if left out.
-        max_drop: How much mAP a lower precision may cost, of 1.
-        force: Whether a folder that is there is replaced, and one kept that is not
-            equal.
-    """
-
-    model: str
-    out: Path
-    format: str = 'onnx'
-    precision: str = 'fp32'
-    size: Size | None = None
-    dynamic: bool = False
-    data: str | None = None
-    checkpoint: str | None = None
-    max_drop: float = 0.005
-    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,7 +78,7 @@ def export_with_figures(
         options: What and how.
         tell: Gets a line for each step, as some take minutes.
     """
-    problems = [*_problems(options)]
+    problems = [*problems_in(options)]
     if problems:
         raise UserError('\n'.join(problems))
     with warnings.catch_warnings():
@@ -143,64 +105,6 @@ def _exported(options: ExportOptions, tell: Callable[[str], object]) -> Exported
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return replace(exported, folder=options.out)
-
-
-def _problems(options: ExportOptions) -> Iterator[str]:
-    """Everything that is wrong with the options, before any work is done."""
-    if is_exported(options.model):
-        yield f"'{options.model}' is exported already: name the config it came from"
-    if options.format == 'tensorrt':
-        yield (
-            '--format tensorrt: an engine of TensorRT fits the GPU that it is built on, '
-            'and cannot be proven here: write --format onnx, and there\n  trtexec '
-            f'--onnx={options.out}/model.onnx --saveEngine=model.engine'
-        )
-    elif options.format not in FORMATS:
-        yield f'--format is one of {", ".join(FORMATS)}, got {options.format!r}'
-    elif options.precision not in PRECISIONS:
-        yield f'--precision is one of {", ".join(PRECISIONS)}, got {options.precision!r}'
-    elif options.precision not in ('fp32', *_LOWER[options.format]):
-        able = [f for f, lower in _LOWER.items() if options.precision in lower]
-        yield (
-            f'--format {options.format} has no --precision {options.precision}: write '
-            f'--format {" or ".join(able)}, or --precision '
-            f'{" or ".join(("fp32", *_LOWER[options.format]))}'
-        )
-    elif missing := formats.missing_packages(options.format, options.precision):
-        yield (
-            f'--format {options.format} needs {", ".join(missing)}, not installed here: '
-            'write\n  pip install "mmdet_backbones[deploy]"'
-        )
-    if options.size is not None and min(options.size) < 1:
-        yield f'--size takes height and width in pixels, got {options.size}'
-    if not 0 <= options.max_drop < 1:
-        yield f'--max-drop lies between 0 and 1, got {options.max_drop}'
-    problem = _target_problem(options.out, options.force)
-    if problem is not None:
-        yield problem
-
-
-def _target_problem(out: Path, force: bool) -> str | None:
-    """Say why a folder cannot be written, None if it can."""
-    if not str(out).isprintable() or not out.name:
-        return f'-o takes the name of a folder, got {str(out)!r}'
-    found = what_is(out)
-    if found == ABSENT:
-        above = next(p for p in out.absolute().parents if what_is(p) != ABSENT)
-        if what_is(above) != FOLDER:
-            return f"-o '{out}': '{above}' is {what_is(above)}"
-        return None
-    if out.is_symlink():
-        return f"-o '{out}' is a link: name another folder"
-    if found != FOLDER:
-        return f"-o '{out}' is {found}: name another folder"
-    if not any(out.iterdir()):
-        return None
-    if not is_exported(out):
-        return f"-o '{out}' holds something else: name another folder"
-    if not force:
-        return f"'{out}' is there already: write --force, or another -o"
-    return None
 
 
 def _put(partial: Path, out: Path) -> None:
@@ -241,7 +145,7 @@ class _Job:
                 'set, and that of the config is not here: write --data FOLDER'
             )
         self.reference = Reference(detector, self.intake, self.canvas)
-        self.notes = [*trained.notes]
+        self.notes = [*trained.notes, *self.reference.notes]
 
     def write(self, folder: Path, tell: Callable[[str], object]) -> Exported:
         """Write the model and prove it."""
@@ -317,7 +221,7 @@ class _Job:
         images = self.images.to_prove(self.detector.read)
         expected = self.reference.predict(images)
         found = exported.predict(images)
-        bounds = Bounds() if self.options.precision == 'fp32' else _LOOSE
+        bounds = Bounds() if self.options.precision == 'fp32' else LOOSE
         bounds = replace(bounds, nms_iou=nms_iou, count=count)
         best = max((float(one.scores.max(initial=0)) for one in expected), default=0.0)
         threshold = _THRESHOLD

@@ -64,8 +64,17 @@ def set_size(config: Config, size: Size | None) -> None:
         )
         resizing = dict(type='Resize', scale=(size[1], size[0]), keep_ratio=True)
         steps.insert(first + 1, resizing)
+        for step in steps:
+            if _forgets_factor(step):
+                step['meta_keys'] = (*step['meta_keys'], 'scale_factor')
         return
     resize(config, size)
+
+
+def _forgets_factor(step: Mapping[str, Any]) -> bool:
+    """Whether boxes stay in pixels of the resized image."""
+    keys = step.get('meta_keys')
+    return keys is not None and 'scale_factor' not in keys
 
 
 def _steps(config: Config) -> list[Any]:
@@ -103,6 +112,13 @@ def read_intake(config: Config, preprocessor: Any) -> Intake:
 def _unknown(steps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for step in steps:
         name = type_name(step)
+        if _forgets_factor(step):
+            keys = (*step['meta_keys'], 'scale_factor')
+            yield (
+                f"'{name}' in the test pipeline forgets by how much images were "
+                'resized, and mmdet then gives boxes in pixels of the resized ones: '
+                f'write meta_keys={keys}'
+            )
         if name in _HARMLESS or 'Annotations' in name:
             continue
         if name not in _KNOWN:

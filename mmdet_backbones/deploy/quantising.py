@@ -14,8 +14,8 @@ from ..errors import UserError
 from ..runtime import ExportedDetector, load
 from ..runtime.description import MODEL_FILES
 from ..runtime.resizing import padded_size, resize, size_for
+from .evidence import Images
 from .formats import without_telemetry
-from .pictures import Images
 
 # What stands around the net computes with places and scores: always float.
 _ALWAYS = (r'^graph/.*', r'^preprocessing/.*', r'^decoder/.*')

@@ -26,6 +26,9 @@ class Reference:
         detector: Built from its config, not changed by an export.
         intake: Of its images.
         canvas: Height and width that the graph takes; None for any.
+
+    Attributes:
+        notes: In what it differs from the test of the config.
     """
 
     def __init__(
@@ -41,6 +44,14 @@ class Reference:
                 for step in detector.steps
                 if type(step).__name__ != 'RandomCenterCropPad'
             ]
+        self.notes: list[str] = []
+        if detector.loader.to_float32:
+            detector.loader.to_float32 = False
+            self.notes.append(
+                'the test pipeline resizes images as floats (to_float32=True), the '
+                'exported detector and what it is compared with as bytes: values '
+                'differ by half a grey value'
+            )
         self._resizes = [s for s in detector.steps if type(s).__name__ == 'Resize']
 
     def predict(self, images: Sequence[np.ndarray]) -> list[Detections]:

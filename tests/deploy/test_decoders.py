@@ -13,8 +13,8 @@ from stretched import detect, stretched
 from mmdet_backbones.check.trial import random_detector
 from mmdet_backbones.deploy.decoding import decoder_of
 from mmdet_backbones.deploy.equality import Bounds, compare
+from mmdet_backbones.deploy.evidence import blocks
 from mmdet_backbones.deploy.graph import DetectorGraph, ImageRules
-from mmdet_backbones.deploy.pictures import blocks
 from mmdet_backbones.errors import UserError
 from mmdet_backbones.runtime.detections import Detections
 

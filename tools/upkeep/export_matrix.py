@@ -32,7 +32,8 @@ from detector_matrix import (
 )
 from stretched import as_trained, swapped
 
-from mmdet_backbones.deploy.export import ExportOptions, export_with_figures
+from mmdet_backbones.deploy.export import export_with_figures
+from mmdet_backbones.deploy.options import ExportOptions
 from mmdet_backbones.detector_config.tree import walk
 from mmdet_backbones.engine.quiet import only_ours
 from mmdet_backbones.errors import UserError, explain, run

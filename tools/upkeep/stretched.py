@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from mmdet_backbones.check.trial import random_detector
-from mmdet_backbones.deploy.pictures import blocks
+from mmdet_backbones.deploy.evidence import blocks
 
 # The last layers of heads: those that score, and those that place boxes.
 _SCORING = re.compile(
