@@ -6,18 +6,17 @@ image and the shapes of the levels, is made here from the input of the graph.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
-from itertools import accumulate
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..compat.ext.attention import attend_levels
 from .decoding import Decoder, limits_of
 from .dense import clip
+from .level_attention import Shape, levels_of, replace_attention
 from .suppression import Found, gather
 
 # From maps to boxes; a detector that changes one of them is another.
@@ -29,7 +28,6 @@ _WAY = (
     'pre_decoder',
     'forward_decoder',
 )
-Shape = tuple[int, int]
 
 
 def build(model: Any) -> Decoder | None:
@@ -146,7 +144,7 @@ class DeformableDecoder(QueryDecoder):
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
-        _replace_attention(self.model)
+        replace_attention(self.model)
         self.model.decoder.return_intermediate = False
         # mmdet's make a grid of a number of places that a graph cannot leave open.
         self.model.encoder.get_encoder_reference_points = _reference_points
@@ -196,7 +194,7 @@ class DeformableDecoder(QueryDecoder):
     ) -> tuple[Tensor, Tensor]:
         """What ``gen_encoder_output_proposals`` of the detector returns."""
         boxes = []
-        for level, start, (height, width) in _levels(spatial_shapes):
+        for level, start, (height, width) in levels_of(spatial_shapes):
             inside = ~memory_mask[:, start : start + height * width]
             inside = inside.view(-1, height, width)
             # The sides of the valid area, in places.
@@ -247,57 +245,6 @@ class DinoDecoder(DeformableDecoder):
         states, last = decoder.norm(query), decoder.num_layers - 1
         boxes = _move(head.reg_branches[last](states), reference_points)
         return head.cls_branches[last](states), boxes
-
-
-class LevelAttention(nn.Module):
-    """``MultiScaleDeformableAttention`` for levels whose shapes are no tensors.
-
-    Args:
-        attention: Of mmcv; its layers are shared.
-    """
-
-    def __init__(self, attention: Any) -> None:
-        super().__init__()
-        self.grid = (attention.num_heads, attention.num_levels, attention.num_points)
-        self.batch_first = attention.batch_first
-        self.value_proj = attention.value_proj
-        self.sampling_offsets = attention.sampling_offsets
-        self.attention_weights = attention.attention_weights
-        self.output_proj = attention.output_proj
-
-    def forward(
-        self,
-        query: Tensor,
-        key: Tensor | None = None,
-        value: Tensor | None = None,
-        *,
-        query_pos: Tensor,
-        key_padding_mask: Tensor,
-        reference_points: Tensor,
-        spatial_shapes: Sequence[Shape],
-        **_: Any,
-    ) -> Tensor:
-        """Args as of mmcv's class; what else mmdet's layers hand on, it ignores too."""
-        assert self.batch_first, "mmdet's layers put the batch first"
-        heads, levels, points = self.grid
-        identity, value = query, query if value is None else value
-        query = query + query_pos
-        value = self.value_proj(value).masked_fill(key_padding_mask[..., None], 0.0)
-        offsets = self.sampling_offsets(query).unflatten(-1, (*self.grid, 2))
-        weights = self.attention_weights(query).unflatten(-1, (heads, levels * points))
-        weights = weights.softmax(-1).unflatten(-1, (levels, points))
-        reference = reference_points[:, :, None, :, None]
-        if reference.shape[-1] == 2:
-            offsets = _normalise(offsets, spatial_shapes)
-        else:
-            offsets = offsets / points * reference[..., 2:] * 0.5
-        attended = attend_levels(
-            value.unflatten(-1, (heads, -1)),
-            _levels(spatial_shapes),
-            reference[..., :2] + offsets,
-            weights,
-        )
-        return self.output_proj(attended) + identity
 
 
 def padding_mask(feature: Tensor, sizes: Tensor, padded: Shape) -> Tensor:
@@ -363,21 +310,6 @@ def _flat(level: Tensor) -> Tensor:
     return level.flatten(2).transpose(1, 2)
 
 
-def _normalise(offsets: Tensor, shapes: Sequence[Shape]) -> Tensor:
-    """Offsets (B, Q, M, L, P, 2) in pixels of their level as parts of it."""
-    levels = [
-        torch.stack((level[..., 0] / width, level[..., 1] / height), -1)
-        for level, (height, width) in zip(offsets.unbind(3), shapes, strict=True)
-    ]
-    return torch.stack(levels, 3)
-
-
-def _levels(shapes: Sequence[Shape]) -> Iterator[tuple[int, int, Shape]]:
-    starts = accumulate((height * width for height, width in shapes), initial=0)
-    for level, (start, shape) in enumerate(zip(starts, shapes, strict=False)):
-        yield level, start, shape
-
-
 def _share(model: Any) -> Any:
     """A copy without backbone and neck, with the weights of the original.
 
@@ -392,12 +324,3 @@ def _share(model: Any) -> Any:
     if model.with_neck:
         memo[id(model.neck)] = nn.Identity()
     return deepcopy(model, memo)
-
-
-def _replace_attention(model: nn.Module) -> None:
-    from mmcv.ops import MultiScaleDeformableAttention
-
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, MultiScaleDeformableAttention):
-                setattr(parent, name, LevelAttention(child))
