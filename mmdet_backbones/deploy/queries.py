@@ -174,14 +174,12 @@ class DeformableDecoder(QueryDecoder):
             dict(memory_mask=mask, **shared),
         )
 
-    def refine(
-        self, memory: Tensor, memory_mask: Tensor, **inputs: Any
-    ) -> tuple[Tensor, Tensor]:
+    def refine(self, **inputs: Any) -> tuple[Tensor, Tensor]:
         model: Any = self.model
         head, last = model.bbox_head, model.decoder.num_layers - 1
         states, references = model.decoder(
-            value=memory,
-            key_padding_mask=memory_mask,
+            value=inputs.pop('memory'),
+            key_padding_mask=inputs.pop('memory_mask'),
             reg_branches=head.reg_branches if model.with_box_refine else None,
             **inputs,
         )
@@ -215,35 +213,28 @@ class DeformableDecoder(QueryDecoder):
 class DinoDecoder(DeformableDecoder):
     """Of DINO, whose decoder does not give what its head takes of the last layer."""
 
-    def refine(
-        self,
-        query: Tensor,
-        memory: Tensor,
-        memory_mask: Tensor,
-        reference_points: Tensor,
-        valid_ratios: Tensor,
-        dn_mask: None,
-        **shapes: Any,
-    ) -> tuple[Tensor, Tensor]:
-        assert dn_mask is None, 'there are no noised boxes outside of training'
+    def refine(self, **inputs: Any) -> tuple[Tensor, Tensor]:
+        noised = inputs.pop('dn_mask')
+        assert noised is None, 'there are no noised boxes outside of training'
         decoder, head = self.model.decoder, self.model.bbox_head
-        ratios = torch.cat((valid_ratios, valid_ratios), -1)[:, None]
+        query, references = inputs.pop('query'), inputs.pop('reference_points')
+        ratios = inputs.pop('valid_ratios').repeat(1, 1, 2)[:, None]
+        inputs['value'] = inputs.pop('memory')
+        inputs['key_padding_mask'] = inputs.pop('memory_mask')
         for index, layer in enumerate(decoder.layers):
             if index:
                 moved = head.reg_branches[index - 1](query)
-                reference_points = _move(moved, reference_points, eps=1e-3)
-            scaled = reference_points[:, :, None] * ratios
+                references = _move(moved, references, eps=1e-3)
+            scaled = references[:, :, None] * ratios
             query = layer(
                 query,
                 query_pos=decoder.ref_point_head(_encode(scaled[:, :, 0])),
-                value=memory,
-                key_padding_mask=memory_mask,
                 self_attn_mask=None,
                 reference_points=scaled,
-                **shapes,
+                **inputs,
             )
         states, last = decoder.norm(query), decoder.num_layers - 1
-        boxes = _move(head.reg_branches[last](states), reference_points)
+        boxes = _move(head.reg_branches[last](states), references)
         return head.cls_branches[last](states), boxes
 
 

@@ -263,7 +263,7 @@ class TwoStageDecoder(Decoder):
         )
         rows = places
         if not head.reg_class_agnostic:
-            deltas, rows = deltas.reshape(boxes.shape[0], -1, 4), None
+            deltas = deltas.reshape(boxes.shape[0], -1, 4)
             rows = places * self.num_classes + labels
         found = _decode(head.bbox_coder, gather(boxes, places), gather(deltas, rows))
         if self.clips[-1] is not None:
