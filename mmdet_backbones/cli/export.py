@@ -48,7 +48,7 @@ def add_flags(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Export; exit status 1 where what was written is not equal."""
-    from ..deploy.export import export_with_figures, next_command
+    from ..deploy.exporting import export_with_figures, next_command
     from ..deploy.options import ExportOptions
     from ..errors import shown
 

@@ -9,7 +9,7 @@ from test_decoders import small
 
 from mmdet_backbones.cli.main import main
 from mmdet_backbones.deploy.evidence import blocks
-from mmdet_backbones.deploy.export import export, export_with_figures
+from mmdet_backbones.deploy.exporting import export, export_with_figures
 from mmdet_backbones.deploy.options import ExportOptions
 from mmdet_backbones.errors import UserError
 from mmdet_backbones.predict import Detector

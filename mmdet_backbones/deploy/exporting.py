@@ -16,7 +16,7 @@ from ..files import NotWrittenError
 from ..inference.fusion import fuse_for_inference
 from ..predict.locating import Trained, find_trained
 from ..predict.torch_detector import TorchDetector
-from ..runtime import ExportedDetector, load
+from ..runtime import ExportedDetector, load, read_folder
 from . import formats
 from .decoding import decoder_of
 from .describing import describe, write_description, write_equality
@@ -146,11 +146,11 @@ class _Job:
             )
         self.reference = Reference(detector, self.intake, self.canvas)
         self.notes = [*trained.notes, *self.reference.notes]
+        self.graph = self._graph()
 
     def write(self, folder: Path, tell: Callable[[str], object]) -> Exported:
         """Write the model and prove it."""
-        graph = self._graph()
-        limits = graph.decoder.limits
+        limits = self.graph.decoder.limits
         description = describe(
             self.trained,
             self.detector.names,
@@ -161,7 +161,7 @@ class _Job:
         )
         tell('tracing')
         program = formats.export_program(
-            graph,
+            self.graph,
             self.intake.canvas,
             1,
             self.intake.divisor if self.options.dynamic else None,
@@ -284,4 +284,7 @@ class _Job:
 
 def next_command(folder: Path) -> str:
     """Name what to do with an exported folder."""
+    if read_folder(folder).format == 'torch':
+        # Which can bring code, so that a command does not load it unasked.
+        return f"mmdet_backbones.runtime.load('{folder}', trust=True)"
     return f'{command("predict")} {folder} IMAGES'
