@@ -41,14 +41,15 @@ class Exported:
         comparison: With the detector itself.
         images: Which images were compared.
         notes: What a user should know.
-        equal: Whether it counts as equal.
+        passed: Whether it is equal, or in a lower precision costs no more mAP than
+            it may.
     """
 
     folder: Path
     comparison: Comparison
     images: str
     notes: tuple[str, ...]
-    equal: bool
+    passed: bool
 
 
 def export(options: ExportOptions) -> Path:
@@ -97,7 +98,7 @@ def _exported(options: ExportOptions, tell: Callable[[str], object]) -> Exported
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         exported = job.write(partial, tell)
-        if not exported.equal and not options.force:
+        if not exported.passed and not options.force:
             raise UserError(job.refusal(exported))
         _put(partial, options.out)
     except OSError as error:
