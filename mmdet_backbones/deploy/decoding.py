@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from torch import Tensor, nn
@@ -78,10 +77,7 @@ def decoder_of(model: Any) -> Decoder:
         UserError: If there is none, or a setting of ``test_cfg`` has no counterpart.
     """
     for kind in _KINDS:
-        name = f'{__package__}.{kind}'
-        if find_spec(name) is None:
-            continue
-        decoder = import_module(name).build(model)
+        decoder = import_module(f'.{kind}', __package__).build(model)
         if decoder is not None:
             return decoder
     head = getattr(model, 'bbox_head', None) or getattr(model, 'roi_head', None)

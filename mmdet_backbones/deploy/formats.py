@@ -144,26 +144,26 @@ def write_openvino(
     onnx_path = path.with_suffix('.onnx')
     try:
         write_onnx(program, onnx_path)
-        with _exporting('openvino.convert_model'):
-            model = _converted(program, onnx_path)
+        with _exporting('OpenVINO'):
+            model = _read_by_openvino(onnx_path)
             openvino.save_model(model, str(path), compress_to_fp16=half)
     finally:
         onnx_path.unlink(missing_ok=True)
 
 
-def _converted(program: torch.export.ExportedProgram, onnx_path: Path) -> Any:
+def _read_by_openvino(path: Path) -> Any:
     import openvino
 
     try:
-        return openvino.Core().read_model(str(onnx_path))
-    except RuntimeError:
-        # Deformable convolutions are read from torch alone.
-        with without_telemetry():
-            model = openvino.convert_model(program)
-    for place, names in ((model.inputs, INPUTS), (model.outputs, OUTPUTS)):
-        for port, name in zip(place, names, strict=True):
-            port.get_tensor().set_names({name})
-    return model
+        # Not by convert_model, which reports its use to a server.
+        return openvino.Core().read_model(str(path))
+    except RuntimeError as error:
+        if 'DeformConv' not in str(error):
+            raise
+        raise UserError(
+            'OpenVINO reads no deformable convolutions, which this detector has: write '
+            '--format onnx'
+        ) from error
 
 
 @contextlib.contextmanager

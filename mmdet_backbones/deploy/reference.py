@@ -15,6 +15,9 @@ from ..predict.torch_detector import TorchDetector
 from ..runtime.detections import Detections
 from .intake import Intake, Size
 
+# Of the longer side, where the shorter one alone is bound.
+_NO_BOUND = 1 << 30
+
 
 class Reference:
     """mmdet's own ``predict`` behind the test pipeline.
@@ -83,12 +86,17 @@ class Reference:
         )
 
     def _scale(self, height: int, width: int) -> Size:
-        """Width and height for Resize."""
-        down, across = self._intake.scale
-        lies_otherwise = (height > width) != (down > across) and height != width
-        if self._canvas and self._intake.keep_ratio and lies_otherwise:
-            return (min(down, across),) * 2
-        return across, down
+        """Bounds for Resize: those of the config, or of the graph where they bind."""
+        bounds = self._intake.scale[::-1]
+        if self._canvas is None or not self._intake.keep_ratio:
+            return bounds
+        long, short = max(height, width), min(height, width)
+        factor = min(max(bounds) / long, min(bounds) / short)
+        for side, most in zip((height, width), self._canvas, strict=True):
+            if most / side < factor:
+                factor = most / side
+                bounds = (most, most if side == long else _NO_BOUND)
+        return bounds
 
     def _placed(self, inputs: Tensor, sample: Any) -> Tensor:
         """Pad normalised images to what the graph takes."""

@@ -32,7 +32,7 @@ from detector_matrix import (
 )
 from stretched import as_trained, swapped
 
-from mmdet_backbones.deploy.export import export_with_figures
+from mmdet_backbones.deploy.exporting import export_with_figures
 from mmdet_backbones.deploy.options import ExportOptions
 from mmdet_backbones.detector_config.tree import walk
 from mmdet_backbones.engine.quiet import only_ours

@@ -16,7 +16,7 @@ from ..files import NotWrittenError
 from ..inference.fusion import fuse_for_inference
 from ..predict.locating import Trained, find_trained
 from ..predict.torch_detector import TorchDetector
-from ..runtime import ExportedDetector, load
+from ..runtime import ExportedDetector, load, read_folder
 from . import formats
 from .decoding import decoder_of
 from .describing import describe, write_description, write_equality
@@ -41,14 +41,15 @@ class Exported:
         comparison: With the detector itself.
         images: Which images were compared.
         notes: What a user should know.
-        equal: Whether it counts as equal.
+        passed: Whether it is equal, or in a lower precision costs no more mAP than
+            it may.
     """
 
     folder: Path
     comparison: Comparison
     images: str
     notes: tuple[str, ...]
-    equal: bool
+    passed: bool
 
 
 def export(options: ExportOptions) -> Path:
@@ -97,7 +98,7 @@ def _exported(options: ExportOptions, tell: Callable[[str], object]) -> Exported
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         exported = job.write(partial, tell)
-        if not exported.equal and not options.force:
+        if not exported.passed and not options.force:
             raise UserError(job.refusal(exported))
         _put(partial, options.out)
     except OSError as error:
@@ -146,11 +147,11 @@ class _Job:
             )
         self.reference = Reference(detector, self.intake, self.canvas)
         self.notes = [*trained.notes, *self.reference.notes]
+        self.graph = self._graph()
 
     def write(self, folder: Path, tell: Callable[[str], object]) -> Exported:
         """Write the model and prove it."""
-        graph = self._graph()
-        limits = graph.decoder.limits
+        limits = self.graph.decoder.limits
         description = describe(
             self.trained,
             self.detector.names,
@@ -161,7 +162,7 @@ class _Job:
         )
         tell('tracing')
         program = formats.export_program(
-            graph,
+            self.graph,
             self.intake.canvas,
             1,
             self.intake.divisor if self.options.dynamic else None,
@@ -284,4 +285,7 @@ class _Job:
 
 def next_command(folder: Path) -> str:
     """Name what to do with an exported folder."""
+    if read_folder(folder).format == 'torch':
+        # Which can bring code, so that a command does not load it unasked.
+        return f"mmdet_backbones.runtime.load('{folder}', trust=True)"
     return f'{command("predict")} {folder} IMAGES'
