@@ -32,8 +32,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tools' / 'upkeep')
 from stretched import as_trained
 
 from mmdet_backbones.deploy.evidence import blocks
-from mmdet_backbones.deploy.export import ExportOptions, export_with_figures
+from mmdet_backbones.deploy.exporting import export_with_figures
 from mmdet_backbones.deploy.intake import set_size
+from mmdet_backbones.deploy.options import ExportOptions
 from mmdet_backbones.detector_config.tree import dataset_of
 from mmdet_backbones.errors import UserError
 from mmdet_backbones.inference.fusion import fuse_for_inference
