@@ -17,6 +17,7 @@ SCRIPTS = {
     'test': 'test.py',
     'predict': 'predict.py',
     'export': 'export.py',
+    'app': 'app.py',
     'benchmark': 'benchmark_backbones.py',
     'lr': 'print_lr.py',
     'data': 'prepare_data.py',

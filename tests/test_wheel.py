@@ -145,6 +145,8 @@ def test_without_the_host_libraries_each_subcommand_says_what_to_install(
         'check': ['a.py'],
         'train': ['a.py', '--gpus', '2'],
         'test': ['a.py', 'a.pth'],
+        'predict': ['a.py', 'a.jpg'],
+        'app': ['a.py'],
         'benchmark': ['timm/resnet18'],
         'lr': ['a.py'],
         'data': ['.', '-o', 'out'],

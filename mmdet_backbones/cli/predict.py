@@ -36,6 +36,9 @@ def add_flags(parser: ArgumentParser) -> None:
                         help='of the detector; default: the best of the work folder, '
                         'or the newest')  # fmt: skip
     parser.add_argument('--device', help='default: a GPU if there is one')
+    parser.add_argument('--trust', action='store_true',
+                        help='load an export for torch, which can bring code of '
+                        'whoever wrote it')  # fmt: skip
     out = parser.add_argument_group('output')
     out.add_argument('-o', '--out', type=Path, metavar='OUT',
                      help='file, or folder for labels; default: the terminal'
@@ -116,6 +119,7 @@ def _options_of(args: Namespace) -> PredictOptions:
         overlap=args.overlap,
         annotations=args.annotations,
         force=args.force,
+        trust=args.trust,
     )
 
 
@@ -144,8 +148,8 @@ def _track(items: Iterable[Any], total: int | None, name: str) -> Iterator[Any]:
         """Images a second."""
 
         def render(self, task: Task) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text('' if speed is None else f'{speed:.1f} images/s')
+            speed = task.completed / task.elapsed if task.elapsed else 0
+            return Text(f'{speed:.1f} images/s' if task.completed else '')
 
     columns = (
         TextColumn('{task.description}', markup=False),
@@ -166,9 +170,10 @@ def _tell_summary(summary: Summary, stream: Any) -> None:
 
     from ..errors import printable
 
-    count = sum(summary.boxes.values())
+    boxes, images = sum(summary.boxes.values()), summary.images
     stream.write(
-        f'{count} boxes in {summary.images} images, {summary.rate:.1f} images/s\n'
+        f'{boxes} box{"es" * (boxes != 1)} in {images} image{"s" * (images != 1)}, '
+        f'{summary.rate:.1f} images/s\n'
     )
     if len(summary.boxes) > 1:
         table = Table()

@@ -92,6 +92,8 @@ def only_ours() -> Iterator[None]:
         with warnings.catch_warnings():
             for host in ('mmengine', 'mmcv', 'mmdet', 'mmpretrain'):
                 warnings.filterwarnings('ignore', module=rf'{host}(\.|$)')
+            # torch says so of itself to whoever calls what mmdet calls.
+            warnings.filterwarnings('ignore', message='torch.meshgrid')
             yield
     finally:
         for handler in handlers:

@@ -105,7 +105,33 @@ def visualize(cfg: Config, options: DrawingOptions) -> Visualization:
     """
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmdet'):
         detector, weights = build_detector(cfg, options.checkpoint, options.device)
-        photograph = prepare(cfg, detector, options.image, options.longest)
+    views, size, png = draw_detector(
+        cfg, detector, weights, options.image, options.longest
+    )
+    write_atomically(options.out, png)
+    return Visualization(tuple(views), weights, size, options.out)
+
+
+def draw_detector(
+    cfg: Config, detector: Any, weights: str, image: Path, longest: int = LONGEST
+) -> tuple[list[LevelView], tuple[int, int], bytes]:
+    """Draw the levels of a detector that is built, over an image.
+
+    Args:
+        cfg: The whole config.
+        detector: Built from it, in eval mode.
+        weights: What they are, in one line.
+        image: Path of the photograph.
+        longest: Longest side of the image for the detector, in pixels.
+
+    Returns:
+        The levels, height and width of what the detector got, and the PNG.
+
+    Raises:
+        UserError: If the detector does not take the image, or has no levels.
+    """
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmdet'):
+        photograph = prepare(cfg, detector, image, longest)
         size = (photograph.inputs.shape[2], photograph.inputs.shape[3])
         content = photograph.picture.shape[:2]
         try:
@@ -120,16 +146,13 @@ def visualize(cfg: Config, options: DrawingOptions) -> Visualization:
     names = [type(getattr(detector, part)).__name__ for part in ('backbone', 'neck')
              if getattr(detector, part, None) is not None]  # fmt: skip
     heading = f'{type(detector).__name__}: {" + ".join(names)}'
-    png = draw_levels(
-        views, photograph.picture, heading, _notes(weights, size, options)
-    )
-    write_atomically(options.out, png)
-    return Visualization(tuple(views), weights, size, options.out)
+    notes = _notes(weights, size, image)
+    return views, size, draw_levels(views, photograph.picture, heading, notes)
 
 
-def _notes(weights: str, size: tuple[int, int], options: DrawingOptions) -> list[str]:
+def _notes(weights: str, size: tuple[int, int], image: Path) -> list[str]:
     return [
-        options.image.name,
+        image.name,
         f'{size[0]} x {size[1]} pixels with padding',
         weights,
         'Above: mean of the absolute values over the channels, from 1st to 99th '

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from ..errors import UserError, printable
+from ..errors import ArgumentError, UserError, printable
 from ..files import not_there, path_of
 from ..runtime.detections import Detections
+from ..runtime.reading import read_image
 from .exported import exported_folder, load_exported
 
 # What an image may be given as.
@@ -55,6 +56,7 @@ class Detector:
         model: str | os.PathLike,
         device: str | None = None,
         checkpoint: str | os.PathLike | None = None,
+        trust: bool = False,
     ) -> Detector:
         """Load a detector.
 
@@ -65,6 +67,8 @@ class Detector:
                 detector runs on the CPU.
             checkpoint: Path or address. Left out, the best checkpoint of the work
                 folder that is whole, or else the newest.
+            trust: Whether a detector that was exported for torch may be loaded, which
+                can bring code of whoever wrote it.
 
         Raises:
             UserError: A ``ValueError``: if it cannot be found or built, the checkpoint
@@ -74,7 +78,7 @@ class Detector:
         folder = exported_folder(os.fspath(model))
         given = None if checkpoint is None else os.fspath(checkpoint)
         if folder is not None:
-            return cls(load_exported(folder, device, given))
+            return cls(load_exported(folder, device, given, trust))
         # Where all detectors are exported, nobody waits for torch.
         from .locating import find_trained
         from .torch_detector import TorchDetector
@@ -130,8 +134,9 @@ class Detector:
             The boxes of each image, in its pixels.
 
         Raises:
-            TypeError: If an image is of another kind.
-            UserError: If one cannot be read, or a number is out of its range.
+            TypeError: If an image is of another kind, or no uint8.
+            ValueError: If an array is not (H, W, 3), a file cannot be read, or a
+                number is out of its range.
         """
         problems = [*number_problems(threshold, batch)]
         if problems:
@@ -147,20 +152,10 @@ class Detector:
     def _array(self, image: Any, number: int) -> np.ndarray:
         if isinstance(image, (str, os.PathLike)):
             return self.read(image)
-        if isinstance(image, Image.Image):
-            return _of_pillow(image, number)
-        if not isinstance(image, np.ndarray):
-            raise TypeError(
-                f'images are arrays, paths or PIL images, got {type(image).__name__} '
-                f'for number {number}'
-            )
-        shape = image.shape
-        if image.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-            raise TypeError(
-                'an image is an array (height, width, 3) of uint8 in RGB, got '
-                f'{shape} of {image.dtype} for number {number}'
-            )
-        return image
+        try:
+            return read_image(image)
+        except (ArgumentError, UserError) as error:
+            raise type(error)(f'images[{number}]: {error}') from error
 
 
 def number_problems(threshold: float | None, batch: int) -> Iterable[str]:
@@ -186,18 +181,3 @@ def chosen(found: Detections, which: np.ndarray) -> Detections:
     return Detections(
         found.boxes[which], found.scores[which], found.labels[which], found.names
     )
-
-
-def _of_pillow(image: Image.Image, number: int) -> np.ndarray:
-    if image.mode.startswith('I;16'):
-        # As OpenCV does; Pillow would cut off what is above 255.
-        grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
-        image = Image.fromarray(grey)
-    elif image.mode in ('I', 'F'):
-        raise TypeError(
-            f'image number {number} is of mode {image.mode!r}, whose range nobody '
-            'knows: give it as an array of uint8'
-        )
-    if 0 in image.size:
-        raise TypeError(f'image number {number} has no pixels')
-    return np.array(ImageOps.exif_transpose(image).convert('RGB'))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import queue
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,12 +53,13 @@ class Film:
             UserError: If it cannot be, with what to do.
         """
         capture = self._capture()
+        if not capture.isOpened():
+            raise UserError(self._not_opened())
+        reel = Reel(self, capture)
         try:
-            if not capture.isOpened():
-                raise UserError(self._not_opened())
-            yield Reel(self, capture)
+            yield reel
         finally:
-            capture.release()
+            reel.close()
 
     def _capture(self) -> Any:
         if self.camera is not None:
@@ -88,6 +91,9 @@ class Film:
 class Reel:
     """A film that is being read.
 
+    Of one that goes on by itself every frame is the newest: whoever takes longer for a
+    frame than the camera does misses some, and does not fall behind.
+
     Args:
         film: It.
         capture: OpenCV's, opened.
@@ -95,6 +101,7 @@ class Reel:
     Attributes:
         rate: Frames a second.
         count: Of frames; None if that is not known.
+        read: Frames so far, with those that nobody took.
     """
 
     def __init__(self, film: Film, capture: Any) -> None:
@@ -103,17 +110,52 @@ class Reel:
         rate = capture.get(cv2.CAP_PROP_FPS)
         self.rate = rate if 0 < rate < 1000 else _USUAL_RATE
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self.count = count if count > 0 and not film.live else None
+        # A video on a server is sent as fast as it is read.
+        self.count = count if count > 0 else None
         self.read = 0
+        self._newest: queue.Queue = queue.Queue(1)
+        self._stop = threading.Event()
+        self._reader: threading.Thread | None = None
 
-    def frames(self) -> Iterator[np.ndarray]:
-        """Yield the frames, (H, W, 3) uint8 in RGB."""
-        while True:
-            there, pixels = self._capture.read()
-            if not there:
+    def frames(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield number, from 0, and pixels of frames, (H, W, 3) uint8 in RGB."""
+        if not self.film.live or self.count:
+            while (pixels := self._next()) is not None:
+                yield self.read - 1, pixels
+            return
+        self._reader = threading.Thread(target=self._keep, daemon=True)
+        self._reader.start()
+        while (found := self._newest.get()) is not None:
+            yield found
+
+    def close(self) -> None:
+        """Let go of the camera."""
+        if self._reader is not None:
+            self._stop.set()
+            with contextlib.suppress(queue.Empty):
+                self._newest.get_nowait()
+            self._reader.join(_WAIT_MS / 1000)
+            if self._reader.is_alive():
+                return  # What is released while it is read from ends the process.
+        self._capture.release()
+
+    def _next(self) -> np.ndarray | None:
+        there, pixels = self._capture.read()
+        if not there:
+            return None
+        self.read += 1
+        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+    def _keep(self) -> None:
+        """Put the newest frame into the place of one that nobody has taken."""
+        while not self._stop.is_set():
+            pixels = self._next()
+            if pixels is None:
+                self._newest.put(None)
                 return
-            self.read += 1
-            yield cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+            with contextlib.suppress(queue.Empty):
+                self._newest.get_nowait()
+            self._newest.put((self.read - 1, pixels))
 
     @property
     def problem(self) -> str | None:
@@ -122,7 +164,7 @@ class Reel:
             return f"'{self.film.name}' has no frame that can be read"
         if self.count and self.read < self.count * (1 - _MOST_MISSING):
             return (
-                f"'{self.film.name}' is damaged: {self.read} of its {self.count} "
-                'frames could be read'
+                f"'{self.film.name}' is damaged, or was cut off: {self.read} of its "
+                f'{self.count} frames could be read'
             )
         return None

@@ -13,8 +13,8 @@ import numpy as np
 
 from ..errors import UserError
 
-# Decoders let others run meanwhile; more would fill the memory with large photographs.
-_READERS, _AHEAD = 4, 8
+# Decoders let others run meanwhile. Of large photographs more would fill the memory.
+_READERS, _AHEAD, _BYTES_AHEAD = 4, 8, 256 << 20
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Frame:
     """One image.
 
     Attributes:
-        name: What it is called in the output.
+        name: Below the folder that all images lie in, or of the video.
         pixels: (H, W, 3) uint8, RGB.
         path: Of the file; None for a frame of a video.
         number: Of the frame, from 0; None for a file.
@@ -34,6 +34,11 @@ class Frame:
     path: Path | None = None
     number: int | None = None
     time: float | None = None
+
+    @property
+    def shown(self) -> str:
+        """What it is called in a list: the path by which it was found."""
+        return self.name if self.path is None else str(self.path)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -57,10 +62,11 @@ def read_ahead(
     """
     todo = iter(images)
     waiting: deque[tuple[Path, Future]] = deque()
+    ahead = 1
     with ThreadPoolExecutor(_READERS) as readers:
         try:
             while True:
-                for path in islice(todo, _AHEAD - len(waiting)):
+                for path in islice(todo, max(0, ahead - len(waiting))):
                     waiting.append((path, readers.submit(read, path)))
                 if not waiting:
                     return
@@ -70,6 +76,7 @@ def read_ahead(
                 except UserError as error:
                     leave(str(error))
                     continue
+                ahead = max(1, min(_AHEAD, _BYTES_AHEAD // pixels.nbytes))
                 yield Frame(name(path), pixels, path)
         finally:
             # Whoever stops does not wait for images that nobody looks at.

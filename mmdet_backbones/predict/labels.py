@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from ..errors import printable
@@ -24,7 +25,8 @@ def yolo(frame: Frame, found: Detections, target: Path) -> str:
     """Return the lines of an image: number of the class, and the box in parts of it."""
     width, height = frame.size
     lines = []
-    for label, (x0, y0, x1, y1) in zip(found.labels, found.boxes.tolist(), strict=True):
+    for label, box in zip(found.labels, found.boxes.tolist(), strict=True):
+        x0, y0, x1, y1 = box
         values = ((x0 + x1) / 2 / width, (y0 + y1) / 2 / height,
                   (x1 - x0) / width, (y1 - y0) / height)  # fmt: skip
         lines.append(f'{label} {" ".join(f"{value:.9g}" for value in values)}\n')
@@ -36,11 +38,13 @@ def voc(frame: Frame, found: Detections, target: Path) -> str:
     root = ElementTree.Element('annotation')
     _add(root, 'filename', printable(Path(frame.name).name, 4096))
     size = ElementTree.SubElement(root, 'size')
-    for name, value in zip(('width', 'height', 'depth'), (*frame.size, 3), strict=True):
-        _add(size, name, str(value))
-    for label, _, (x0, y0, x1, y1) in boxes_of(found):
+    width, height = frame.size
+    for name, pixels in (('width', width), ('height', height), ('depth', 3)):
+        _add(size, name, str(pixels))
+    for name, _, box in boxes_of(found):
+        x0, y0, x1, y1 = box
         node = ElementTree.SubElement(root, 'object')
-        _add(node, 'name', label)
+        _add(node, 'name', name)
         _add(node, 'difficult', '0')
         corners = ElementTree.SubElement(node, 'bndbox')
         for side, value in zip(_SIDES, (x0 + 1, y0 + 1, x1, y1), strict=True):
@@ -57,13 +61,13 @@ def labelme(frame: Frame, found: Detections, target: Path) -> str:
     """Return the JSON of an image, which names it from where the JSON lies."""
     assert frame.path is not None
     width, height = frame.size
-    shapes = [
+    shapes: list[dict[str, Any]] = [
         dict(label=label, points=[[x0, y0], [x1, y1]], group_id=None,
              description=f'score {score:.3f}', shape_type='rectangle', flags={})
         for label, score, (x0, y0, x1, y1) in boxes_of(found)
     ]  # fmt: skip
     image = os.path.relpath(frame.path.absolute(), target.absolute().parent)
-    content = dict(version='5.5.0', flags={}, shapes=shapes,
+    content: dict[str, Any] = dict(version='5.5.0', flags={}, shapes=shapes,
                    imagePath=Path(image).as_posix(), imageData=None,
                    imageHeight=height, imageWidth=width)  # fmt: skip
     return f'{json.dumps(content, indent=1)}\n'

@@ -20,8 +20,9 @@ from ..errors import CheckpointError, UserError, printable
 from ..files import FOLDER, path_of, what_is
 from ..runs.logs import read_log
 from ..runs.records import config_of
+from ..runtime.folder import DESCRIPTION
 from ..weights.reading.reader import read_saved
-from .exported import ENGINES, EXPORTED
+from .exported import ENGINES
 
 _WEIGHTS = ('.pth', '.pt', '.ckpt', '.bin', '.safetensors')
 # Of the checkpoints that are passed over.
@@ -63,7 +64,7 @@ def find_trained(model: str, checkpoint: str | None = None) -> Trained:
         )
     if path.suffix in ENGINES:
         raise UserError(
-            f"'{model}' has no {EXPORTED} beside it, which says what it takes and "
+            f"'{model}' has no {DESCRIPTION} beside it, which says what it takes and "
             'gives: name a folder that holds both'
         )
     folders = [path]
@@ -72,7 +73,7 @@ def find_trained(model: str, checkpoint: str | None = None) -> Trained:
         if config is None:
             raise UserError(
                 f"'{model}' is neither a work folder nor an exported detector: "
-                f'{"; ".join(notes)}, and no {EXPORTED}. Name a config, with '
+                f'{"; ".join(notes)}, and no {DESCRIPTION}. Name a config, with '
                 '--checkpoint FILE'
             )
     else:

@@ -30,6 +30,7 @@ class PredictOptions:
         overlap: Part of a tile that it shares with the next.
         annotations: Data set in COCO's format, whose ids the results get.
         force: Replace files that are there.
+        trust: Load a detector that was exported for torch.
     """
 
     model: str
@@ -46,6 +47,7 @@ class PredictOptions:
     overlap: float = 0.2
     annotations: Path | None = None
     force: bool = False
+    trust: bool = False
 
     @property
     def lowest(self) -> float:

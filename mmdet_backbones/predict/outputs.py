@@ -38,6 +38,9 @@ def output_problems(options: PredictOptions, sources: Sources) -> Iterator[str]:
         )
     if options.annotations is not None and kind != 'coco':
         yield '--annotations belongs to --format coco: write both'
+    elif options.annotations is not None and _same(options.annotations, out):
+        yield f"-o '{out}' are the annotations: name another file"
+        return
     if kind in LABELS:
         yield from _label_problems(options, sources)
     elif out is not None:
@@ -50,6 +53,10 @@ def output_problems(options: PredictOptions, sources: Sources) -> Iterator[str]:
             )
     if options.paint is not None:
         yield from _paint_problems(options, sources)
+
+
+def _same(one: Path, other: Path | None) -> bool:
+    return other is not None and os.path.realpath(one) == os.path.realpath(other)
 
 
 def _label_problems(options: PredictOptions, sources: Sources) -> Iterator[str]:
@@ -152,18 +159,17 @@ def open_table(
             raise UserError(f'--format {kind}: {problem}: write --format json')
         assert out is not None
         return LabelFiles(out, kind, names)
-    make: Callable[[Callable[[str], Any]], Any]
+    ids = None
     if options.annotations is not None:
         ids = coco_ids(options.annotations, sources, wanted, tell)
 
-        def make(write: Callable[[str], Any]) -> CocoResults:
+    def make(write: Callable[[str], Any]) -> Any:
+        if ids is not None:
             return CocoResults(write, *ids)
-    elif kind == 'coco':
-
-        def make(write: Callable[[str], Any]) -> CocoData:
+        if kind == 'coco':
             return CocoData(write, names)
-    else:
-        make = JsonLines if kind == 'json' else CsvTable
+        return JsonLines(write) if kind == 'json' else CsvTable(write)
+
     if out is not None:
         file = LineFile(out)
         return TableFile(file, make(file.write))

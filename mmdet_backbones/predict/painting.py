@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import UserError, printable
 from ..files import whole_file
-from ..runs.drawing import place_labels
+from ..runs.drawing import Rectangle, place_labels
 from ..runtime.detections import Detections
 from .films import Film, Reel
 from .frames import Frame
@@ -46,7 +46,7 @@ def paint(pixels: np.ndarray, found: Detections) -> Image.Image:
     pen = ImageDraw.Draw(picture)
     longest = max(picture.size)
     width = max(1, round(longest / 400))
-    boxes = [tuple(map(float, box)) for box in found.boxes]
+    boxes: list[Rectangle] = [tuple(box) for box in found.boxes.tolist()]
     for box, label in reversed([*zip(boxes, found.labels.tolist(), strict=True)]):
         x0, y0, x1, y1 = box
         corners = (x0, y0, max(x0, x1 - 1), max(y0, y1 - 1))
@@ -99,6 +99,7 @@ class Painter:
         self._stack = ExitStack()
         self._video: Any = None
         self._size = (0, 0)
+        self._last = -1
 
     def add(self, frame: Frame, found: Detections, reel: Reel | None) -> None:
         """Paint an image.
@@ -120,13 +121,20 @@ class Painter:
         if frame.size != self._size:
             # A stream may change its size; a file of frames cannot.
             picture = picture.resize(self._size)
-        self._video.write(cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2BGR))
+        pixels = cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2BGR)
+        number = frame.number or 0
+        # Frames of a camera that nobody had time for are held, so that what is shown
+        # takes its time.
+        for _ in range(number - self._last):
+            self._video.write(pixels)
+        self._last = number
 
     def _begin(self, path: Path, size: tuple[int, int], rate: float) -> None:
         partial = self._stack.enter_context(whole_file(path, ending='.mp4'))
         fourcc = cv2.VideoWriter.fourcc(*'mp4v')
         self._video = cv2.VideoWriter(str(partial), fourcc, rate, size)
         self._size = size
+        self._last = -1
         if not self._video.isOpened():
             raise UserError(
                 f"'{path}' cannot be written: OpenCV has no encoder for MP4 here, or "

@@ -89,16 +89,18 @@ def predict(
             loaded where that can be.
     """
     sources = _checked(options)
-    detector = Detector.load(options.model, options.device, options.checkpoint)
+    detector = Detector.load(
+        options.model, options.device, options.checkpoint, options.trust
+    )
     wanted = _wanted(detector.names, options.classes)
-    summary = Summary(notes=[*detector.notes])
-    for note in summary.notes:
-        tell(note)
+    summary = Summary()
 
     def note(text: str) -> None:
         summary.notes.append(text)
         tell(text)
 
+    for text in detector.notes:
+        note(text)
     names = [detector.names[label] for label in wanted]
     table = open_table(options, sources, detector.names, names, write, note)
     painter = None if options.paint is None else Painter(options.paint)
@@ -112,7 +114,8 @@ def _checked(options: PredictOptions) -> Sources:
     problems = [*options.problems()]
     sources = None
     try:
-        sources = find_sources(options.sources)
+        # What was painted before is no photograph.
+        sources = find_sources(options.sources, options.paint)
         problems += output_problems(options, sources)
         found = map(film_problem, sources.films)
         problems += [problem for problem in found if problem is not None]
@@ -197,9 +200,7 @@ class _Run:
             self.summary.problems.append(problem)
             self.tell(problem)
 
-        frames = read_ahead(
-            sources.images, self.detector.read, sources.name, leave
-        )  # fmt: skip
+        frames = read_ahead(sources.images, self.detector.read, sources.name, leave)
         if sources.images:
             self._frames(track(frames, len(sources.images), 'images'), None)
 
@@ -207,17 +208,18 @@ class _Run:
         with film.opened() as reel:
             frames = (
                 Frame(film.name, pixels, None, number, round(number / reel.rate, 3))
-                for number, pixels in enumerate(reel.frames())
+                for number, pixels in reel.frames()
             )
             try:
                 self._frames(track(frames, reel.count, film.name), reel)
             except KeyboardInterrupt:
-                # So end all that would go on for ever.
+                # So ends all that would go on for ever.
                 if not film.live:
                     raise
-            if reel.problem is not None:
-                self.summary.problems.append(reel.problem)
-                self.tell(reel.problem)
+            else:
+                if reel.problem is not None:
+                    self.summary.problems.append(reel.problem)
+                    self.tell(reel.problem)
             if self.painter is not None:
                 self.painter.end_film()
 
@@ -245,10 +247,10 @@ class _Run:
     def _write(self, frame: Frame, found: Detections, reel: Reel | None) -> None:
         if self.table is not None:
             self.table.add(frame, found)
-        if self.painter is not None:
-            self.painter.add(frame, found, reel)
         self.summary.images += 1
         self.summary.boxes.update(found.names[label] for label in found.labels)
+        if self.painter is not None:
+            self.painter.add(frame, found, reel)
 
 
 def _groups(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:

@@ -36,46 +36,49 @@ class Sources:
 
     def name(self, image: Path) -> str:
         """Name an image below the root, with forward slashes."""
-        return image.absolute().relative_to(self.root).as_posix()
+        return Path(os.path.abspath(image)).relative_to(self.root).as_posix()
 
 
-def find_sources(given: Sequence[str]) -> Sources:
+def find_sources(given: Sequence[str], without: Path | None = None) -> Sources:
     """Find the images and videos that a user means.
 
     Args:
         given: Files, folders (with what lies below them), patterns such as
             ``'photos/*.jpg'``, numbers of cameras, addresses of streams.
+        without: Folder inside them that is not looked into.
 
     Raises:
         UserError: Says of each that means nothing why.
     """
-    images: dict[Path, None] = {}
+    # Two ways to one image are one; .. would lead out of what is written to.
+    images: dict[str, Path] = {}
     films: dict[str, Film] = {}
     folders, problems = [], []
     for text in given:
         try:
-            for found in _meant(text):
+            for found in _meant(text, without):
                 if isinstance(found, Film):
                     films[found.address] = found
                 else:
-                    images[found] = None
+                    images.setdefault(os.path.abspath(found), found)
                     folder = path_of(text)
                     folders.append(folder if folder.is_dir() else found.parent)
         except UserError as error:
             problems.append(str(error))
     if problems:
         raise UserError('\n'.join(problems))
-    places = {str(folder.absolute()) for folder in folders}
+    places = {os.path.abspath(folder) for folder in folders}
     root = Path(os.path.commonpath(places)) if places else Path.cwd()
-    return Sources(tuple(images), tuple(films.values()), root)
+    return Sources(tuple(images.values()), tuple(films.values()), root)
 
 
-def _meant(text: str) -> Iterator[Path | Film]:
+def _meant(text: str, without: Path | None) -> Iterator[Path | Film]:
     path = path_of(text)
-    found = what_is(path)
+    # Of no text at all the path would be this folder.
+    found = what_is(path if text else text)
     scheme, separator, _ = text.partition('://')
     if found == FOLDER:
-        yield from _in_folder(path, text)
+        yield from _in_folder(path, text, without)
     elif found == FILE:
         yield _of_file(path)
     elif separator:
@@ -101,9 +104,9 @@ def _of_file(path: Path) -> Path | Film:
     return path
 
 
-def _in_folder(folder: Path, text: str) -> Iterator[Path]:
+def _in_folder(folder: Path, text: str, without: Path | None) -> Iterator[Path]:
     count, others, videos = 0, 0, 0
-    for path in _walk(folder):
+    for path in _walk(folder, without):
         if path.suffix.lower() in IMAGE_ENDS:
             count += 1
             yield path
@@ -118,10 +121,15 @@ def _in_folder(folder: Path, text: str) -> Iterator[Path]:
         )
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, without: Path | None) -> Iterator[Path]:
     """Yield the files below a folder, sorted; hidden ones are somebody's own."""
+    left_out = None if without is None else os.path.realpath(without)
     for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith('.'))
+        folders[:] = sorted(
+            name for name in folders
+            if not name.startswith('.')
+            and os.path.realpath(os.path.join(place, name)) != left_out
+        )  # fmt: skip
         for name in sorted(names):
             if not name.startswith('.'):
                 yield Path(place, name)

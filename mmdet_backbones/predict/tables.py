@@ -38,7 +38,7 @@ def to_dict(frame: Frame, found: Detections) -> dict[str, Any]:
         {'class': name, 'score': score, 'box': box}
         for name, score, box in boxes_of(found)
     ]
-    return dict(image=frame.name, **film, width=width, height=height, boxes=boxes)
+    return dict(image=frame.shown, **film, width=width, height=height, boxes=boxes)
 
 
 class JsonLines:
@@ -74,7 +74,7 @@ class CsvTable:
         """Write the boxes of one image."""
         number = '' if frame.number is None else frame.number
         time = '' if frame.time is None else frame.time
-        first = (frame.name, number, time, *frame.size)
+        first = (frame.shown, number, time, *frame.size)
         rows = [_row((*first, c, s, *box)) for c, s, box in boxes_of(found)]
         self._write(''.join(rows))
 

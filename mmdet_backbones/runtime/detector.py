@@ -117,18 +117,15 @@ class ExportedDetector:
         return found
 
     def _prepare(self, images: list[Any], before: int) -> list[_Prepared]:
-        prepared, problems = [], []
+        prepared: list[_Prepared] = []
+        problems: list[ArgumentError | UserError] = []
         for place, image in enumerate(images, before):
             try:
                 prepared.append(self._fit(read_image(image)))
             except (ArgumentError, UserError) as error:
-                problems.append((place, error))
-        if len(problems) == 1:
-            place, error = problems[0]
-            raise type(error)(f'images[{place}]: {error}') from error
+                problems.append(type(error)(f'images[{place}]: {error}'))
         if problems:
-            lines = '\n'.join(f'images[{place}]: {error}' for place, error in problems)
-            raise type(problems[0][1])(lines) from problems[0][1]
+            raise type(problems[0])('\n'.join(map(str, problems)))
         return prepared
 
     def _fit(self, image: np.ndarray) -> _Prepared:
@@ -154,7 +151,8 @@ class ExportedDetector:
         sizes = np.array([image.size for image in filled], np.int64)
         batch = np.stack([image.pixels for image in filled])
         try:
-            return self._engine.run(batch, sizes)
+            outputs = self._engine.run(batch, sizes)
+            _check_shapes(outputs, len(batch))
         except Exception as error:  # engines have no common class
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(
@@ -162,6 +160,7 @@ class ExportedDetector:
                 f'{batch.shape[1]} x {batch.shape[2]} pixels (height x width), which '
                 f'its detector.json allows: {reason}. Export the detector anew'
             ) from error
+        return outputs
 
     def _detections(
         self,
@@ -188,6 +187,12 @@ class ExportedDetector:
             labels=labels,
             names=self.names,
         )
+
+
+def _check_shapes(outputs: tuple[np.ndarray, ...], count: int) -> None:
+    boxes, scores, labels = (output.shape for output in outputs)
+    if boxes != (*scores, 4) or labels != scores or scores[:-1] != (count,):
+        raise ValueError(f'it gave {boxes}, {scores} and {labels}')
 
 
 def _of_one_shape(prepared: list[_Prepared]) -> Iterator[list[int]]:

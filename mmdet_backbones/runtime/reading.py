@@ -13,6 +13,9 @@ from ..files import not_there, path_of
 if TYPE_CHECKING:
     from PIL import Image
 
+# Pillow starts Ghostscript for a file that is PostScript, whatever its name.
+_FORMATS = ('JPEG', 'PNG', 'BMP', 'DIB', 'TIFF', 'WEBP', 'GIF', 'PPM', 'JPEG2000',
+            'AVIF', 'PCX', 'TGA')  # fmt: skip
 _DEEP = ('I;16', 'I;16L', 'I;16B', 'I;16N')
 _NO_BYTES = ('I', 'F')
 
@@ -116,7 +119,9 @@ def _with_pillow(path: Path, content: bytes) -> np.ndarray:
             'write\n  pip install pillow'
         ) from error
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        Image.init()
+        formats = [name for name in _FORMATS if name in Image.OPEN]
+        with Image.open(io.BytesIO(content), formats=formats) as image:
             return _of_pillow(image, f"the image '{path}'")
     except UserError:
         raise

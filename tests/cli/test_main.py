@@ -132,6 +132,8 @@ CALLS = {
     'compare nothing': ['compare', 'squares'],
     'train nothing': ['train', 'nothing.py'],
     'test nothing': ['test', 'nothing.py', 'nothing.pth'],
+    'predict nothing': ['predict', 'c.py', 'squares/val'],
+    'app nothing': ['app', 'c.py'],
 }  # fmt: skip
 FAIL = ('nothing',)
 
@@ -195,14 +197,16 @@ def test_choices_are_those_of_the_library():
     """They are written twice, so that ``--help`` imports nothing."""
     from mmdet_backbones.catalog.entries import SOURCES
     from mmdet_backbones.catalog.listing import SORTS
-    from mmdet_backbones.cli import data, levels
+    from mmdet_backbones.cli import data, levels, predict
     from mmdet_backbones.cli import list as listing
     from mmdet_backbones.own_data.prepare import FORMATS
     from mmdet_backbones.pictures.visualizing import LONGEST
+    from mmdet_backbones.predict import outputs
 
     assert tuple(SOURCES) == listing._SOURCES
     assert tuple(SORTS) == listing._SORTS
     assert data._FORMATS == FORMATS
+    assert predict._FORMATS == outputs.FORMATS
     assert levels._LONGEST == LONGEST
 
 

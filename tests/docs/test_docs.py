@@ -21,6 +21,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from exported_folders import write_exported
+from finders import work_folder
 from mmengine.config import Config
 from own_folders import scenes, write_voc
 from write_docs_tables import backbone_pages
@@ -35,7 +37,8 @@ ROOT = Path(__file__).parents[2]
 GUIDES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('docs/*.md'))
 PAGES = ['README.md', *GUIDES]
 # What these show is in README too, or takes many seconds.
-SLOW = ('errors_and_cures.md', 'index.md', 'swap_a_backbone.md', 'weights.md')
+SLOW = ('errors_and_cures.md', 'index.md', 'predict.md', 'runtime.md',
+        'swap_a_backbone.md', 'weights.md')  # fmt: skip
 FENCE = re.compile(
     r'(?:<!-- not run(?: \(([^)]*)\))?: [^>]+ -->\n)?^```(\w*)([^\n]*)\n(.*?)^```$',
     re.MULTILINE | re.DOTALL,
@@ -190,7 +193,16 @@ def is_part_of(text: str, path: Path) -> None:
     assert shown <= written, f'{path.name} says otherwise:\n{path.read_text()}'
 
 
+def bring_detector(text: str) -> None:
+    """Make the work folder that a reader has trained, and what was exported."""
+    if 'work_dirs/mine' in text and not Path('work_dirs/mine').exists():
+        work_folder(Path('work_dirs/mine'))
+    if 'exported' in text and not Path('exported').exists():
+        write_exported(Path('exported'))
+
+
 def run_block(block: Block, folder: Path, namespace: dict, run_here) -> None:
+    bring_detector(block.text)
     if block.language == 'python':
         assert block.left_out == (), 'blocks of Python are run'
         run_python(block, folder, namespace)

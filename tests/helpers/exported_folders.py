@@ -126,7 +126,7 @@ def model_files(
             import openvino
 
             (folder / 'model.onnx').write_bytes(_onnx(batch, height, width))
-            model = openvino.convert_model(folder / 'model.onnx')
+            model = openvino.Core().read_model(folder / 'model.onnx')
             openvino.save_model(model, folder / 'model.xml', compress_to_fp16=False)
         else:
             (folder / 'model.engine').write_bytes(b'synthetic, no engine')

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from small_detectors import OURS, build, save, small_config
 from planted import merged
+from small_detectors import OURS, build, save, small_config
 
 CLASSES = ('tree', 'shrub', 'rock')
 SIZE = (160, 128)
@@ -44,8 +44,8 @@ def work_folder(folder: Path, data: Path | None = None) -> Path:
         dict(type='LoadImageFromFile'),
         dict(type='Resize', scale=SIZE, keep_ratio=True),
         dict(type='LoadAnnotations', with_bbox=True),
-        dict(type='PackDetInputs',
-             meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+        dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape',
+                                              'img_shape', 'scale_factor')),
     ]  # fmt: skip
     dataset = dict(
         _delete_=True, type='CocoDataset', metainfo=dict(classes=CLASSES),
@@ -69,11 +69,11 @@ def work_folder(folder: Path, data: Path | None = None) -> Path:
     return folder
 
 
-def truth_from(found, path: Path, images: Path) -> None:
+def truth_from(found, path: Path, images: list[Path]) -> None:
     """Write a synthetic truth: some of the boxes that were found, moved a little."""
     random = np.random.default_rng(0)
     entries, boxes = [], []
-    for number, name in enumerate(sorted(p.name for p in images.iterdir()), 1):
+    for number, name in enumerate((p.name for p in images), 1):
         entries.append(
             dict(id=number, file_name=name, width=SIZE[0], height=SIZE[1])
         )  # fmt: skip

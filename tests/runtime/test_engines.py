@@ -4,6 +4,7 @@ import hashlib
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -55,6 +56,19 @@ def test_openvino_takes_graphs_of_one_size(tmp_path):
         assert np.allclose(found.boxes, BOXES, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    'kind', ['onnx', pytest.param('openvino', marks=pytest.mark.slow)]
+)
+def test_threads_of_a_service_share_a_detector(tmp_path, kind):
+    detector = load(write_exported(tmp_path / 'f', kind), threads=1)
+    images = [IMAGE, IMAGE[:48], draw(64, 96), IMAGE.repeat(2, 0)] * 10
+    wanted = detector.predict(images)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda image: detector.predict([image])[0], images))
+    for one, other in zip(found, wanted, strict=True):
+        assert np.array_equal(one.boxes, other.boxes)
+
+
 def test_onnxruntime_gets_the_threads(folder):
     options = load(folder, threads=1)._engine._session.get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
@@ -86,8 +100,19 @@ def test_a_net_that_onnxruntime_cannot_load_is_told(folder, version):
     damage(folder, 'model.onnx', **versions)
     with pytest.raises(UserError, match='cannot load the net of') as error:
         load(folder)
+    assert str(folder) in str(error.value)
     told = 'pip install onnxruntime==99.0' if version else 'Export the detector anew'
     assert told in str(error.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('kind', 'name'), [('openvino', 'model.xml'), ('torch', 'model.pt2')]
+)
+def test_a_net_that_another_engine_cannot_load_is_told(tmp_path, kind, name):
+    folder = damage(write_exported(tmp_path / 'f', kind), name)
+    with pytest.raises(UserError, match=f'^{kind} .* cannot load the net of'):
+        load(folder, trust=True)
 
 
 def test_a_net_of_another_kind_is_told(folder):
@@ -99,6 +124,21 @@ def test_a_net_of_another_kind_is_told(folder):
     damage(folder, 'model.onnx', model.SerializeToString())
     with pytest.raises(UserError, match='cannot load the net'):
         load(folder)
+
+
+def test_a_net_that_gives_something_else_is_told(folder):
+    import onnx
+
+    other = {'boxes': 'scores', 'scores': 'boxes'}
+    model = onnx.load(folder / 'model.onnx')
+    for output in model.graph.output:
+        output.name = other.get(output.name, output.name)
+    for node in model.graph.node:
+        node.input[:] = [other.get(name, name) for name in node.input]
+        node.output[:] = [other.get(name, name) for name in node.output]
+    damage(folder, 'model.onnx', model.SerializeToString())
+    with pytest.raises(UserError, match=r'it gave \(1, 20\), \(1, 20, 4\)'):
+        load(folder).predict([IMAGE])
 
 
 def test_a_missing_engine_is_told(folder, monkeypatch):

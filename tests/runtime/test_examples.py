@@ -10,8 +10,11 @@ import pytest
 from exported_folders import draw, write_exported
 from PIL import Image
 
-from mmdet_backbones.runtime import load
-from mmdet_backbones.runtime.examples import EXAMPLES
+from mmdet_backbones.runtime import examples, load
+
+EXAMPLES = [
+    Path(examples.__file__).with_name(f'example.{end}') for end in ('py', 'cpp')
+]
 
 PICTURE = draw(64, 96, (16, 8, 56, 24), (4, 40, 12, 60)).repeat(3, 0).repeat(2, 1)
 FIXED = dict(batch=2, height=64, width=96)

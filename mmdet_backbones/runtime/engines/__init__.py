@@ -63,7 +63,13 @@ def start(folder: ExportedFolder, threads: int | None, trust: bool) -> Engine:
             'wrote it. If that is you, or somebody you trust, write\n'
             f"  load('{folder.path}', trust=True)\n{_OTHERS}, and are data"
         )
-    engine = import_module(f'.{module}', __package__)
+    try:
+        engine = import_module(f'.{module}', __package__)
+    except ImportError as error:
+        raise UserError(
+            f'{package} is installed and cannot be imported: {error}. Write\n'
+            f'  pip install --force-reinstall {package}'
+        ) from error
     try:
         return engine.open_folder(folder, threads)
     except UserError:
@@ -73,8 +79,15 @@ def start(folder: ExportedFolder, threads: int | None, trust: bool) -> Engine:
         raise UserError(_refused(folder, package, error)) from error
 
 
+def _installed(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # the same under another name
+        return str(getattr(import_module(package), '__version__', 'here'))
+
+
 def _refused(folder: ExportedFolder, package: str, error: Exception) -> str:
-    here, written = metadata.version(package), folder.version_of(package)
+    here, written = _installed(package), folder.version_of(package)
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     message = f"{package} {here} cannot load the net of '{folder.path}': {reason}"
     if written is None or written == here:

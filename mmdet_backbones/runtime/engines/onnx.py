@@ -36,7 +36,7 @@ def open_folder(folder: ExportedFolder, threads: int | None) -> OnnxEngine:
         options.inter_op_num_threads = 1
     (path,) = folder.files
     session = onnxruntime.InferenceSession(
-        str(path), options, providers=['CPUExecutionProvider']
+        str(path), options, providers=['CPUExecutionProvider'], enable_fallback=False
     )
     given = {value.name for value in session.get_inputs()}
     taken = {value.name for value in session.get_outputs()}

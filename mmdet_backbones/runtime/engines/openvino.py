@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,13 @@ class OpenVinoEngine:
 
     def __init__(self, model: openvino.CompiledModel) -> None:
         self._model = model
+        # A model has one request, which refuses a second thread.
+        self._one_by_one = Lock()
 
     def run(self, images: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run one batch; see :class:`~mmdet_backbones.runtime.engines.Engine`."""
-        found = self._model({'images': images, 'sizes': sizes})
+        with self._one_by_one:
+            found = self._model({'images': images, 'sizes': sizes})
         return tuple(found[name] for name in OUTPUTS)
 
 

@@ -25,7 +25,9 @@ factor = min([*ends, *(fixed / old)[fixed > 0]])
 kept = np.maximum((old * factor + 0.5).astype(int), 1)
 height, width = kept if rule['keep_ratio'] else np.where(fixed, fixed, scale)
 matrix = (old[1] / width, 0, 0, 0, old[0] / height, 0)  # bilinear as OpenCV's resize
-image = photo.transform((int(width), int(height)), 0, matrix, Image.Resampling.BILINEAR)
+image = photo.transform(
+    (int(width), int(height)), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+)
 least = np.maximum((height, width), scale if rule['pad'] else 0)
 divisor = rule['size_divisor'] or 1
 padded = np.where(fixed, fixed, -(-least // divisor) * divisor)
