@@ -134,8 +134,8 @@ class Proposals(nn.Module):
 class Pooling(nn.Module):
     """``SingleRoIExtractor`` without a list of regions for each level.
 
-    Each level pools all regions, but those of other levels lie outside of it there,
-    which costs little and gives zeros.
+    The levels become images of one batch, in which each region chooses its own. Regions
+    end where their image ends.
 
     Args:
         extractor: Of mmdet.
@@ -160,13 +160,13 @@ class Pooling(nn.Module):
         images = images[:, None, None].expand(-1, boxes.shape[1], 1)
         rois = torch.cat((images, boxes), -1).flatten(0, 1)
         if len(layers) == 1:
-            return _pool(layers[0], features[0], rois)
-        levels = self.extractor.map_roi_levels(rois, len(layers))
-        pooled = [
-            _pool(layer, features[level], _leave(rois, levels == level, layer))
-            for level, layer in enumerate(layers)
-        ]
-        return sum(pooled[1:], pooled[0])
+            return _pool(layers[0], features[0], rois, layers[0].spatial_scale)
+        level = self.extractor.map_roi_levels(rois, len(layers))
+        scales = rois.new_tensor([layer.spatial_scale for layer in layers])
+        image = level.to(rois) * boxes.shape[0] + rois[:, 0]
+        places = rois[:, 1:] * scales[level][:, None]
+        rois = torch.cat((image[:, None], places), -1)
+        return _pool(layers[0], _sheets(features[: len(layers)]), rois, 1.0)
 
 
 class TwoStageDecoder(Decoder):
@@ -316,24 +316,27 @@ def _decode(coder: Any, boxes: Tensor, deltas: Tensor) -> Tensor:
     return getattr(decoded, 'tensor', decoded).unflatten(0, (-1, boxes.shape[1]))
 
 
-def _leave(rois: Tensor, here: Tensor, layer: Any) -> Tensor:
-    """Move regions that are not here to where the level has no pixel."""
-    # Two pixels outside, and one wide. Empty ones would give nan in OpenVINO.
-    outside = rois.new_tensor((-3.0, -3.0, -2.0, -2.0)) / layer.spatial_scale
-    return torch.cat(
-        (rois[:, :1], torch.where(here[:, None], rois[:, 1:], outside)), -1
-    )
+def _sheets(levels: Sequence[Tensor]) -> Tensor:
+    """Levels (N, C, H, W) of falling size as (L * N, C, H + 1, W + 1) of the first."""
+    height, width = levels[0].shape[-2:]
+    sheets = []
+    for level in levels:
+        # Half a pixel behind the last one still counts, and is like the last.
+        behind = F.pad(level, (0, 1, 0, 1), mode='replicate')
+        sides = (0, width - level.shape[3], 0, height - level.shape[2])
+        sheets.append(F.pad(behind, sides))
+    return torch.cat(sheets)
 
 
-def _pool(layer: Any, feature: Tensor, rois: Tensor) -> Tensor:
+def _pool(layer: Any, feature: Tensor, rois: Tensor, scale: float) -> Tensor:
     return roi_align(
-        feature,
-        rois,
-        layer.output_size,
-        layer.spatial_scale,
-        layer.sampling_ratio,
-        layer.aligned,
+        feature, rois, layer.output_size, scale, layer.sampling_ratio, layer.aligned
     )
+
+
+def _clips(*heads: Any) -> bool:
+    coders = (getattr(head, 'bbox_coder', None) for head in heads)
+    return all(getattr(coder, 'clip_border', True) for coder in coders)
 
 
 def _stages(model: Any) -> list[tuple[Any, Any]]:
@@ -351,8 +354,9 @@ def _check(model: Any, parent: type) -> None:
     from mmdet.models.roi_heads import SingleRoIExtractor
     from mmdet.models.roi_heads.bbox_heads import BBoxHead
 
+    rpn = getattr(model, 'rpn_head', None)
     asked: list[tuple[str, Any, type, Sequence[str]]] = [
-        ('rpn_head', getattr(model, 'rpn_head', None), RPNHead, _RPN_WAY),
+        ('rpn_head', rpn, RPNHead, _RPN_WAY),
         ('roi_head', model.roi_head, parent, _ROI_WAY),
     ]
     for extractor, head in _stages(model):
@@ -378,6 +382,11 @@ def _check(model: Any, parent: type) -> None:
             problems.append(
                 'model.roi_head.bbox_roi_extractor.roi_layer.pool_mode is '
                 "'max', known is 'avg'"
+            )
+        if len(extractor.roi_layers) > 1 and not _clips(rpn, head):
+            problems.append(
+                'clip_border of a bbox_coder in model.rpn_head or model.roi_head is '
+                'False, known is True'
             )
         if not (head.with_cls and head.with_reg):
             problems.append('model.roi_head.bbox_head has no classes or no boxes')

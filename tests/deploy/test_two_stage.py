@@ -94,7 +94,8 @@ def test_regions_of_all_levels_are_pooled_as_mmdet_pools_them():
     features = [torch.randn(2, 32, 128 // s, 160 // s) for s in (4, 8, 16, 32)]
     corner = torch.rand(2, 50, 2) * 80
     sides = 2 ** (7.2 * torch.rand(2, 50, 1)) * (0.7 + 0.5 * torch.rand(2, 50, 2))
-    boxes = torch.cat((corner, corner + sides), -1)
+    ends = torch.minimum(corner + sides, torch.tensor([160.0, 128.0]))
+    boxes = torch.cat((corner, ends), -1)
     images = torch.tensor([0.0, 1.0])[:, None, None].expand(2, 50, 1)
     rois = torch.cat((images, boxes), -1).flatten(0, 1)
     assert len(extractor.map_roi_levels(rois, 4).unique()) == 4
@@ -106,10 +107,14 @@ def test_detectors_that_go_another_way_are_refused_with_all_that_differs():
     detector = small_detector('Faster R-CNN', fit=False)
     detector.roi_head.__class__ = DoubleHeadRoIHead
     detector.roi_head.bbox_roi_extractor.roi_layers[1].pool_mode = 'max'
+    detector.roi_head.bbox_head.bbox_coder.clip_border = False
+    del detector.rpn_head
     with pytest.raises(UserError) as told:
         decoder_of(detector)
     assert 'model.roi_head is DoubleHeadRoIHead' in str(told.value)
+    assert 'model.rpn_head is NoneType' in str(told.value)
     assert "pool_mode is 'max'" in str(told.value)
+    assert 'clip_border' in str(told.value)
 
 
 def test_queries_chosen_another_way_are_refused():
