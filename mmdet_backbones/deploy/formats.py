@@ -30,6 +30,8 @@ PACKAGES = {
 _OPSET = 20
 _MOST_IMAGES = 1024
 _LARGEST_SIDE = 1 << 15
+# Side in pixels of images whose deepest maps have several rows.
+_TRACED = 384
 # Of the first line of what an exporter raises.
 _LONGEST = 400
 
@@ -57,7 +59,11 @@ def export_program(
     """
     shapes = None
     if divisor is not None:
-        batch = max(batch, 2)  # torch.export takes a 1 for a constant
+        # torch.export takes a 1 for a constant, of deep maps as well, and two sides of
+        # the same length for one.
+        batch = max(batch, 2)
+        least = -(-_TRACED // divisor) * divisor
+        size = (least, least + divisor * 4)
         number = torch.export.Dim('batch', min=1, max=_MOST_IMAGES)
         most = _LARGEST_SIDE // divisor
         sides = [

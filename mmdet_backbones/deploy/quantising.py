@@ -87,13 +87,19 @@ def _inputs(exported: ExportedDetector, image: np.ndarray) -> dict[str, np.ndarr
 def _quantised(model: Any, items: Sequence[Any], patterns: Sequence[str]) -> Any:
     with without_telemetry(), _silent():
         import nncf
+        from nncf.quantization.advanced_parameters import QuantizationParameters
 
+        # onnxruntime runs no convolution of maps with a scale for each channel.
+        maps = QuantizationParameters(per_channel=False)
         return nncf.quantize(
             model,
             nncf.Dataset(list(items)),
             subset_size=len(items),
             preset=nncf.QuantizationPreset.MIXED,
             ignored_scope=nncf.IgnoredScope(patterns=list(patterns), validate=False),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                activations_quantization_params=maps
+            ),
         )
 
 

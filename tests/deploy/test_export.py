@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from mmengine.config import Config
+from squares import draw_squares, write_config
 from stretched import as_trained
 from test_decoders import small
 
@@ -91,6 +93,7 @@ def test_a_lower_precision_needs_a_data_set(trained, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_transform_without_a_counterpart_is_named(tmp_path):
     config = small('YOLOX')
     config.test_pipeline.insert(2, dict(type='PhotoMetricDistortion'))
@@ -125,7 +128,6 @@ def test_a_dynamic_export_takes_images_of_any_size_at_once(trained, tmp_path):
 @pytest.mark.slow
 def test_a_centred_image_is_found_where_it_is(tmp_path):
     from detector_matrix import DETECTORS
-    from mmengine.config import Config
 
     path, _ = Config._get_cfg_path(f'mmdet::{DETECTORS["CenterNet"]}', '')
     config = Config.fromfile(path)
@@ -133,3 +135,24 @@ def test_a_centred_image_is_found_where_it_is(tmp_path):
     done = export_with_figures(ExportOptions(str(trained), tmp_path / 'out', size=SIZE))
     assert done.passed
     assert done.comparison.boxes > 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('format', ['onnx', 'openvino'])
+def test_eight_bits_are_calibrated_and_measured(tmp_path, format):
+    (tmp_path / 'data').mkdir()
+    config = Config.fromfile(
+        write_config(tmp_path / 'squares.py', draw_squares(tmp_path / 'data'))
+    )
+    trained = as_trained(config, tmp_path, SIZE)
+    # Of random weights mAP is next to nothing: this is the way, not the worth.
+    done = export_with_figures(
+        ExportOptions(
+            str(trained), tmp_path / 'out', format, precision='int8', size=SIZE
+        )
+    )
+    assert done.passed
+    assert any('calibrated on 8 images' in note for note in done.notes)
+    assert 'mAP' in (done.folder / 'equality.md').read_text()
+    (found,) = load(done.folder).predict([blocks(SIZE, 3)])
+    assert len(found.scores) > 0
