@@ -16,6 +16,7 @@ SCRIPTS = {
     'train': 'train.py',
     'test': 'test.py',
     'predict': 'predict.py',
+    'export': 'export.py',
     'app': 'app.py',
     'benchmark': 'benchmark_backbones.py',
     'lr': 'print_lr.py',

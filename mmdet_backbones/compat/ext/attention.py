@@ -6,7 +6,7 @@ which has no CPU kernel: mmcv.ops comes here for CUDA tensors only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -34,10 +34,29 @@ def ms_deform_attn_forward(
     Returns:
         (B, Q, M * D).
     """
+    levels = _levels(value_spatial_shapes, value_level_start_index)
+    return attend_levels(value, levels, sampling_locations, attention_weights)
+
+
+def attend_levels(
+    value: Tensor,
+    levels: Iterable[tuple[int, int, tuple[int, int]]],
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> Tensor:
+    """As :func:`ms_deform_attn_forward`, for levels whose shapes are no tensors.
+
+    Args:
+        levels: Index, first pixel and (height, width) of each level.
+        value, sampling_locations, attention_weights: As there.
+
+    Returns:
+        (B, Q, M * D).
+    """
     batch, _, heads, channels = value.shape
     queries = sampling_locations.shape[1]
     total = value.new_zeros(batch * heads, channels, queries)
-    for level, start, shape in _levels(value_spatial_shapes, value_level_start_index):
+    for level, start, shape in levels:
         total += _attend(
             _image(value, start, shape),
             _points_first(sampling_locations[:, :, :, level]),

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torchvision  # noqa: F401  (registers nms, which programs name)
 
 from ..folder import ExportedFolder
 
