@@ -29,29 +29,31 @@ model = dict(
     bbox_head=dict(num_classes=1),
     test_cfg=dict(nms=dict(iou_threshold=0.5)))
 
-max_epochs = 12
+# From here on as `mmdet-backbones swap` writes it for 112 images and 16 epochs.
+max_epochs = 16
 train_cfg = dict(
     type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=4)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
+    optimizer=dict(type='AdamW', weight_decay=0.05, lr=1e-3),
+    clip_grad=dict(max_norm=10.0, norm_type=2),
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
-        custom_keys=dict(backbone=dict(lr_mult=0.5))),
-    clip_grad=dict(max_norm=10.0))
+        flat_decay_mult=0.0,
+        bypass_duplicate=True))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=30),
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=22),
     dict(
         type='CosineAnnealingLR',
-        by_epoch=True,
-        convert_to_iter_based=True,
-        begin=0,
+        eta_min_ratio=0.05,
+        begin=8,
         end=max_epochs,
-        T_max=max_epochs,
-        eta_min=1e-5),
+        T_max=8,
+        by_epoch=True,
+        convert_to_iter_based=True),
 ]
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=5),
@@ -61,15 +63,14 @@ default_hooks = dict(
         max_keep_ckpts=1,
         save_best='coco/bbox_mAP_50',
         rule='greater'))
-auto_scale_lr = dict(base_batch_size=4)
+auto_scale_lr = dict(enable=True, base_batch_size=4, rule='sqrt')
 custom_hooks = [
-    dict(type='mmdet_backbones.ChannelsLastHook', measure=False),
-    # An average over about 50 steps: so few steps leave the last weights noisy.
     dict(
         type='EMAHook',
+        update_buffers=False,
+        priority=49,
         ema_type='ExponentialMovingAverage',
-        momentum=0.02,
-        update_buffers=True,
-        priority=49),
+        momentum=0.018),
+    dict(type='mmdet_backbones.ChannelsLastHook'),
 ]
 randomness = dict(seed=0)

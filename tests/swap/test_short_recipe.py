@@ -8,7 +8,8 @@ from mmengine.config import Config
 
 from mmdet_backbones.check.config import check_config
 from mmdet_backbones.engine.lr_scaling import find_scale
-from mmdet_backbones.engine.short_training import kind_of, small_batch
+from mmdet_backbones.engine.recipes import Traits, choose_recipe
+from mmdet_backbones.engine.short_training import fit_short, kind_of, small_batch
 from mmdet_backbones.swap.swapping import SwapOptions, notes_in, save
 
 FASTER = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
@@ -22,6 +23,18 @@ LITE, CONVNEXT, RESNET = (
     'timm/tf_efficientnet_lite0',
     'timm/convnext_tiny',
     'torchvision/resnet50',
+)
+
+
+TRAITS = Traits(
+    model='tf_efficientnet_lite0',
+    weights='efficientnet-lite0.pth',
+    source='timm',
+    strides=(2, 4, 8, 16, 32),
+    batch_norm=True,
+    attention=False,
+    token_norm=False,
+    groups=9,
 )
 
 
@@ -134,6 +147,26 @@ def test_what_a_stage_learns_from_is_less_in_every_stage(swapped):
     assert counts == [128, 128, 128]
     assert config.model.test_cfg.rpn.max_per_img == 300
     assert 'regions:' in told
+
+
+def test_the_demo_is_trained_by_the_recipe_that_swap_writes():
+    """Its config is what the recipe makes of it: nothing is tuned by hand."""
+    path = 'configs/yolox/yolox_efficientnet-lite0_trees.py'
+    config = Config.fromfile(path)
+    count = config.train_cfg.max_epochs * -(-112 // 4)
+    made = Config.fromfile(path)
+    made.optim_wrapper = dict(
+        type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01, momentum=0.9)
+    )
+    made.param_scheduler, made.custom_hooks = [], []
+    made.train_cfg.val_interval, made.auto_scale_lr = 1, None
+    changes = fit_short(made, choose_recipe(TRAITS), 1.0, True, count)
+    assert {'optimiser', 'schedule', 'average', 'pace'} <= {c.what for c in changes}
+    for name in (
+        *('optim_wrapper', 'param_scheduler', 'custom_hooks', 'train_cfg'),
+        'auto_scale_lr',
+    ):
+        assert made[name] == config[name], name
 
 
 def test_data_that_is_not_here_keeps_the_recipe_of_the_family(tmp_path):
