@@ -96,7 +96,9 @@ def best_of(boxes: Tensor, scores: Tensor, labels: Tensor, count: int) -> Found:
     Returns:
         As there.
     """
-    short = max(count - scores.shape[1], 0)
+    short = count
+    if isinstance(scores.shape[1], int):  # or else there may be any number
+        short = max(count - scores.shape[1], 0)
     if short:
         boxes = torch.cat((boxes, boxes.new_zeros(boxes.shape[0], short, 4)), 1)
         scores = torch.cat((scores, scores.new_full((scores.shape[0], short), -1)), 1)
