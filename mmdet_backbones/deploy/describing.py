@@ -17,7 +17,7 @@ from ..predict.locating import Trained
 from ..runtime.description import MODEL_FILES, OUTPUTS, VERSION
 from ..runtime.folder import DESCRIPTION
 from .decoding import Limits
-from .equality import LEAST_IOU, LOOSE, MOST_SCORE, Comparison
+from .equality import LEAST_IOU, LOOSE, MOST_SCORE, Equality
 from .intake import Intake, Size
 
 _PACKAGES = ('torch', 'mmdet', 'onnx', 'onnxruntime', 'openvino', 'nncf')
@@ -131,7 +131,7 @@ def _digest(path: Path) -> str | None:
 
 
 def write_description(
-    folder: Path, description: dict[str, Any], comparison: Comparison | None = None
+    folder: Path, description: dict[str, Any], comparison: Equality | None = None
 ) -> None:
     """Write ``detector.json``, the last file of a folder.
 
@@ -155,7 +155,7 @@ def write_description(
 def write_equality(
     folder: Path,
     description: Mapping[str, Any],
-    comparison: Comparison,
+    comparison: Equality,
     images: str,
     more: Sequence[str] = (),
 ) -> None:

@@ -19,7 +19,7 @@ _TIE_IOU = 1e-3
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Equality:
     """Two lists of boxes of the same images, side by side.
 
     Attributes:
@@ -90,7 +90,7 @@ def compare(
     exported: Sequence[Detections],
     threshold: float,
     bounds: Bounds | None = None,
-) -> Comparison:
+) -> Equality:
     """Compare what two detectors found in the same images.
 
     Args:
@@ -108,7 +108,7 @@ def compare(
     pairs = zip(reference, exported, strict=True)
     found = [_of_image(one, other, threshold, bounds) for one, other in pairs]
     matched = [match for image in found for match in image[3]]
-    return Comparison(
+    return Equality(
         threshold=threshold,
         images=len(reference),
         boxes=sum(int((one.scores >= threshold).sum()) for one in reference),

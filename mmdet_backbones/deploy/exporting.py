@@ -20,7 +20,7 @@ from ..runtime import ExportedDetector, load, read_folder
 from . import formats
 from .decoding import decoder_of
 from .describing import describe, write_description, write_equality
-from .equality import LOOSE, Bounds, Comparison, compare
+from .equality import LOOSE, Bounds, Equality, compare
 from .evidence import Images, find_images
 from .graph import DetectorGraph
 from .intake import Intake, read_intake, set_size
@@ -46,7 +46,7 @@ class Exported:
     """
 
     folder: Path
-    comparison: Comparison
+    comparison: Equality
     images: str
     notes: tuple[str, ...]
     passed: bool
@@ -218,7 +218,7 @@ class _Job:
 
     def _compare(
         self, exported: ExportedDetector, nms_iou: float | None, count: int
-    ) -> Comparison:
+    ) -> Equality:
         images = self.images.to_prove(self.detector.read)
         expected = self.reference.predict(images)
         found = exported.predict(images)
@@ -236,7 +236,7 @@ class _Job:
 
     def _judged(
         self,
-        found: Comparison,
+        found: Equality,
         exported: ExportedDetector,
         tell: Callable[[str], object],
     ) -> tuple[bool, list[str]]:
