@@ -66,11 +66,8 @@ default_hooks = dict(
 auto_scale_lr = dict(enable=True, base_batch_size=4, rule='sqrt')
 custom_hooks = [
     dict(
-        type='EMAHook',
-        update_buffers=False,
-        priority=49,
-        ema_type='ExponentialMovingAverage',
-        momentum=0.018),
+        type='EMAHook', update_buffers=False, priority=49,
+        ema_type='ExponentialMovingAverage', momentum=0.018),
     dict(type='mmdet_backbones.ChannelsLastHook'),
 ]
 randomness = dict(seed=0)
