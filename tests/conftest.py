@@ -4,6 +4,7 @@ import os
 import runpy
 import subprocess
 import sys
+import warnings
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -74,6 +75,15 @@ def _no_process_in_fast_runs(request):
 @pytest.fixture(autouse=True)
 def _same_numbers_every_time() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _gradients_for_the_next_test(request):
+    """Tell which test leaves gradients switched off: all that follow would fail."""
+    yield
+    if not torch.is_grad_enabled():
+        torch.set_grad_enabled(True)
+        warnings.warn(f'{request.node.nodeid} leaves gradients off', stacklevel=1)
 
 
 @pytest.fixture(autouse=True)

@@ -71,6 +71,7 @@ def measure_costs(cfg: Config) -> Costs:
     size = fixed_size(detector.backbone) or image_size(cfg)  # type: ignore[arg-type]
     try:
         flops, parts = _count(detector, size, config.in_channels)
+        region = _count_region(detector)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return Costs(
@@ -79,7 +80,6 @@ def measure_costs(cfg: Config) -> Costs:
             size=size,
             problem=f'operations cannot be counted: {reason}',
         )
-    region = _count_region(detector)
     return Costs(parameters, alone, flops, size, parts, flops_per_region=region)
 
 
