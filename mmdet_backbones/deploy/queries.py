@@ -228,7 +228,7 @@ class DinoDecoder(DeformableDecoder):
             scaled = references[:, :, None] * ratios
             query = layer(
                 query,
-                query_pos=decoder.ref_point_head(_encode(scaled[:, :, 0])),
+                query_pos=_encode(decoder.ref_point_head, scaled[:, :, 0]),
                 self_attn_mask=None,
                 reference_points=scaled,
                 **inputs,
@@ -291,10 +291,12 @@ def _move(by: Tensor, references: Tensor, eps: float = 1e-5) -> Tensor:
     return F.pad(start, (0, 4 - start.shape[-1])).add(by).sigmoid()
 
 
-def _encode(boxes: Tensor) -> Tensor:
+def _encode(head: Any, boxes: Tensor) -> Tensor:
     from mmdet.models.layers import coordinate_to_encoding
 
-    return coordinate_to_encoding(boxes)
+    # The forks encode each of four coordinates with twice as many numbers.
+    count = head.layers[0].in_features // 4
+    return head(coordinate_to_encoding(boxes, num_feats=count))
 
 
 def _flat(level: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ def iterations(config: Config, images: int) -> int:
                 (LITE, 161, 10),
                 (CONVNEXT, 40, 3),
                 (RESNET, 1900, 12),
-                (RESNET, 5000, 1),
+                (RESNET, 3500, 1),
             )
         ),
     ],
