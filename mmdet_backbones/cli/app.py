@@ -9,6 +9,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
+from .flags import add_detector_flags
 from .output import print_json
 
 if TYPE_CHECKING:
@@ -22,14 +23,7 @@ EXAMPLES = (
 
 def add_flags(parser: ArgumentParser) -> None:
     """Add what the subcommand takes."""
-    parser.add_argument('model', help='config, work folder, or exported folder')
-    parser.add_argument('--checkpoint', metavar='FILE',
-                        help='of the detector; default: the best of the work folder, '
-                        'or the newest')  # fmt: skip
-    parser.add_argument('--device', help='default: a GPU if there is one')
-    parser.add_argument('--trust', action='store_true',
-                        help='load an export for torch, which can bring code of '
-                        'whoever wrote it')  # fmt: skip
+    add_detector_flags(parser)
     parser.add_argument('--port', type=int, metavar='N',
                         help='default: the first free one from 7860 on')  # fmt: skip
     parser.add_argument('--threshold', type=float, default=0.3, metavar='S',

@@ -17,6 +17,18 @@ def add_config_flags(parser: ArgumentParser) -> None:
     )
 
 
+def add_detector_flags(parser: ArgumentParser) -> None:
+    """Add the flags that name a trained detector, and where it runs."""
+    parser.add_argument('model', help='config, work folder, or exported folder')
+    parser.add_argument('--checkpoint', metavar='FILE',
+                        help='of the detector; default: the best of the work folder, '
+                        'or the newest')  # fmt: skip
+    parser.add_argument('--device', help='default: a GPU if there is one')
+    parser.add_argument('--trust', action='store_true',
+                        help='load an export for torch, which can bring code of '
+                        'whoever wrote it')  # fmt: skip
+
+
 def add_common_flags(parser: ArgumentParser) -> None:
     """Add the flags that mmdet's train and test tools share."""
     add_config_flags(parser)

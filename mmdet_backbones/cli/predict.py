@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .flags import add_detector_flags
 from .output import console, print_json
 
 if TYPE_CHECKING:
@@ -28,17 +29,10 @@ _FORMATS = ('json', 'csv', 'coco', 'yolo', 'voc', 'labelme')
 
 def add_flags(parser: ArgumentParser) -> None:
     """Add what the subcommand takes."""
-    parser.add_argument('model', help='config, work folder, or exported folder')
+    add_detector_flags(parser)
     parser.add_argument('sources', nargs='+', metavar='source',
                         help='images, folders, patterns, videos, the number of a '
                         'camera, or the address of a stream')  # fmt: skip
-    parser.add_argument('--checkpoint', metavar='FILE',
-                        help='of the detector; default: the best of the work folder, '
-                        'or the newest')  # fmt: skip
-    parser.add_argument('--device', help='default: a GPU if there is one')
-    parser.add_argument('--trust', action='store_true',
-                        help='load an export for torch, which can bring code of '
-                        'whoever wrote it')  # fmt: skip
     out = parser.add_argument_group('output')
     out.add_argument('-o', '--out', type=Path, metavar='OUT',
                      help='file, or folder for labels; default: the terminal'

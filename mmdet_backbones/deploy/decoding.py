@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .suppression import Found
+from .suppression import Found, suppress
 
 # Each has `build(model) -> Decoder | None`; the first that knows the detector is it.
 _KINDS = ('two_stage', 'queries', 'dense', 'yolo', 'centernet')
@@ -63,6 +63,24 @@ class Decoder(nn.Module):
         """
         raise NotImplementedError
 
+    def keep_best(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> Found:
+        """Suppress what overlaps a better box, within the limits of the detector.
+
+        Args:
+            boxes: (N, M, 4).
+            scores: (N, M); those below zero are no boxes.
+            labels: (N, M).
+        """
+        return suppress(
+            boxes,
+            scores,
+            labels,
+            self.limits.nms_iou,
+            self.limits.max_per_image,
+            self.limits.class_agnostic,
+            self.num_classes,
+        )
+
 
 def decoder_of(model: Any) -> Decoder:
     """Make the decoder of a detector.
@@ -86,6 +104,25 @@ def decoder_of(model: Any) -> Decoder:
         f'{type(model).__name__}{named} cannot be exported: its way from maps to boxes '
         'is not known here; docs/export.md lists the detectors that can be'
     )
+
+
+def candidates_of(test_cfg: Mapping[str, Any], key: str) -> int:
+    """Read how many candidates of a level are looked at.
+
+    Args:
+        test_cfg: That of a head.
+        key: Of it in the config, for messages.
+
+    Raises:
+        UserError: If there is no bound, which a graph cannot be without.
+    """
+    count = test_cfg.get('nms_pre', -1)
+    if count < 1:
+        raise UserError(
+            'the graph of an exported detector holds a fixed number of candidates: '
+            f'write {key}.nms_pre = 1000'
+        )
+    return count
 
 
 def limits_of(

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .decoding import Decoder, limits_of
-from .suppression import Found, gather, suppress, top_candidates
+from .decoding import Decoder, candidates_of, limits_of
+from .suppression import Found, gather, top_candidates
 
 Clip = Callable[[Tensor, Tensor], Tensor]
 
@@ -56,13 +56,8 @@ class DenseDecoder(Decoder):
         limits = limits_of(head.test_cfg, 'model.test_cfg')
         super().__init__(limits, head.num_classes)
         self.head = head
-        self.candidates = head.test_cfg.get('nms_pre', -1)
+        self.candidates = candidates_of(head.test_cfg, 'model.test_cfg')
         self.clip = self._clip()
-        if self.candidates < 1:
-            raise UserError(
-                'the graph of an exported detector holds a fixed number of candidates: '
-                'write model.test_cfg.nms_pre = 1000'
-            )
 
     def _clip(self) -> Clip | None:
         return clip_of(self.head.bbox_coder)
@@ -86,14 +81,10 @@ class DenseDecoder(Decoder):
         sides = places[..., 2:] - places[..., :2]
         if self.head.test_cfg.get('min_bbox_size', -1) >= 0:
             best = torch.where((sides > 0).all(-1), best, torch.full_like(best, -1))
-        return suppress(
+        return self.keep_best(
             places,
             best,
             labels,
-            self.limits.nms_iou,
-            self.limits.max_per_image,
-            self.limits.class_agnostic,
-            self.num_classes,
         )
 
     def _of_level(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from ..errors import UserError
-from .decoding import Decoder, limits_of
+from .decoding import Decoder, candidates_of, limits_of
 from .dense import clip_of, rows_of
 from .suppression import Found, gather, suppress, top_candidates
 
@@ -66,13 +66,8 @@ class Proposals(nn.Module):
         super().__init__()
         self.head = head
         self.limits = limits_of(head.test_cfg, 'model.test_cfg.rpn')
-        self.candidates = head.test_cfg.get('nms_pre', -1)
+        self.candidates = candidates_of(head.test_cfg, 'model.test_cfg.rpn')
         self.clip = clip_of(head.bbox_coder)
-        if self.candidates < 1:
-            raise UserError(
-                'the graph of an exported detector holds a fixed number of candidates: '
-                'write model.test_cfg.rpn.nms_pre = 1000'
-            )
 
     def forward(
         self, features: Sequence[Tensor], sizes: Tensor
@@ -268,14 +263,10 @@ class TwoStageDecoder(Decoder):
         found = _decode(head.bbox_coder, gather(boxes, places), gather(deltas, rows))
         if self.clips[-1] is not None:
             found = self.clips[-1](found, sizes)
-        return suppress(
+        return self.keep_best(
             found,
             best,
             labels,
-            self.limits.nms_iou,
-            self.limits.max_per_image,
-            self.limits.class_agnostic,
-            self.num_classes,
         )
 
 

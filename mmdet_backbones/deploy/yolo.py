@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-from .decoding import Decoder, limits_of
+from .decoding import Decoder, candidates_of, limits_of
 from .dense import rows_of
-from .suppression import Found, gather, suppress, top_candidates
+from .suppression import Found, gather, top_candidates
 
 # YOLOX has no limit in mmdet; COCO's metric reads the best 100.
 _YOLOX_BOXES = 300
@@ -59,14 +58,10 @@ class YOLOXDecoder(Decoder):
         scores = scores * sure
         there = scores >= self.limits.score
         places = self.head._bbox_decode(torch.cat(priors), _all_rows(boxes, 4))
-        return suppress(
+        return self.keep_best(
             places,
             torch.where(there, scores, torch.full_like(scores, -1)),
             labels,
-            self.limits.nms_iou,
-            self.limits.max_per_image,
-            self.limits.class_agnostic,
-            self.num_classes,
         )
 
 
@@ -81,13 +76,8 @@ class YOLOv3Decoder(Decoder):
         limits = limits_of(head.test_cfg, 'model.test_cfg')
         super().__init__(limits, head.num_classes)
         self.head = head
-        self.candidates = head.test_cfg.get('nms_pre', -1)
+        self.candidates = candidates_of(head.test_cfg, 'model.test_cfg')
         self.sure = head.test_cfg.get('conf_thr', -1)
-        if self.candidates < 1:
-            raise UserError(
-                'the graph of an exported detector holds a fixed number of candidates: '
-                'write model.test_cfg.nms_pre = 1000'
-            )
 
     def forward(
         self, features: Sequence[Tensor], sizes: Tensor, padded: tuple[int, int]
@@ -119,14 +109,10 @@ class YOLOv3Decoder(Decoder):
         if self.head.test_cfg.get('min_bbox_size', -1) >= 0:
             sides = decoded[..., 2:] - decoded[..., :2]
             best = torch.where((sides > 0).all(-1), best, torch.full_like(best, -1))
-        return suppress(
+        return self.keep_best(
             decoded,
             best,
             labels,
-            self.limits.nms_iou,
-            self.limits.max_per_image,
-            self.limits.class_agnostic,
-            self.num_classes,
         )
 
 
