@@ -38,7 +38,7 @@ _CLOSING_SOURCE = 'as YOLOX, arXiv 2107.08430, sec. 2.3, in its last 15 epochs'
 _REGIONS, _PROPOSALS = 128, 300
 _REGIONS_SOURCE = (
     'Fast R-CNN, arXiv 1504.08083, sec. 2.3, has 64, Faster R-CNN, 1506.01497, sec. '
-    '4.1, 300; docs/recipes.md, regions'
+    '4.1, 300'
 )
 _VALIDATIONS = 4
 _CLIP = dict(max_norm=10.0, norm_type=2)
@@ -74,7 +74,7 @@ class Kind:
 
 
 _ABLATION = 'docs/recipes.md, rate'
-TWO_STAGE = Kind('two-stage detector', 1e-3, _ABLATION)
+TWO_STAGE = Kind('two-stage detector', 1e-3, f'as one-stage detectors, {_ABLATION}')
 QUERIES = Kind(
     'detector with queries', 2e-4, 'twice the rate of DINO, arXiv 2203.03605, app. D'
 )
