@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -199,8 +199,6 @@ def page(record: Path, cells: Sequence[Cell], command: str) -> str:
         command: That made it.
     """
     found = {cell: entry for cell, entry in read(record).items() if cell in cells}
-    backbones = list(dict.fromkeys(backbone for _, backbone in cells))
-    detectors = list(dict.fromkeys(detector for detector, _ in cells))
     works = [cell for cell, entry in found.items() if entry['step'] is None]
     lines = [
         '# Detectors against backbones',
@@ -214,12 +212,8 @@ def page(record: Path, cells: Sequence[Cell], command: str) -> str:
         f'**{len(works)} of {len(found)} pairs work'
         f' ({100 * len(works) / max(len(found), 1):.1f} %).**',
         '',
-        f'| detector | {" | ".join(f"`{name}`" for name in backbones)} |',
-        f'|---{"|:-:" * len(backbones)}|',
+        *table(found, cells, _mark),
     ]
-    for detector in detectors:
-        marks = [_mark(found.get((detector, backbone))) for backbone in backbones]
-        lines.append(f'| {detector} | {" | ".join(marks)} |')
     failed = [entry for entry in found.values() if entry['step'] is not None]
     if failed:
         lines += ['', '## What does not work', '']
@@ -229,6 +223,29 @@ def page(record: Path, cells: Sequence[Cell], command: str) -> str:
             for entry in failed
         ]
     return '\n'.join(lines) + '\n'
+
+
+def table(
+    found: Mapping[Cell, Mapping[str, Any]],
+    cells: Sequence[Cell],
+    mark: Callable[[Mapping[str, Any] | None], str],
+) -> list[str]:
+    """Lines of a table in Markdown, a detector each.
+
+    Args:
+        found: What is recorded of the pairs.
+        cells: The pairs to show.
+        mark: What stands for a pair.
+    """
+    backbones = list(dict.fromkeys(backbone for _, backbone in cells))
+    lines = [
+        f'| detector | {" | ".join(f"`{name}`" for name in backbones)} |',
+        f'|---{"|:-:" * len(backbones)}|',
+    ]
+    for detector in dict.fromkeys(detector for detector, _ in cells):
+        marks = [mark(found.get((detector, backbone))) for backbone in backbones]
+        lines.append(f'| {detector} | {" | ".join(marks)} |')
+    return lines
 
 
 def _mark(entry: Mapping[str, Any] | None) -> str:
@@ -246,23 +263,31 @@ def _versions() -> str:
     return f'torch {torch.__version__}, mmdet {mmdet.__version__}'
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+def matrix_parser(
+    description: str | None, name: str, limit: float
+) -> argparse.ArgumentParser:
+    """Make the parser of a tool that tries all pairs.
+
+    Args:
+        description: Of the tool.
+        name: Of its record and its page.
+        limit: Seconds for a pair.
+    """
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument('--detectors', nargs='+', choices=list(DETECTORS),
                         default=list(DETECTORS), metavar='NAME')  # fmt: skip
     parser.add_argument('--backbones', nargs='+', default=list(BACKBONES))
     parser.add_argument('--record', type=Path,
-                        default=ROOT / 'work_dirs/detector_matrix.jsonl')  # fmt: skip
-    parser.add_argument('--out', type=Path,
-                        default=ROOT / 'benchmarks/detector_matrix.md')  # fmt: skip
-    parser.add_argument('--limit', type=float, default=300, help='seconds for a pair')
+                        default=ROOT / f'work_dirs/{name}.jsonl')  # fmt: skip
+    parser.add_argument('--out', type=Path, default=ROOT / f'benchmarks/{name}.md')
+    parser.add_argument('--limit', type=float, default=limit, help='seconds for a pair')
     parser.add_argument('--fresh', action='store_true', help='forget the record')
     parser.add_argument('--cells', nargs='+', help=argparse.SUPPRESS)
-    return parser.parse_args()
+    return parser
 
 
 def main() -> None:
-    args = parse_args()
+    args = matrix_parser(__doc__, 'detector_matrix', 300).parse_args()
     if args.cells:
         try_cells(args.record, args.cells[0], args.cells[1:], args.limit)
         return

@@ -20,15 +20,15 @@ from mmengine.config import Config
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from detector_matrix import (
-    BACKBONES,
     DETECTORS,
-    ROOT,
     Cell,
     _time_limit,
     _versions,
     fill,
+    matrix_parser,
     note,
     read,
+    table,
 )
 from stretched import as_trained, swapped
 
@@ -109,7 +109,6 @@ def page(record: Path, cells: Sequence[Cell], command: str, format: str) -> str:
         format: Of the exports.
     """
     found = {cell: entry for cell, entry in read(record).items() if cell in cells}
-    backbones = list(dict.fromkeys(backbone for _, backbone in cells))
     equal = [entry for entry in found.values() if entry['step'] is None]
     lines = [
         '# Detectors exported',
@@ -122,12 +121,8 @@ def page(record: Path, cells: Sequence[Cell], command: str, format: str) -> str:
         '',
         f'**{len(equal)} of {len(found)} pairs are equal.**',
         '',
-        f'| detector | {" | ".join(f"`{name}`" for name in backbones)} |',
-        f'|---{"|:-:" * len(backbones)}|',
+        *table(found, cells, _mark),
     ]
-    for detector in dict.fromkeys(detector for detector, _ in cells):
-        marks = [_mark(found.get((detector, backbone))) for backbone in backbones]
-        lines.append(f'| {detector} | {" | ".join(marks)} |')
     if equal:
         score = max(entry['score'] for entry in equal)
         corner = max(entry['corner'] for entry in equal)
@@ -151,19 +146,9 @@ def _mark(entry: Any) -> str:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--detectors', nargs='+', choices=list(DETECTORS),
-                        default=list(DETECTORS), metavar='NAME')  # fmt: skip
-    parser.add_argument('--backbones', nargs='+', default=list(BACKBONES))
+    parser = matrix_parser(__doc__, 'export_matrix', 600)
     parser.add_argument('--format', default='onnx',
                         choices=('onnx', 'openvino', 'torch'))  # fmt: skip
-    parser.add_argument('--record', type=Path,
-                        default=ROOT / 'work_dirs/export_matrix.jsonl')  # fmt: skip
-    parser.add_argument('--out', type=Path,
-                        default=ROOT / 'benchmarks/export_matrix.md')  # fmt: skip
-    parser.add_argument('--limit', type=float, default=600, help='seconds for a pair')
-    parser.add_argument('--fresh', action='store_true', help='forget the record')
-    parser.add_argument('--cells', nargs='+', help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
