@@ -5,12 +5,14 @@ import runpy
 import subprocess
 import sys
 import warnings
+from logging import FileHandler
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 import torch
 from file_server import FileServer
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
 ROOT = Path(__file__).parents[1]
@@ -104,6 +106,17 @@ def _no_visualizer_of_another_test():
         for cls in classes:
             classes += cls.__subclasses__()
             cls._instance_dict.clear()
+
+
+@pytest.fixture(autouse=True)
+def _no_log_of_another_test():
+    """A Runner's log files stay open, in folders that pytest removes."""
+    yield
+    for logger in MMLogger._instance_dict.values():
+        for handler in [h for h in logger.handlers if isinstance(h, FileHandler)]:
+            logger.removeHandler(handler)
+            handler.close()
+    MMLogger._instance_dict.clear()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
@@ -161,7 +161,7 @@ class ChannelsLastHook(Hook):
 
     def _is_faster(self, runner: Runner, training: bool) -> bool:
         detector = runner.model
-        while is_model_wrapper(detector):
+        while is_model_wrapper(detector) or isinstance(detector, BaseTTAModel):
             detector = detector.module
         backbone = getattr(detector, 'backbone', None)
         if backbone is None or isinstance(runner.model, FullyShardedDataParallel):

@@ -6,6 +6,7 @@ import time
 import pytest
 import torch
 from mmengine.logging import MMLogger
+from mmengine.model import BaseTTAModel
 from torch import nn
 
 from mmdet_backbones.inference.memory_format import ChannelsLastHook, try_formats
@@ -35,6 +36,9 @@ class Detector(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = nn.Conv2d(8, 4, 3)
+
+    def test_step(self, data):
+        return [self.head(self.backbone(data)[0])]
 
 
 class Run:
@@ -70,6 +74,16 @@ def test_a_hook_decides_once():
 def test_without_measuring_it_converts():
     detector = Detector(SlowIn('channels_last'))
     ChannelsLastHook(measure=False).before_train(Run(detector))
+    assert is_last(detector.head)
+
+
+def test_a_detector_that_is_tested_with_augmentation_is_converted():
+    class Augmented(BaseTTAModel):
+        def merge_preds(self, data_samples_list):
+            return data_samples_list
+
+    detector = Detector(SlowIn('contiguous'))
+    ChannelsLastHook().before_test(Run(Augmented(detector)))
     assert is_last(detector.head)
 
 
