@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,16 +94,32 @@ class Images:
         Raises:
             UserError: If the metric gives none.
         """
+        found = (predict([image])[0] for image in self.to_measure(read))
+        return self.judge(found)
+
+    def to_measure(self, read: Callable[[Path], np.ndarray]) -> Iterator[np.ndarray]:
+        """Images of the test set, one after another.
+
+        Args:
+            read: As for :meth:`to_prove`.
+        """
+        return map(read, self._paths('test'))
+
+    def judge(self, found: Iterable[Detections]) -> float:
+        """Measure what was found in the test set, as :meth:`average_precision`.
+
+        Args:
+            found: In each of its images.
+        """
         from mmengine.evaluator import Evaluator
 
         dataset = self._dataset('test')
         with DefaultScope.overwrite_default_scope(self.scope), _quiet():
             evaluator = Evaluator(deepcopy(self.config.test_evaluator))
             evaluator.dataset_meta = dataset.metainfo
-            for index, path in enumerate(self._paths('test')):
-                (found,) = predict([read(path)])
+            for index, one in enumerate(found):
                 sample = dataset[index]['data_samples']
-                sample.pred_instances = _instances(found)
+                sample.pred_instances = _instances(one)
                 evaluator.process([sample])
             metrics = evaluator.evaluate(len(dataset))
         for name, value in metrics.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,21 @@ import numpy as np
 from ..errors import UserError
 from ..runtime import ExportedDetector, load
 from ..runtime.description import MODEL_FILES
+from ..runtime.detections import Detections
+from ..runtime.engines import Engine
 from ..runtime.resizing import padded_size, resize, size_for
+from .equality import iou_of
 from .evidence import Images
 from .formats import without_telemetry
 
 # What stands around the net computes with places and scores: always float.
 _ALWAYS = (r'^graph/.*', r'^preprocessing/.*', r'^decoder/.*')
-# Parts that are left in float one after another, by how they are told.
-_LADDER = (
-    ('nothing of the net', ()),
-    ('the heads', (r'^decoder\..*', r'^detector\.(?!backbone|neck).*')),
-    ('heads and neck', (r'^decoder\..*', r'^detector\.(?!backbone).*')),
-)
+# Images that tell which layers cost most, each of which is tried in float on them.
+_RANKED = 16
+_NAMED = 12
+# Operators with weights, and what stands between a layer and its stored weights.
+_LAYERS = ('Conv', 'ConvTranspose', 'Gemm', 'MatMul', 'Convolution', 'GroupConvolution')
+_UNPACKING = ('Convert', 'Multiply', 'Subtract', 'Reshape')
 Read = Callable[[Path], np.ndarray]
 
 
@@ -38,8 +41,9 @@ def quantise(
 ) -> list[str]:
     """Replace the model of a folder by one of 8 bits.
 
-    All of the net is quantised first; where that costs too much, parts are left in
-    float, the heads first, until it does not.
+    All of the net is quantised first; where that costs too much, the layers whose
+    quantising changes most what is found go back to float, one after another, until
+    it does not.
 
     Args:
         folder: Of an export in float32.
@@ -56,24 +60,90 @@ def quantise(
         UserError: If it costs too much whatever is left in float.
     """
     items = [_inputs(exported, image) for image in images.to_calibrate(read)]
-    before = images.average_precision(exported.predict, read)
+    trial = _Trial(exported, images, read)
     backend = _Onnx(folder) if exported.folder.format == 'onnx' else _OpenVino(folder)
-    tried = []
-    for what, patterns in _LADDER:
-        backend.write(_quantised(backend.model(), items, (*_ALWAYS, *patterns)))
-        describe()
-        after = images.average_precision(load(folder).predict, read)
-        tried.append(f'{after:.3f} with {what} in float')
-        if before - after <= max_drop:
-            return [
-                f'mAP {before:.3f} before quantising, {"; ".join(tried)}; '
-                f'calibrated on {len(items)} images of the training. Preprocessing, '
-                'decoding and suppression stay in float'
-            ]
-    raise UserError(
-        f'int8 costs more than {max_drop:g} of mAP, which is {before:.3f} before: '
-        f'{"; ".join(tried)}. Write --precision fp16 or a larger --max-drop'
+    quantised = _quantised(backend, items, trial, max_drop)
+    backend.write(quantised)
+    describe()
+    after = images.average_precision(load(folder).predict, read)
+    in_float = sorted({name.split('/')[0] for name in backend.in_float(quantised)})
+    told = (
+        f'mAP {trial.before:.3f} before quantising, {trial.first:.3f} with nothing of '
+        f'the net in float, {after:.3f} with {_listed(in_float)} in float'
     )
+    if trial.before - after > max_drop:
+        raise UserError(
+            f'int8 costs more than {max_drop:g} of mAP: {told}. Write --precision fp16 '
+            'or a larger --max-drop'
+        )
+    return [
+        f'{told}; calibrated on {len(items)} images of the training. Preprocessing, '
+        'decoding and suppression stay in float'
+    ]
+
+
+def _listed(layers: Sequence[str]) -> str:
+    more = f' and {len(layers) - _NAMED} more' if len(layers) > _NAMED else ''
+    return (', '.join(layers[:_NAMED]) or 'nothing of the net') + more
+
+
+class _Trial:
+    """Says of a model, to what quantises it, how good it is.
+
+    Attributes:
+        before: mAP of the model in float32.
+        first: That of the first model that was tried on all images.
+    """
+
+    def __init__(self, exported: ExportedDetector, images: Images, read: Read) -> None:
+        self._folder, self._images, self._read = exported.folder, images, read
+        self._expected = [
+            exported.predict([image])[0] for image in images.to_measure(read)
+        ]
+        self.before = self.first = images.judge(self._expected)
+        self._tried = 0
+
+    @property
+    def count(self) -> int:
+        """Images that there are."""
+        return len(self._expected)
+
+    def of(self, engine: Engine, places: Iterable[int]) -> tuple[float, list[float]]:
+        """Measure a model.
+
+        Args:
+            engine: Runs it.
+            places: Of the images among those of the test set.
+
+        Returns:
+            Its mAP, if on all images; and for each image how far it finds the same.
+        """
+        detector = ExportedDetector(self._folder, engine)
+        wanted = set(places)
+        found = {
+            place: detector.predict([image])[0]
+            for place, image in enumerate(self._images.to_measure(self._read))
+            if place in wanted
+        }
+        alike = [_alike(self._expected[place], one) for place, one in found.items()]
+        if len(found) < self.count:
+            return float(np.mean(alike)), alike
+        value = self._images.judge(found.values())
+        self._tried += 1
+        # The first one is the model in float again.
+        if self._tried == 2:
+            self.first = value
+        return value, alike
+
+
+def _alike(expected: Detections, found: Detections) -> float:
+    """Overlap of each box with the best one of its class, weighed by its score."""
+    if not len(expected.scores):
+        return 1.0
+    same = expected.labels[:, None] == found.labels[None]
+    overlaps = iou_of(expected.boxes, found.boxes) * same
+    best = overlaps.max(1, initial=0.0)
+    return float((best * expected.scores).sum() / expected.scores.sum())
 
 
 def _inputs(exported: ExportedDetector, image: np.ndarray) -> dict[str, np.ndarray]:
@@ -84,21 +154,29 @@ def _inputs(exported: ExportedDetector, image: np.ndarray) -> dict[str, np.ndarr
     return dict(images=pixels, sizes=np.array([size], np.int64))
 
 
-def _quantised(model: Any, items: Sequence[Any], patterns: Sequence[str]) -> Any:
+def _quantised(
+    backend: _Onnx | _OpenVino, items: Sequence[Any], trial: _Trial, max_drop: float
+) -> Any:
     with without_telemetry(), _silent():
         import nncf
         from nncf.quantization.advanced_parameters import QuantizationParameters
 
         # onnxruntime runs no convolution of maps with a scale for each channel.
         maps = QuantizationParameters(per_channel=False)
-        return nncf.quantize(
-            model,
+        return nncf.quantize_with_accuracy_control(
+            backend.model(),
             nncf.Dataset(list(items)),
+            nncf.Dataset(range(trial.count)),
+            lambda model, places: trial.of(backend.engine(model), places),
+            max_drop=max_drop,
             subset_size=len(items),
             preset=nncf.QuantizationPreset.MIXED,
-            ignored_scope=nncf.IgnoredScope(patterns=list(patterns), validate=False),
-            advanced_parameters=nncf.AdvancedQuantizationParameters(
+            ignored_scope=nncf.IgnoredScope(patterns=list(_ALWAYS), validate=False),
+            advanced_quantization_parameters=nncf.AdvancedQuantizationParameters(
                 activations_quantization_params=maps
+            ),
+            advanced_accuracy_restorer_parameters=(
+                nncf.AdvancedAccuracyRestorerParameters(ranking_subset_size=_RANKED)
             ),
         )
 
@@ -117,6 +195,27 @@ class _Onnx:
         import copy
 
         return copy.deepcopy(self._first)
+
+    @staticmethod
+    def engine(model: Any) -> Engine:
+        """Run a model of this format, of which there is no file."""
+        import onnxruntime
+
+        from ..runtime.engines.onnx import OnnxEngine
+
+        return OnnxEngine(
+            onnxruntime.InferenceSession(
+                model.SerializeToString(), providers=['CPUExecutionProvider']
+            )
+        )
+
+    @staticmethod
+    def in_float(model: Any) -> Iterator[str]:
+        """Names of layers whose weights are not of 8 bits."""
+        weights = {one.name for one in model.graph.initializer}
+        for node in model.graph.node:
+            if node.op_type in _LAYERS and node.input[1] in weights:
+                yield node.name
 
     def write(self, model: Any) -> None:
         """Write another one in its place."""
@@ -141,6 +240,25 @@ class _OpenVino:
     def model(self) -> Any:
         """A copy, which may be changed."""
         return self._first.clone()
+
+    @staticmethod
+    def engine(model: Any) -> Engine:
+        """Run a compiled model."""
+        from ..runtime.engines.openvino import OpenVinoEngine
+
+        return OpenVinoEngine(model)
+
+    @staticmethod
+    def in_float(model: Any) -> Iterator[str]:
+        """Names of layers whose weights are not of 8 bits."""
+        for op in model.get_ops():
+            if op.get_type_name() in _LAYERS:
+                source = op.input_value(1).get_node()
+                while source.get_type_name() in _UNPACKING:
+                    source = source.input_value(0).get_node()
+                float_ = source.get_element_type().is_real()
+                if float_ and source.get_type_name() == 'Constant':
+                    yield op.get_friendly_name()
 
     def write(self, model: Any) -> None:
         """Write another one in its place."""

@@ -1,6 +1,7 @@
 """Whole exports: a folder that finds the same, or a message and no folder."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -156,3 +157,59 @@ def test_eight_bits_are_calibrated_and_measured(tmp_path, format):
     assert 'mAP' in (done.folder / 'equality.md').read_text()
     (found,) = load(done.folder).predict([blocks(SIZE, 3)])
     assert len(found.scores) > 0
+
+
+def label_what_it_finds(config: Config, exported, root) -> None:
+    """Make the test set one in which the detector, of random weights, is right."""
+    evaluator = config.test_evaluator
+    file = root / evaluator.ann_file.rsplit('/', 1)[-1]
+    data = json.loads(file.read_text())
+    detector = load(exported)
+    data['annotations'] = []
+    folder = root / config.test_dataloader.dataset.data_prefix.img
+    for image in data['images']:
+        path = folder / image['file_name']
+        (found,) = detector.predict([path], threshold=0.3)
+        for box, label in zip(found.boxes.tolist(), found.labels, strict=True):
+            x, y, right, bottom = box
+            data['annotations'].append(
+                dict(
+                    id=len(data['annotations']) + 1, image_id=image['id'], iscrowd=0,
+                    category_id=data['categories'][label]['id'],
+                    bbox=[x, y, right - x, bottom - y], area=(right - x) * (bottom - y),
+                )
+            )  # fmt: skip
+    file.write_text(json.dumps(data))
+
+
+@pytest.mark.slow
+def test_layers_that_cost_most_go_back_to_float(tmp_path):
+    (tmp_path / 'data').mkdir()
+    config = Config.fromfile(
+        write_config(tmp_path / 'squares.py', draw_squares(tmp_path / 'data'))
+    )
+    # Each of its layers is tried in float.
+    config.model.backbone = dict(
+        type='mmdet.ResNet', depth=18, base_channels=8, out_indices=(1, 2, 3)
+    )
+    config.model.neck.update(in_channels=[16, 32, 64], out_channels=16)
+    config.model.bbox_head.update(in_channels=16, feat_channels=16, stacked_convs=1)
+    trained = as_trained(config, tmp_path, SIZE)
+    exported = export(ExportOptions(str(trained), tmp_path / 'float', size=SIZE))
+    label_what_it_finds(config, exported, tmp_path / 'data')
+    options = ExportOptions(
+        str(trained), tmp_path / 'out', precision='int8', size=SIZE, max_drop=0.02
+    )
+    done = export_with_figures(options)
+    assert done.passed
+    (note,) = [note for note in done.notes if 'before quantising' in note]
+    told = re.fullmatch(
+        r'mAP (\S+) before quantising, (\S+) with nothing of the net in float, (\S+) '
+        r'with (detector\.\S+(?:, detector\.\S+)*) in float; .*',
+        note,
+    )
+    before, all_of_it, after = map(float, told.groups()[:3])
+    assert before == 1.0
+    assert before - all_of_it > 0.02 >= before - after
+    # Most of the net is in 8 bits.
+    assert len(told[4].split(', ')) < 12
