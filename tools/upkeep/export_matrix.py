@@ -1,8 +1,9 @@
 """Export detectors of mmdet on backbones of all libraries; write which are equal.
 
-Each pair of the tables of detector_matrix.py, in one format, at a small size, with
-random weights whose scores are stretched. Every pair takes hours on two cores.
-Interrupted, the same command goes on where it stopped; --fresh starts anew.
+Each pair of the tables of detector_matrix.py, at a small size, with random weights
+whose scores are stretched: all pairs in the first of the formats, the detectors on the
+first backbone in each of the others. Every pair takes hours on two cores. Interrupted,
+the same command goes on where it stopped; --fresh starts anew.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from mmdet_backbones.errors import UserError, explain, run
 
 # SSD takes images of 300 x 300 pixels and its own backbone.
 SIZE = (128, 160)
+FORMATS = ('onnx', 'openvino', 'torch')
 _QUERIES = 20
 
 
@@ -99,44 +101,65 @@ def _make_small(config: Config) -> None:
             part.max_per_img = min(part.max_per_img, _QUERIES)
 
 
-def page(record: Path, cells: Sequence[Cell], command: str, format: str) -> str:
-    """Write the record as a page in Markdown.
+def page(
+    records: Mapping[str, Path], cells: Mapping[str, Sequence[Cell]], command: str
+) -> str:
+    """Write the records as a page in Markdown.
 
     Args:
-        record: As :func:`detector_matrix.fill` left it.
-        cells: The pairs to show.
-        command: That made it.
-        format: Of the exports.
+        records: By format, as :func:`detector_matrix.fill` left them; the one for all
+            pairs first.
+        cells: The pairs to show, by format.
+        command: That made them.
     """
-    found = {cell: entry for cell, entry in read(record).items() if cell in cells}
-    equal = [entry for entry in found.values() if entry['step'] is None]
+    found = {
+        format: {c: entry for c, entry in read(path).items() if c in cells[format]}
+        for format, path in records.items()
+    }
+    first = next(iter(found))
+    entries = [(format, entry) for format in found for entry in found[format].values()]
+    equal = [entry for _, entry in entries if entry['step'] is None]
+    of_first = [entry['step'] is None for entry in found[first].values()]
     lines = [
         '# Detectors exported',
         '',
         f'Written by `{command}`; Python {sys.version.split()[0]}, {_versions()}.',
-        f'Each pair: `mmdet-backbones export --format {format}` at {SIZE[0]} x '
-        f'{SIZE[1]} pixels with',
+        f'Each pair: `mmdet-backbones export` at {SIZE[0]} x {SIZE[1]} pixels with',
         "random weights whose scores are stretched, compared with mmdet's own predict",
         'on three synthetic images. Nothing is trained.',
         '',
-        f'**{len(equal)} of {len(found)} pairs are equal.**',
+        f'**{sum(of_first)} of {len(of_first)} pairs are equal in `{first}`.**',
         '',
-        *table(found, cells, _mark),
+        *table(found[first], cells[first], _mark),
     ]
     if equal:
         score = max(entry['score'] for entry in equal)
         corner = max(entry['corner'] for entry in equal)
         lines += ['', f'Largest differences of those that are equal: {score:.1e} of a '
                   f'score, {corner:.1e} pixels of a corner.']  # fmt: skip
-    failed = [entry for entry in found.values() if entry['step'] is not None]
+    lines += ['', '## Formats', '', f'On `{cells[first][0][1]}`.', '', *_formats(found)]
+    failed = [(format, entry) for format, entry in entries if entry['step'] is not None]
     if failed:
         lines += ['', '## Not exported', '']
         lines += [
-            f'- {entry["detector"]}, `{entry["backbone"]}` ({entry["step"]}): '
-            f'{" ".join(entry["reason"].split())}'
-            for entry in failed
+            f'- {entry["detector"]}, `{entry["backbone"]}` to `{format}` '
+            f'({entry["step"]}): {" ".join(entry["reason"].split())}'
+            for format, entry in failed
         ]
     return '\n'.join(lines) + '\n'
+
+
+def _formats(found: Mapping[str, Mapping[Cell, Any]]) -> list[str]:
+    first, *_ = found.values()
+    backbone = next(iter(first))[1]
+    by_format = {
+        (detector, format): entry
+        for format, pairs in found.items()
+        for (detector, name), entry in pairs.items()
+        if name == backbone
+    }
+    detectors = dict.fromkeys(detector for detector, _ in by_format)
+    return table(by_format, [(d, f) for d in detectors for f in found], _mark)
 
 
 def _mark(entry: Any) -> str:
@@ -147,8 +170,8 @@ def _mark(entry: Any) -> str:
 
 def parse_args() -> argparse.Namespace:
     parser = matrix_parser(__doc__, 'export_matrix', 600)
-    parser.add_argument('--format', default='onnx',
-                        choices=('onnx', 'openvino', 'torch'))  # fmt: skip
+    parser.add_argument('--formats', nargs='+', default=FORMATS, choices=FORMATS,
+                        help='the first for all pairs (%(default)s)')  # fmt: skip
     return parser.parse_args()
 
 
@@ -156,19 +179,24 @@ def main() -> None:
     args = parse_args()
     if args.cells:
         detector, *backbones = args.cells
-        try_cells(args.record, detector, backbones, args.limit, args.format)
+        try_cells(args.record, detector, backbones, args.limit, args.formats[0])
         return
-    if args.fresh:
-        args.record.unlink(missing_ok=True)
-    cells = [(d, b) for d in args.detectors for b in args.backbones]
-    worker = [sys.executable, __file__, '--record', str(args.record),
-              '--limit', str(args.limit), '--format', args.format]  # fmt: skip
-    for entry in fill(args.record, cells, args.limit, worker):
-        state = entry.get('reason') or f'equal, {entry["seconds"]} s'
-        print(f'{entry["detector"]}, {entry["backbone"]}: {state}', flush=True)
+    records, cells = {}, {}
+    for format in dict.fromkeys(args.formats):
+        backbones = args.backbones if not cells else args.backbones[:1]
+        cells[format] = [(d, b) for d in args.detectors for b in backbones]
+        records[format] = args.record.with_stem(f'{args.record.stem}_{format}')
+        if args.fresh:
+            records[format].unlink(missing_ok=True)
+    for format, record in records.items():
+        worker = [sys.executable, __file__, '--record', str(record),
+                  '--limit', str(args.limit), '--formats', format]  # fmt: skip
+        for entry in fill(record, cells[format], args.limit, worker):
+            state = entry.get('reason') or f'equal, {entry["seconds"]} s'
+            pair = f'{entry["detector"]}, {entry["backbone"]}'
+            print(f'{pair} to {format}: {state}', flush=True)
     command = 'python tools/upkeep/export_matrix.py'
-    text = page(args.record, cells, command, args.format)
-    args.out.write_text(text, encoding='utf-8')
+    args.out.write_text(page(records, cells, command), encoding='utf-8')
     print(f'written: {args.out}')
 
 
