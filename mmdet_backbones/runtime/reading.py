@@ -112,7 +112,7 @@ def _with_pillow(path: Path, content: bytes) -> np.ndarray:
     import io
 
     try:
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
     except ModuleNotFoundError as error:
         raise UserError(
             f"OpenCV cannot read '{path}', and Pillow, which may, is not installed: "
@@ -125,6 +125,11 @@ def _with_pillow(path: Path, content: bytes) -> np.ndarray:
             return _of_pillow(image, f"the image '{path}'")
     except UserError:
         raise
+    except UnidentifiedImageError as error:
+        raise UserError(
+            f"the image '{path}' cannot be read: it does not begin as one of "
+            f'{", ".join(formats)}'
+        ) from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"the image '{path}' cannot be read: {error}") from error
 

@@ -124,6 +124,8 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     for name in ('broken.jpg', 'empty.png', 'absent.png', ''):
         with pytest.raises(UserError, match=f"'{tmp_path / name}'"):
             read_image(tmp_path / name)
+    with pytest.raises(UserError, match='does not begin as one of JPEG, PNG'):
+        read_image(broken)
 
 
 def test_values_without_a_common_meaning_are_refused(tmp_path):
