@@ -43,6 +43,7 @@ from mmdet_backbones.errors import UserError, explain, run
 SIZE = (128, 160)
 FORMATS = ('onnx', 'openvino', 'torch')
 _QUERIES = 20
+_PROPOSALS = 50
 
 
 def try_cells(
@@ -94,6 +95,9 @@ def _try_cell(detector: str, backbone: str, limit: float, format: str) -> dict:
 
 def _make_small(config: Config) -> None:
     model = config.model
+    if 'rpn_head' in model:
+        # Each goes through the second stage, which of C4 detectors is a whole stage.
+        model.test_cfg.rpn.max_per_img = _PROPOSALS
     if 'num_queries' in model:
         model.num_queries = min(model.num_queries, _QUERIES)
     for _, part in walk(model.get('test_cfg')):

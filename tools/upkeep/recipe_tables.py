@@ -121,7 +121,7 @@ def _unhelpful(rows: Sequence[Row]) -> list[str]:
             if gain <= 0 or (len(pairs) > 1 and gain < statistics.stdev(pairs)):
                 lines.append(
                     f'- {detector} on {setting[0]}: {factor} {value}: {gain:+.1f} AP '
-                    f'with the same {len(pairs)} seeds.'
+                    f'over {len(pairs)} seed{"s" * (len(pairs) > 1)}.'
                 )
     return [*lines, '']
 
