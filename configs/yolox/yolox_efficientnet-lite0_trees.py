@@ -29,10 +29,10 @@ model = dict(
     bbox_head=dict(num_classes=1),
     test_cfg=dict(nms=dict(iou_threshold=0.5)))
 
-# From here on as `mmdet-backbones swap` writes it for 112 images and 16 epochs.
-max_epochs = 16
+# From here on as `mmdet-backbones swap` writes it for 112 images and 12 epochs.
+max_epochs = 12
 train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=4)
+    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=3)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
@@ -45,13 +45,13 @@ optim_wrapper = dict(
         flat_decay_mult=0.0,
         bypass_duplicate=True))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=22),
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=17),
     dict(
         type='CosineAnnealingLR',
         eta_min_ratio=0.05,
-        begin=8,
+        begin=6,
         end=max_epochs,
-        T_max=8,
+        T_max=6,
         by_epoch=True,
         convert_to_iter_based=True),
 ]
@@ -67,7 +67,7 @@ auto_scale_lr = dict(enable=True, base_batch_size=4, rule='sqrt')
 custom_hooks = [
     dict(
         type='EMAHook', update_buffers=False, priority=49,
-        ema_type='ExponentialMovingAverage', momentum=0.018),
+        ema_type='ExponentialMovingAverage', momentum=0.024),
     dict(type='mmdet_backbones.ChannelsLastHook'),
 ]
 randomness = dict(seed=0)

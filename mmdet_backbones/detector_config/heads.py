@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.registry import MODELS
 
+from ..arguments import arguments_of
 from ..errors import UserError
 from .neck_rules import Strides
 from .tree import Part, Place, dotted, walk
@@ -163,18 +163,27 @@ def _one_each(values: Sequence[Any]) -> list[float]:
 def _arguments_in(part: Part, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """Those arguments of a part that are lists: as configured, or by its class."""
     for name in names:
-        value = part.get(name, _default(part, name))
+        value = argument_of(part, name)
         if isinstance(value, (list, tuple)) and value:
             yield name, value
 
 
-def _default(part: Part, name: str) -> Any:
+def argument_of(part: Mapping[str, Any], name: str) -> Any:
+    """An argument of a head, as configured or by default of its class.
+
+    Args:
+        part: Config of the head.
+        name: Of the argument.
+
+    Returns:
+        Its value; None where there is no such argument, or no default.
+    """
     given = part.get('type')
     # Only heads have such defaults; a generator is always told its strides.
-    if not isinstance(given, str) or not given.endswith('Head'):
-        return None
+    if name in part or not isinstance(given, str) or not given.endswith('Head'):
+        return part.get(name)
     cls = MODELS.get(given if '.' in given else f'mmdet.{given}')
-    if cls is None:
+    parameter = arguments_of(cls)[0].get(name) if cls is not None else None
+    if parameter is None or parameter.default is parameter.empty:
         return None
-    parameter = inspect.signature(cls).parameters.get(name)
-    return None if parameter is None else parameter.default
+    return parameter.default

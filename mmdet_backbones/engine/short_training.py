@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
+from ..detector_config.heads import argument_of
 from ..detector_config.tree import plain, type_name
 from .lr_scaling import find_scale
 from .recipes import CONSTRUCTOR, NO_DECAY, Recipe, is_adaptive
@@ -79,13 +80,17 @@ QUERIES = Kind(
     'detector with queries', 2e-4, 'twice the rate of DINO, arXiv 2203.03605, app. D'
 )
 DENSE = Kind('one-stage detector', 1e-3, _ABLATION)
+PLAIN = Kind('one-stage detector without normalisation in its head', 3e-4, _ABLATION)
 
 
 def kind_of(model: Mapping[str, Any]) -> Kind:
     """Tell which kind of detector a ``model`` is."""
     if model.get('roi_head'):
         return TWO_STAGE
-    return QUERIES if model.get('decoder') else DENSE
+    if model.get('decoder'):
+        return QUERIES
+    head = model.get('bbox_head') or {}
+    return PLAIN if argument_of(head, 'norm_cfg') is None else DENSE
 
 
 def is_short(images: int, iterations: int) -> bool:

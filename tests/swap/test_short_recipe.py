@@ -98,6 +98,24 @@ def test_a_short_training_can_learn(base, name, images, epochs, swapped):
 
 
 @pytest.mark.parametrize(
+    ('base', 'rate'),
+    [
+        (YOLOX, 1e-3),
+        (RTMDET, 1e-3),
+        (FASTER, 1e-3),
+        (DINO, 2e-4),
+        (RETINANET, 3e-4),
+        ('mmdet::ssd/ssd300_coco.py', 3e-4),
+        # By default of its class.
+        ('mmdet::atss/atss_r50_fpn_1x_coco.py', 1e-3),
+    ],
+)
+def test_heads_without_normalisation_take_lower_rates(base, rate):
+    path, _ = Config._get_cfg_path(base, '')
+    assert kind_of(Config.fromfile(path).model).rate == rate
+
+
+@pytest.mark.parametrize(
     'base', [YOLOX, *(pytest.param(b, marks=pytest.mark.slow) for b in (FASTER, DINO))]
 )
 def test_the_recipe_of_the_base_stays_as_it_is(base, swapped, tmp_path):
