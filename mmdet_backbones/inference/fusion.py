@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..backbones.frozen_norm import FrozenBN
 from .fusion_trace import Pairs, find_pairs, has_own_hooks, trace_inputs
+from .parts import check_modes, make_fast
 
 _PLAIN = (
     nn.BatchNorm1d,
@@ -33,8 +34,6 @@ _ELSEWHERE = (
     ('mmcv.ops.sync_bn', 'SyncBatchNorm'),
     ('mmdet_backbones.compat.sync_norm_act', 'MMSyncBatchNormAct'),
 )
-# The parts of a detector whose forward pass has neither boxes nor samples in it.
-_COMPILED = ('backbone', 'neck', 'bbox_head', 'rpn_head', 'mask_head')
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,9 @@ class Fusion:
 
 def fuse_for_inference(
     module: nn.Module,
-    compile: bool = False,
+    compile: bool | str | None = False,
     *,
+    dtype: torch.dtype | None = None,
     inplace: bool = False,
     example: Sequence[Any] | None = None,
 ) -> nn.Module:
@@ -71,6 +71,14 @@ def fuse_for_inference(
             images. It is not changed.
         compile: Whether the result is compiled by ``torch.compile``; of a detector
             the backbone, the neck and the heads are, at their first call.
+            ``'reduce-overhead'`` has torch make CUDA graphs of them too.
+            ``'cuda-graph'`` compiles nothing: on a GPU each part is captured as it is,
+            for a few sizes of images, each when it comes for the second time; others
+            run as ever, which is logged once. Heads of regions, whose number
+            changes, and of queries are never captured.
+        dtype: ``torch.float16`` or ``torch.bfloat16`` to run those parts under
+            autocast, with weights of that type already. What a detector reads of its
+            heads is float32 again; a net alone returns what autocast leaves.
         inplace: Change ``module`` itself, which saves the memory of a copy.
         example: Positional arguments that ``module`` can be called with, if it takes
             something else than images, or images of one size only.
@@ -82,13 +90,16 @@ def fuse_for_inference(
         of a net that is not folded.
 
     Raises:
-        ValueError: If no image of the usual sizes can be run through ``module``.
+        ValueError: If no image of the usual sizes can be run through ``module``, or
+            ``compile`` or ``dtype`` is something else, or ``'cuda-graph'`` where there
+            is no GPU.
 
     Example:
         >>> from mmdet_backbones import TIMMBackbone
         >>> fuse_for_inference(TIMMBackbone('resnet18')).fused.folded
         20
     """
+    check_modes(module, compile, dtype)
     module = module if inplace else deepcopy(module)
     if not isinstance(getattr(module, 'fused', None), Fusion):
         # mmdet's own nets return None from eval().
@@ -98,8 +109,7 @@ def fuse_for_inference(
         # On the instance, so that the class stays as it is; a partial of a function
         # of this module can be copied and pickled with the net.
         module.train = partial(_train, module)  # type: ignore[method-assign]
-    if compile:
-        _compile(module)
+    make_fast(module, compile, dtype)
     return module
 
 
@@ -206,22 +216,3 @@ def _fold_pair(conv: _ConvNd, norm: Any) -> None:
     # New parameters: another layer may share the old ones.
     conv.weight = nn.Parameter(weight.to(conv.weight), requires_grad=False)
     conv.bias = nn.Parameter(bias.to(conv.weight), requires_grad=False)
-
-
-def _compile(module: nn.Module) -> None:
-    parts = list(_parts(module)) if hasattr(module, 'data_preprocessor') else []
-    for part in parts or [module]:
-        part.compile()
-
-
-def _parts(detector: nn.Module) -> Iterator[nn.Module]:
-    for name, part in detector.named_children():
-        if name in _COMPILED and _takes_maps(part):
-            yield part
-        elif name == 'roi_head':
-            yield from (p for n, p in part.named_children() if n in _COMPILED)
-
-
-def _takes_maps(part: nn.Module) -> bool:
-    forward: Callable[..., Any] = type(part).forward
-    return 'data_samples' not in forward.__code__.co_varnames
