@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -47,6 +48,13 @@ class Fusion:
 
     folded: int
     left: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        text = f'Folded {self.folded} layers of batch normalisation'
+        if self.left:
+            text += f'; {len(self.left)} are left: {dict(self.left)}'
+        return text
 
 
 def fuse_for_inference(
@@ -111,6 +119,31 @@ def fuse_for_inference(
         module.train = partial(_train, module)  # type: ignore[method-assign]
     make_fast(module, compile, dtype)
     return module
+
+
+def fastest(detector: nn.Module, inplace: bool = False) -> nn.Module:
+    """Fold a detector, and do what else is fast where it is.
+
+    On a GPU its parts run in float16 and are replayed as CUDA graphs. Convolutions are
+    channels-last.
+
+    Args:
+        detector: On its device, with its weights.
+        inplace: As for :func:`fuse_for_inference`.
+
+    Raises:
+        ValueError: As :func:`fuse_for_inference`.
+    """
+    on_gpu = next(detector.parameters()).is_cuda
+    fast = fuse_for_inference(
+        detector,
+        'cuda-graph' if on_gpu else False,
+        dtype=torch.float16 if on_gpu else None,
+        inplace=inplace,
+    )
+    more = 'float16 and CUDA graphs' if on_gpu else 'no GPU, so in float32'
+    print_log(f'{fast.fused}; channels-last, {more}', 'current')
+    return fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _train(module: nn.Module, mode: bool = True) -> nn.Module:
