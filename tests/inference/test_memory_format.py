@@ -2,6 +2,7 @@
 
 import copy
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -104,6 +105,35 @@ def test_a_trial_leaves_the_net_and_random_numbers_alone(frozen):
     assert torch.equal(torch.get_rng_state(), generator)
     assert all(torch.equal(v, before[n]) for n, v in net.state_dict().items())
     assert all(p.grad is None for p in net.parameters())
+
+
+@pytest.mark.parametrize(
+    ('phase', 'run', 'precision'),
+    [
+        ('before_train', dict(optim_wrapper=SimpleNamespace(cast_dtype=torch.bfloat16)),
+         'bfloat16'),
+        ('before_train', dict(optim_wrapper=SimpleNamespace(cast_dtype=None)),
+         'float16'),
+        ('before_train', dict(optim_wrapper=SimpleNamespace()), 'float32'),
+        ('before_val', dict(_val_loop=SimpleNamespace(fp16=True)), 'float16'),
+        ('before_test', dict(_test_loop=SimpleNamespace(fp16=False)), 'float32'),
+    ],
+)  # fmt: skip
+def test_it_measures_in_the_precision_of_the_run(phase, run, precision):
+    seen = set()
+
+    class Seeing(SlowIn):
+        def forward(self, x):
+            maps = super().forward(x)
+            seen.add(str(maps[0].dtype).removeprefix('torch.'))
+            return maps
+
+    lines = []
+    runner = Run(Detector(Seeing('nothing')))
+    vars(runner).update(run, logger=SimpleNamespace(info=lines.append))
+    getattr(ChannelsLastHook(), phase)(runner)
+    assert seen == {precision}
+    assert f'in {precision} takes' in lines[0]
 
 
 @pytest.mark.parametrize('name', ['test_vit', 'resnext50_32x4d'])
