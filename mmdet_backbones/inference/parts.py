@@ -228,7 +228,7 @@ class GraphedForward:
             )
             return None
         try:
-            graph = Graph(self.forward, key, leaves)
+            graph = Graph(self.part, self.forward, key, leaves)
         except RuntimeError as error:
             self._fails = True
             what = str(error).splitlines()[0]
@@ -247,6 +247,7 @@ class Graph:
     """One captured pass.
 
     Args:
+        part: Whose weights it reads.
         forward: The pass.
         key: What inputs must have in common with those that it was captured with.
         leaves: Those inputs: tensors, and plain values.
@@ -255,8 +256,12 @@ class Graph:
         RuntimeError: If the pass waits for the GPU.
     """
 
-    def __init__(self, forward: Forward, key: Any, leaves: Sequence[Any]) -> None:
+    def __init__(
+        self, part: nn.Module, forward: Forward, key: Any, leaves: Sequence[Any]
+    ) -> None:
         self.key = key
+        # As long as these live, no other weight gets their address.
+        self._weights = [p.detach() for p in (*part.parameters(), *part.buffers())]
         # Tensors of inference mode could not be written to outside of it.
         with torch.inference_mode(False), torch.no_grad():
             held = [
@@ -264,9 +269,10 @@ class Graph:
                 for leaf in leaves
             ]
             self._inputs = [leaf for leaf in held if isinstance(leaf, Tensor)]
-            self._fill(leaves)
             args, kwargs = tree_unflatten(held, key[0])
-            self._outputs, self._replay = capture(lambda: forward(*args, **kwargs))
+            with torch.cuda.device_of(self._inputs[0]):
+                self._fill(leaves)
+                self._outputs, self._replay = capture(lambda: forward(*args, **kwargs))
 
     def _fill(self, leaves: Sequence[Any]) -> None:
         given = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
@@ -321,6 +327,8 @@ def _capturable(leaves: Sequence[Any]) -> bool:
         and not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
         and all(isinstance(leaf, (Tensor, *plain)) for leaf in leaves)
         and not torch.compiler.is_compiling()
+        # By somebody else, of which this is a part then.
+        and not (tensors[0].is_cuda and torch.cuda.is_current_stream_capturing())
     )
 
 
