@@ -157,8 +157,13 @@ def _kernels(device: torch.device) -> ModuleType | None:
 
         real = torch.zeros(48, device=device)
         whole = torch.ones(1, 2, dtype=torch.int64, device=device)
-        given = (real[:16].view(1, 1, 1, 16), whole, whole[0, :1] - 1)
-        given += (real[:2].view(1, 1, 1, 1, 1, 2), real[:1].view(1, 1, 1, 1, 1))
+        given = (
+            real[:16].view(1, 1, 1, 16),
+            whole,
+            whole[0, :1] - 1,
+            real[:2].view(1, 1, 1, 1, 1, 2),
+            real[:1].view(1, 1, 1, 1, 1),
+        )
         attention_triton.attend(*given)
         attention_triton.attend_back(*given, real[:16].view(1, 1, 16))
     except Exception as error:  # whatever a compiler that is not there raises
