@@ -10,7 +10,11 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseTTAModel
 from torch import nn
 
-from mmdet_backbones.inference.memory_format import ChannelsLastHook, try_formats
+from mmdet_backbones.inference.memory_format import (
+    ChannelsLastHook,
+    _precision,
+    try_formats,
+)
 from mmdet_backbones.registry import MODELS
 
 LAST = torch.channels_last
@@ -108,32 +112,40 @@ def test_a_trial_leaves_the_net_and_random_numbers_alone(frozen):
 
 
 @pytest.mark.parametrize(
-    ('phase', 'run', 'precision'),
+    ('training', 'run', 'expected'),
     [
-        ('before_train', dict(optim_wrapper=SimpleNamespace(cast_dtype=torch.bfloat16)),
-         'bfloat16'),
-        ('before_train', dict(optim_wrapper=SimpleNamespace(cast_dtype=None)),
-         'float16'),
-        ('before_train', dict(optim_wrapper=SimpleNamespace()), 'float32'),
-        ('before_val', dict(_val_loop=SimpleNamespace(fp16=True)), 'float16'),
-        ('before_test', dict(_test_loop=SimpleNamespace(fp16=False)), 'float32'),
+        (True, dict(optim_wrapper=SimpleNamespace(cast_dtype=torch.bfloat16)),
+         torch.bfloat16),
+        (True, dict(optim_wrapper=SimpleNamespace(cast_dtype=None)), torch.float16),
+        (True, dict(optim_wrapper=SimpleNamespace()), None),
+        (False, dict(_val_loop=SimpleNamespace(fp16=True)), torch.float16),
+        (False, dict(_test_loop=SimpleNamespace(fp16=False)), None),
     ],
 )  # fmt: skip
-def test_it_measures_in_the_precision_of_the_run(phase, run, precision):
+def test_the_precision_is_that_of_the_run(training, run, expected):
+    assert _precision(SimpleNamespace(**run), training) is expected
+
+
+def test_it_measures_in_the_precision_of_the_run():
     seen = set()
 
-    class Seeing(SlowIn):
+    class Seeing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3)
+
         def forward(self, x):
-            maps = super().forward(x)
-            seen.add(str(maps[0].dtype).removeprefix('torch.'))
-            return maps
+            maps = self.conv(x)
+            seen.add(maps.dtype)
+            return (maps,)
 
     lines = []
-    runner = Run(Detector(Seeing('nothing')))
-    vars(runner).update(run, logger=SimpleNamespace(info=lines.append))
-    getattr(ChannelsLastHook(), phase)(runner)
-    assert seen == {precision}
-    assert f'in {precision} takes' in lines[0]
+    runner = Run(Detector(Seeing()))
+    runner.logger = SimpleNamespace(info=lines.append)
+    runner.optim_wrapper = SimpleNamespace(cast_dtype=torch.bfloat16)
+    ChannelsLastHook().before_train(runner)
+    assert seen == {torch.bfloat16}
+    assert 'in bfloat16 takes' in lines[0]
 
 
 @pytest.mark.parametrize('name', ['test_vit', 'resnext50_32x4d'])
