@@ -23,6 +23,16 @@ def add_flags(parser: ArgumentParser) -> None:
         '--amp', action='store_true', help='train with automatic mixed precision'
     )
     parser.add_argument(
+        '--compile',
+        action='store_true',
+        help='compile backbone and neck: slow to start, faster after that',
+    )
+    parser.add_argument(
+        '--no-tf32',
+        action='store_true',
+        help='multiply in full float32 on a GPU that would round to TF32',
+    )
+    parser.add_argument(
         '--no-check', action='store_true', help='train without checking the config'
     )
     parser.add_argument(
@@ -88,6 +98,7 @@ def _train(args: Namespace) -> None:
     if args.amp:
         launch.enable_amp(cfg)
     require_gpu(cfg)
+    launch.fuse_optimizer(cfg)
     launch.apply_lr_scaling(cfg, args.scale_lr)
     resuming.set_resume(cfg, args.resume)
     running.require_load_from(cfg)
@@ -100,6 +111,9 @@ def _train(args: Namespace) -> None:
     launch.add_hook(cfg, dict(type='mmdet_backbones.BestAndWorstHook'), replace=False)
     add_tensorboard(cfg)
     runner = launch.build_runner(cfg)
+    launch.set_tf32(not args.no_tf32)
+    if args.compile:
+        launch.compile_parts(runner)
     running.train(runner, args.force)
     if runner.rank == 0:
         _tell(Path(runner.work_dir), args, runner.logger)

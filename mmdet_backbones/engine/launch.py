@@ -12,13 +12,16 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch import nn
 
 from ..detector_config.tree import datasets_in, dotted, walk
 from ..detector_config.values import require_values
 from ..errors import CheckpointError, PretrainedWeightsError, UserError, explain
 from .checkpoint_hook import use_safe_checkpoints
+from .layer_decay import fused
 from .lr_scaling import count_processes, find_scale, read_rates, scale_rates
 from .quiet import QuietRunner
 from .resuming import refuse_full_disk
@@ -154,6 +157,67 @@ def enable_amp(cfg: Config) -> None:
         print_log('AMP is on in the config already', 'current', logging.WARNING)
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
     cfg.optim_wrapper.loss_scale = 'dynamic'
+
+
+def fuse_optimizer(cfg: Config) -> None:
+    """On a GPU, have AdamW of one process update many parameters in one launch.
+
+    Args:
+        cfg: The whole config.
+    """
+    wrapper = cfg.get('optim_wrapper') or {}
+    # Who shards a model has steps of its own.
+    plain = wrapper.get('type', 'OptimWrapper') in ('OptimWrapper', 'AmpOptimWrapper')
+    optimizer = wrapper.get('optimizer')
+    if torch.cuda.is_available() and plain and optimizer and not cfg.get('strategy'):
+        wrapper.optimizer = fused(optimizer)
+
+
+def set_tf32(wanted: bool) -> None:
+    """Say whether a GPU rounds factors of float32 to TF32, which torch half does.
+
+    By itself torch rounds in convolutions alone.
+
+    Args:
+        wanted: Whether it shall, if it can.
+    """
+    if not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 0):
+        return
+    torch.set_float32_matmul_precision('high' if wanted else 'highest')
+    torch.backends.cudnn.allow_tf32 = wanted
+    how = 'in TF32, whose factors have 10 bits; --no-tf32 leaves all 23'
+    print_log(
+        'Matrix products and convolutions of float32 run '
+        f'{how if wanted else "in full precision"}',
+        'current',
+    )
+
+
+def compile_parts(runner: Runner) -> None:
+    """Compile backbone and neck at their first call; weights keep their names.
+
+    Args:
+        runner: Built from a config.
+
+    Raises:
+        UserError: If the detector has neither.
+    """
+    detector: Any = runner.model
+    while is_model_wrapper(detector):
+        detector = detector.module
+    parts = {name: getattr(detector, name, None) for name in ('backbone', 'neck')}
+    found = {n: part for n, part in parts.items() if isinstance(part, nn.Module)}
+    if not found:
+        raise UserError(
+            f'--compile compiles backbone and neck, and {type(detector).__name__} has '
+            'neither: leave --compile away'
+        )
+    for part in found.values():
+        part.compile()
+    print_log(
+        f'{" and ".join(found)}: compiled in the first iterations, which are slow',
+        'current',
+    )
 
 
 def apply_lr_scaling(cfg: Config, wanted: bool | None = None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
+import torch
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
@@ -70,6 +71,16 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
         problems = _problems(self.paramwise_cfg, self.base_lr)
         if problems:
             raise ValueError(f'LayerDecayConstructor: {"; ".join(problems)}')
+
+    def __call__(self, model: nn.Module) -> Any:
+        """Build the optimiser; on a GPU, AdamW takes its steps in one launch a group.
+
+        Args:
+            model: The detector, on its device.
+        """
+        if all(parameter.is_cuda for parameter in model.parameters()):
+            self.optimizer_cfg = fused(self.optimizer_cfg)
+        return super().__call__(model)
 
     def add_params(
         self,
@@ -135,6 +146,21 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
             for number, names in enumerate(groups)
             for name in names
         }
+
+
+def fused(optimizer: Mapping[str, Any]) -> dict[str, Any]:
+    """Have Adam and AdamW take their steps in one launch a group, where nobody chose.
+
+    Args:
+        optimizer: Settings of an optimiser whose parameters are on a GPU.
+
+    Returns:
+        A copy, with ``fused=True`` where that changes nothing but the speed.
+    """
+    kinds = ('Adam', 'AdamW', torch.optim.Adam, torch.optim.AdamW)
+    chosen = {'fused', 'foreach', 'differentiable'} & optimizer.keys()
+    fits = optimizer.get('type') in kinds and not chosen
+    return {**optimizer, 'fused': True} if fits else dict(optimizer)
 
 
 def _problems(cfg: Mapping[str, Any], base_lr: float | None) -> list[str]:

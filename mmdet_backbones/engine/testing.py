@@ -97,24 +97,24 @@ class _FuseHook(Hook):
 
     priority = 'LOWEST'
 
-    def __init__(self, compile: bool) -> None:
+    def __init__(self, compile: bool, fast: bool) -> None:
         self.compile = compile
+        self.fast = fast
         self._unfolded: list[tuple[Any, str, Any]] = []
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Put the folded detector into the place of the detector."""
-        from ..inference.fusion import fuse_for_inference
+        from ..inference.fusion import fastest, fuse_for_inference
 
         owner, name = _place_of_detector(runner)
         detector = getattr(owner, name)
         self._unfolded.append((owner, name, detector))
+        if self.fast:
+            setattr(owner, name, fastest(detector))
+            return
         fused = fuse_for_inference(detector, self.compile)
         setattr(owner, name, fused)
-        found: Any = fused.fused
-        note = f'Folded {found.folded} layers of batch normalisation'
-        if found.left:
-            note += f'; {len(found.left)} are left: {dict(found.left)}'
-        print_log(note, 'current')
+        print_log(str(fused.fused), 'current')
 
     def after_test_epoch(self, runner: Runner, metrics: Any = None) -> None:
         """Put the detector back."""
@@ -142,7 +142,9 @@ def require_fusing(fuse: bool, compile: bool) -> None:
         )
 
 
-def fuse_before_test(runner: Runner, fuse: bool, compile: bool) -> None:
-    """Have the detector folded, and compiled if asked for, once it is loaded."""
-    if fuse:
-        runner.register_hook(_FuseHook(compile), priority='LOWEST')
+def fuse_before_test(
+    runner: Runner, fuse: bool, compile: bool, fast: bool = False
+) -> None:
+    """Have the detector folded once it is loaded, and compiled or fast if asked for."""
+    if fuse or fast:
+        runner.register_hook(_FuseHook(compile, fast), priority='LOWEST')

@@ -27,6 +27,7 @@ FORMATS = {
 }
 _SIZE = (256, 256)
 _ROUNDS = 3
+_NONE = object()
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,12 @@ class FormatTrial:
     Attributes:
         size: Height and width of the image in pixels.
         seconds: Median time of a pass by name of the format.
+        precision: That the passes ran in.
     """
 
     size: tuple[int, int]
     seconds: dict[str, float]
+    precision: str = 'float32'
 
     @property
     def faster(self) -> str:
@@ -51,11 +54,14 @@ class FormatTrial:
         times = ', '.join(f'{n} {1000 * s:.0f} ms' for n, s in self.seconds.items())
         return (
             f'Memory format {self.faster}: a pass over the backbone with one image of '
-            f'{self.size[0]} x {self.size[1]} takes {times} (medians of {_ROUNDS})'
+            f'{self.size[0]} x {self.size[1]} in {self.precision} takes {times} '
+            f'(medians of {_ROUNDS})'
         )
 
 
-def try_formats(backbone: nn.Module, training: bool) -> FormatTrial:
+def try_formats(
+    backbone: nn.Module, training: bool, dtype: torch.dtype | None = None
+) -> FormatTrial:
     """Time a backbone in both memory formats.
 
     The two take turns, so that a machine that is busy meanwhile slows both. Weights,
@@ -64,6 +70,7 @@ def try_formats(backbone: nn.Module, training: bool) -> FormatTrial:
     Args:
         backbone: Maps (N, C, H, W) to one tensor or several.
         training: Whether a pass is forward and backward, or forward alone.
+        dtype: Of autocast, or None to run without.
 
     Returns:
         The times.
@@ -75,7 +82,8 @@ def try_formats(backbone: nn.Module, training: bool) -> FormatTrial:
     for name, memory_format in FORMATS.items():
         net: Any = copy.deepcopy(backbone).to(memory_format=memory_format)
         net.train(training)
-        passes[name] = _pass(net, image.contiguous(memory_format=memory_format))
+        formatted = image.contiguous(memory_format=memory_format)
+        passes[name] = _pass(net, formatted, dtype)
     seconds: dict[str, list[float]] = {name: [] for name in passes}
     with torch.random.fork_rng(), torch.set_grad_enabled(training):
         for number in range(_ROUNDS + 1):
@@ -83,7 +91,16 @@ def try_formats(backbone: nn.Module, training: bool) -> FormatTrial:
                 taken = _time(run, device)
                 if number:  # the first pass of each warms up
                     seconds[name].append(taken)
-    return FormatTrial(size, {n: statistics.median(s) for n, s in seconds.items()})
+    medians = {n: statistics.median(s) for n, s in seconds.items()}
+    return FormatTrial(size, medians, _name(dtype, device))
+
+
+def _name(dtype: torch.dtype | None, device: torch.device) -> str:
+    if dtype is not None:
+        return str(dtype).removeprefix('torch.')
+    # What cuDNN rounds to in convolutions, unless somebody forbade it.
+    rounds = device.type == 'cuda' and torch.backends.cudnn.allow_tf32
+    return 'TF32' if rounds else 'float32'
 
 
 def _channels(backbone: nn.Module) -> int:
@@ -92,9 +109,14 @@ def _channels(backbone: nn.Module) -> int:
     return 3 if first is None else first.shape[1]
 
 
-def _pass(net: nn.Module, image: Tensor) -> Callable[[], None]:
+def _pass(
+    net: nn.Module, image: Tensor, dtype: torch.dtype | None
+) -> Callable[[], None]:
+    precision = torch.autocast(image.device.type, dtype, enabled=dtype is not None)
+
     def run() -> None:
-        outputs = net(image)
+        with precision:
+            outputs = net(image)
         outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
         # None of a frozen net.
         means = [output.float().mean() for output in outputs if output.requires_grad]
@@ -121,7 +143,8 @@ class ChannelsLastHook(Hook):
 
     Convolutions of (N, C, H, W) maps then read neighbouring channels from
     neighbouring addresses, which is faster for most nets, and slower for some with
-    grouped convolutions; results are the same up to rounding. Use it as
+    grouped convolutions; results are the same up to rounding. What is timed runs in the
+    precision of the run. Use it as
     ``custom_hooks = [dict(type='mmdet_backbones.ChannelsLastHook')]``.
 
     Args:
@@ -171,8 +194,19 @@ class ChannelsLastHook(Hook):
             )
         decided = [False]
         if is_main_process():
-            trial = try_formats(backbone, training)
+            trial = try_formats(backbone, training, _precision(runner, training))
             runner.logger.info(str(trial))
             decided = [trial.faster == 'channels_last']
         broadcast_object_list(decided)
         return decided[0]
+
+
+def _precision(runner: Runner, training: bool) -> torch.dtype | None:
+    """What autocast will be asked for, if it will be."""
+    if training:
+        wrapper = getattr(runner, 'optim_wrapper', None)
+        # Of AmpOptimWrapper and its kin; None is what autocast takes by itself.
+        given = getattr(wrapper, 'cast_dtype', _NONE)
+        return None if given is _NONE else given or torch.float16
+    loops = (getattr(runner, name, None) for name in ('_val_loop', '_test_loop'))
+    return torch.float16 if any(getattr(loop, 'fp16', 0) for loop in loops) else None

@@ -57,6 +57,7 @@ class Detector:
         device: str | None = None,
         checkpoint: str | os.PathLike | None = None,
         trust: bool = False,
+        fast: bool = False,
     ) -> Detector:
         """Load a detector.
 
@@ -69,6 +70,8 @@ class Detector:
                 folder that is whole, or else the newest.
             trust: Whether a detector that was exported for torch may be loaded, which
                 can bring code of whoever wrote it.
+            fast: Fold batch normalisation; on a GPU also run in float16 and replay
+                CUDA graphs for the first sizes of images. Scores move a little.
 
         Raises:
             UserError: A ``ValueError``: if it cannot be found or built, the checkpoint
@@ -78,13 +81,13 @@ class Detector:
         folder = exported_folder(os.fspath(model))
         given = None if checkpoint is None else os.fspath(checkpoint)
         if folder is not None:
-            return cls(load_exported(folder, device, given, trust))
+            return cls(load_exported(folder, device, given, trust, fast))
         # Where all detectors are exported, nobody waits for torch.
         from .locating import find_trained
         from .torch_detector import TorchDetector
 
         trained = find_trained(os.fspath(model), given)
-        return cls(TorchDetector(trained, device), trained.notes)
+        return cls(TorchDetector(trained, device, fast), trained.notes)
 
     def read(self, path: str | os.PathLike) -> np.ndarray:
         """Read an image as the detector was tested with: OpenCV turns it as EXIF says.

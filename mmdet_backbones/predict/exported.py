@@ -49,7 +49,11 @@ def exported_folder(model: str) -> Path | None:
 
 
 def load_exported(
-    folder: Path, device: str | None, checkpoint: str | None, trust: bool
+    folder: Path,
+    device: str | None,
+    checkpoint: str | None,
+    trust: bool,
+    fast: bool = False,
 ) -> ExportedFinder:
     """Load what an export left.
 
@@ -58,6 +62,7 @@ def load_exported(
         device: What a user asked for; only the CPU can be had.
         checkpoint: What a user named; none can be.
         trust: As for :func:`~mmdet_backbones.runtime.load`.
+        fast: What a user asked for; it is as fast as its format.
 
     Raises:
         UserError: If the folder cannot be used so.
@@ -67,6 +72,8 @@ def load_exported(
         problems.append(f"'{folder}' is exported with its weights: leave --checkpoint")
     if device not in (None, 'cpu'):
         problems.append(f"'{folder}' is exported and runs on the CPU: leave --device")
+    if fast:
+        problems.append(f"'{folder}' is exported, and as it is: leave --fast")
     if not trust and (folder / _CODE).is_file():
         problems.append(
             f"'{folder / _CODE}' can bring code of whoever wrote it. If that is you, "

@@ -31,6 +31,7 @@ class PredictOptions:
         annotations: Data set in COCO's format, whose ids the results get.
         force: Replace files that are there.
         trust: Load a detector that was exported for torch.
+        fast: As for :meth:`.detector.Detector.load`.
     """
 
     model: str
@@ -48,6 +49,7 @@ class PredictOptions:
     annotations: Path | None = None
     force: bool = False
     trust: bool = False
+    fast: bool = False
 
     @property
     def lowest(self) -> float:

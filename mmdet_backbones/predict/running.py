@@ -90,7 +90,11 @@ def predict(
     """
     sources = _checked(options)
     detector = Detector.load(
-        options.model, options.device, options.checkpoint, options.trust
+        options.model,
+        options.device,
+        options.checkpoint,
+        options.trust,
+        options.fast,
     )
     wanted = _wanted(detector.names, options.classes)
     summary = Summary()

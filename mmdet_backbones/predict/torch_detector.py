@@ -21,6 +21,7 @@ from ..detector_config.detector import DetectorConfig
 from ..detector_config.heads import class_counts
 from ..detector_config.tree import dataset_of, type_name, walk
 from ..errors import CheckpointError, UserError, explain
+from ..inference.fusion import fastest
 from ..pictures.detector import check_device
 from ..pictures.photograph import read_pipeline
 from ..runtime.detections import Detections
@@ -39,6 +40,7 @@ class TorchDetector:
     Args:
         trained: Config and checkpoint.
         device: To run on; CUDA if left out and there, else the CPU.
+        fast: As for :meth:`.detector.Detector.load`.
 
     Attributes:
         names: Of all classes.
@@ -54,7 +56,9 @@ class TorchDetector:
         CheckpointError: If the checkpoint cannot be read.
     """
 
-    def __init__(self, trained: Trained, device: str | None = None) -> None:
+    def __init__(
+        self, trained: Trained, device: str | None = None, fast: bool = False
+    ) -> None:
         from mmdet.utils import register_all_modules
 
         self.device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
@@ -74,6 +78,8 @@ class TorchDetector:
         # mmdet's own nets return None from eval().
         self.model.eval()
         self.model.to(self.device)
+        if fast:
+            self.model = fastest(self.model, inplace=True)
 
     def read(self, path: Path) -> np.ndarray:
         """Read an image as the test of the config reads it.

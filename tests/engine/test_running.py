@@ -54,6 +54,7 @@ def test_a_sound_training_ends(tmp_path):
     assert saved(tmp_path) == ['iter_1.pth', 'iter_2.pth']
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='AMP of mmengine needs a GPU')
 @pytest.mark.parametrize(('skipped', 'ends'), [(5, False), (40, True)])
 def test_steps_that_mixed_precision_skips_are_not_accused(tmp_path, skipped, ends):

@@ -123,17 +123,19 @@ def test_the_flag_of_the_test_tool(run_tool, trees, tmp_path):
     command = ['tools/test.py', str(trees), str(checkpoint), '--cfg-options', *SMALL]
     command += ['model.test_cfg.score_thr=0.0', '--work-dir', str(tmp_path / 'work')]
     found = []
-    for flags in ([], ['--fuse']):
-        out = tmp_path / f'out{len(flags)}.pkl'
+    for flags in ([], ['--fuse'], ['--fast']):
+        out = tmp_path / f'out{len(found)}.pkl'
         done = run_tool(*command, '--out', str(out), *flags)
         assert not done.returncode, done.stderr
         found.append(pickle.loads(out.read_bytes()))
     logs = ''.join(path.read_text() for path in tmp_path.rglob('*.log'))
-    assert logs.count('Folded ') == 1
-    for plain, folded in zip(*found, strict=True):
-        plain, folded = plain['pred_instances'], folded['pred_instances']
-        assert len(plain['scores']) == len(folded['scores']) > 10
-        assert torch.allclose(plain['scores'], folded['scores'], atol=1e-4)
+    assert logs.count('Folded ') == 2
+    assert logs.count('no GPU, so in float32') == (not torch.cuda.is_available())
+    for images in zip(*found, strict=True):
+        plain, *others = (image['pred_instances']['scores'] for image in images)
+        for folded in others:
+            assert len(plain) == len(folded) > 10
+            assert torch.allclose(plain, folded, atol=1e-4)
 
 
 def test_compiling_alone_is_a_mistake(run_tool, trees, tmp_path):

@@ -2,6 +2,7 @@
 
 import copy
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,11 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseTTAModel
 from torch import nn
 
-from mmdet_backbones.inference.memory_format import ChannelsLastHook, try_formats
+from mmdet_backbones.inference.memory_format import (
+    ChannelsLastHook,
+    _precision,
+    try_formats,
+)
 from mmdet_backbones.registry import MODELS
 
 LAST = torch.channels_last
@@ -104,6 +109,43 @@ def test_a_trial_leaves_the_net_and_random_numbers_alone(frozen):
     assert torch.equal(torch.get_rng_state(), generator)
     assert all(torch.equal(v, before[n]) for n, v in net.state_dict().items())
     assert all(p.grad is None for p in net.parameters())
+
+
+@pytest.mark.parametrize(
+    ('training', 'run', 'expected'),
+    [
+        (True, dict(optim_wrapper=SimpleNamespace(cast_dtype=torch.bfloat16)),
+         torch.bfloat16),
+        (True, dict(optim_wrapper=SimpleNamespace(cast_dtype=None)), torch.float16),
+        (True, dict(optim_wrapper=SimpleNamespace()), None),
+        (False, dict(_val_loop=SimpleNamespace(fp16=True)), torch.float16),
+        (False, dict(_test_loop=SimpleNamespace(fp16=False)), None),
+    ],
+)  # fmt: skip
+def test_the_precision_is_that_of_the_run(training, run, expected):
+    assert _precision(SimpleNamespace(**run), training) is expected
+
+
+def test_it_measures_in_the_precision_of_the_run():
+    seen = set()
+
+    class Seeing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3)
+
+        def forward(self, x):
+            maps = self.conv(x)
+            seen.add(maps.dtype)
+            return (maps,)
+
+    lines = []
+    runner = Run(Detector(Seeing()))
+    runner.logger = SimpleNamespace(info=lines.append)
+    runner.optim_wrapper = SimpleNamespace(cast_dtype=torch.bfloat16)
+    ChannelsLastHook().before_train(runner)
+    assert seen == {torch.bfloat16}
+    assert 'in bfloat16 takes' in lines[0]
 
 
 @pytest.mark.parametrize('name', ['test_vit', 'resnext50_32x4d'])

@@ -41,6 +41,12 @@ def test_it_finds_what_mmdet_finds(rooted, detector, images):
         assert mine.names == CLASSES
 
 
+def test_a_fast_one_finds_the_same(rooted, detector, images):
+    fast = Detector.load(rooted / 'work', 'cpu', fast=True)
+    for one, other in zip(detector.predict(images), fast.predict(images), strict=True):
+        same(one, other, 1e-3)
+
+
 def test_arrays_paths_and_pil_images_are_the_same_image(detector, images):
     path = images[0]
     with Image.open(path) as picture:
@@ -195,6 +201,8 @@ def test_an_exported_detector_is_one(tmp_path, within):
     assert (detector.read(tmp_path / 'a.png') == image).all()
     with pytest.raises(UserError, match=r'leave --checkpoint\n.*leave --device'):
         Detector.load(folder, 'cuda', 'a.pth')
+    with pytest.raises(UserError, match='leave --fast'):
+        Detector.load(folder, fast=True)
 
 
 @pytest.mark.slow

@@ -1,16 +1,24 @@
 """Multi-scale deformable attention.
 
-Plain torch. Semantics of mmcv 2.1.0 (``csrc/common/cuda/ms_deform_attn_cuda_kernel``),
-which has no CPU kernel: mmcv.ops comes here for CUDA tensors only.
+Plain torch, and Triton where a GPU runs it. Semantics of mmcv 2.1.0
+(``csrc/common/cuda/ms_deform_attn_cuda_kernel``), which has no CPU kernel: mmcv.ops
+comes here for CUDA tensors only.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
+from functools import cache
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from torch import Tensor
+
+# What Triton compiles for.
+_OLDEST = (7, 0)
 
 
 def ms_deform_attn_forward(
@@ -34,6 +42,15 @@ def ms_deform_attn_forward(
     Returns:
         (B, Q, M * D).
     """
+    kernels = _kernels_for(value)
+    if kernels is not None:
+        return kernels.attend(
+            value,
+            value_spatial_shapes,
+            value_level_start_index,
+            sampling_locations,
+            attention_weights,
+        )
     levels = _levels(value_spatial_shapes, value_level_start_index)
     return attend_levels(value, levels, sampling_locations, attention_weights)
 
@@ -87,8 +104,20 @@ def ms_deform_attn_backward(
         value, value_spatial_shapes, value_level_start_index, sampling_locations,
             attention_weights, im2col_step: As in the forward pass.
     """
+    kernels = _kernels_for(value)
+    if kernels is not None:
+        given = (value, value_spatial_shapes, value_level_start_index)
+        found = kernels.attend_back(
+            *given, sampling_locations, attention_weights, grad_output
+        )
+        for grad, values in zip(
+            (grad_value, grad_sampling_loc, grad_attn_weight), found, strict=True
+        ):
+            grad.copy_(values)
+        return
     batch, _, heads, channels = value.shape
-    grad_total = grad_output.transpose(1, 2).reshape(batch * heads, channels, -1)
+    queries = grad_output.shape[1]
+    grad_total = grad_output.transpose(1, 2).reshape(batch * heads, channels, queries)
     for level, start, shape in _levels(value_spatial_shapes, value_level_start_index):
         leaves = (
             _image(value, start, shape).detach().requires_grad_(),
@@ -104,10 +133,48 @@ def ms_deform_attn_backward(
         bound = location.new_tensor((width, height))
         outside = ((position <= -1) | (position >= bound)).any(-1, keepdim=True)
         location = location.masked_fill(outside, 0)
-        pixels = image.view(batch, heads, channels, -1).permute(0, 3, 1, 2)
+        pixels = image.view(batch, heads, channels, height * width).permute(0, 3, 1, 2)
         grad_value[:, start : start + height * width] = pixels
-        grad_sampling_loc[:, :, :, level] = _queries_first(location, batch)
-        grad_attn_weight[:, :, :, level] = _queries_first(weight, batch)
+        grad_sampling_loc[:, :, :, level] = _queries_first(location, heads)
+        grad_attn_weight[:, :, :, level] = _queries_first(weight, heads)
+
+
+def _kernels_for(value: Tensor) -> ModuleType | None:
+    """Triton's kernels, if they are for such a tensor, here and now."""
+    # Of the plain ones torch says itself that their sums come in any order; and of a
+    # function that is being compiled it fuses them.
+    left = torch.are_deterministic_algorithms_enabled() or torch.compiler.is_compiling()
+    return _kernels(value.device) if value.is_cuda and not left else None
+
+
+@cache
+def _kernels(device: torch.device) -> ModuleType | None:
+    """Triton's kernels if the device runs them, which a first call tries."""
+    if torch.cuda.get_device_capability(device) < _OLDEST:
+        return None
+    try:
+        from . import attention_triton
+
+        real = torch.zeros(48, device=device)
+        whole = torch.ones(1, 2, dtype=torch.int64, device=device)
+        given = (
+            real[:16].view(1, 1, 1, 16),
+            whole,
+            whole[0, :1] - 1,
+            real[:2].view(1, 1, 1, 1, 1, 2),
+            real[:1].view(1, 1, 1, 1, 1),
+        )
+        attention_triton.attend(*given)
+        attention_triton.attend_back(*given, real[:16].view(1, 1, 16))
+    except Exception as error:  # whatever a compiler that is not there raises
+        print_log(
+            'Deformable attention runs in plain torch, slower and with more memory: '
+            f'Triton does not run here ({type(error).__name__}: {error})',
+            'current',
+            logging.WARNING,
+        )
+        return None
+    return attention_triton
 
 
 def _levels(
@@ -131,9 +198,9 @@ def _points_first(values: Tensor) -> Tensor:
     return values.movedim((2, 3), (1, 2)).contiguous().flatten(0, 1)
 
 
-def _queries_first(values: Tensor, batch: int) -> Tensor:
+def _queries_first(values: Tensor, heads: int) -> Tensor:
     """(B * M, P, Q, ...) as (B, Q, M, P, ...)."""
-    return values.unflatten(0, (batch, -1)).movedim((1, 2), (2, 3))
+    return values.unflatten(0, (-1, heads)).movedim((1, 2), (2, 3))
 
 
 def _attend(image: Tensor, location: Tensor, weight: Tensor) -> Tensor:

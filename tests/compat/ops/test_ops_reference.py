@@ -65,6 +65,7 @@ def test_equals_plain_loops(case):
     assert_close(case, case.run(), case.expected_from_loops())
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 @pytest.mark.parametrize('operator', sorted({case.operator for case in CASES}))
 @pytest.mark.filterwarnings('ignore:This overload of addmm')
