@@ -170,7 +170,7 @@ def fuse_optimizer(cfg: Config) -> None:
     plain = wrapper.get('type', 'OptimWrapper') in ('OptimWrapper', 'AmpOptimWrapper')
     optimizer = wrapper.get('optimizer')
     if torch.cuda.is_available() and plain and optimizer and not cfg.get('strategy'):
-        wrapper.optimizer = fused(optimizer)
+        wrapper['optimizer'] = fused(optimizer)
 
 
 def set_tf32(wanted: bool) -> None:

@@ -79,7 +79,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
             model: The detector, on its device.
         """
         if all(parameter.is_cuda for parameter in model.parameters()):
-            self.optimizer_cfg = fused(self.optimizer_cfg)
+            self.optimizer_cfg = fused(self.optimizer_cfg)  # type: ignore[has-type]
         return super().__call__(model)
 
     def add_params(

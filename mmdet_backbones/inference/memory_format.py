@@ -206,7 +206,7 @@ def _precision(runner: Runner, training: bool) -> torch.dtype | None:
     if training:
         wrapper = getattr(runner, 'optim_wrapper', None)
         # Of AmpOptimWrapper and its kin; None is what autocast takes by itself.
-        given = getattr(wrapper, 'cast_dtype', _NONE)
+        given: Any = getattr(wrapper, 'cast_dtype', _NONE)
         return None if given is _NONE else given or torch.float16
     loops = (getattr(runner, name, None) for name in ('_val_loop', '_test_loop'))
     return torch.float16 if any(getattr(loop, 'fp16', 0) for loop in loops) else None
