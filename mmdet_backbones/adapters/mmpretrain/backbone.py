@@ -31,7 +31,8 @@ class MMPretrainBackbone(AdaptedBackbone):
     The parameters have the names that mmpretrain's class gives them, without a prefix,
     so the checkpoints of classifiers and of detectors that were trained with that class
     load. Outputs that a class gives after pooling, or as tokens, are asked for as maps
-    (``out_type='featmap'``, ``gap_before_final_norm=False``).
+    (``out_type='featmap'``, ``gap_before_final_norm=False``); of Conformer they are the
+    maps of its convolutions.
 
     Images of any size are taken wherever the net can do that, padded with zeros at the
     right and the bottom where it needs whole patches or windows. The others, such as
@@ -52,7 +53,8 @@ class MMPretrainBackbone(AdaptedBackbone):
             every class it is counted so; mmpretrain's own differ, and EfficientNet and
             EfficientNetV2 count one more: their 1 is the stem, their 0 nothing.
         norm_eval: Whether batch normalisation stays in eval mode in training.
-        with_cp: Whether blocks recompute their activations in the backward pass.
+        with_cp: Whether blocks recompute their activations in the backward pass. So do
+            ``memory_efficient`` and ``use_checkpoint`` in ``model``.
         init_cfg: See :class:`Backbone`.
 
     Raises:

@@ -21,6 +21,8 @@ from .structure import examine, picks_of, structure_of, trainable
 from .trim import STRATEGIES, shorten
 
 _Stages = Sequence[Sequence[str]]
+# By which classes recompute activations themselves, and count a batch twice.
+_OWN_CHECKPOINTS = ('memory_efficient', 'use_checkpoint')
 _Plan = tuple[Callable[..., None] | None, tuple[str, ...]]
 
 
@@ -48,7 +50,9 @@ def prepare(
         TypeError: If an argument is unknown or of the wrong type.
         ValueError: If the class or a level is not there, or the net is no backbone.
     """
-    spec = make_spec(owner, model, in_channels)
+    own = [name for name in _OWN_CHECKPOINTS if model.get(name)]
+    spec = make_spec(owner, {**model, **dict.fromkeys(own, False)}, in_channels)
+    with_cp = with_cp or bool(own)
     found = structure_of(spec)
     levels = _choose(spec, found.levels, out_indices, out_strides)
     indices = tuple(level.index for level in levels)
