@@ -234,7 +234,7 @@ def test_a_net_of_ones_own_is_taken_as_its_class_takes_it():
     for wrong in (dict(depths=[1]), 'medium'):
         with pytest.raises(ValueError, match='xx_small or a list with a list for each'):
             MMPretrainBackbone(dict(type='MobileViT', arch=wrong))
-    with pytest.raises(ValueError, match="small_050, large, got {'depths'"):
+    with pytest.raises(ValueError, match=r"small_050, large, got \{'depths'"):
         zoo_class('MobileNetV3')(arch=dict(depths=[1]))
 
 
@@ -386,6 +386,16 @@ def test_what_a_class_reads_in_training_only_is_kept(name):
     height, width = net._sizes.fixed
     sum(o.square().mean() for o in net(torch.rand(2, 3, height, width))).backward()
     assert all(ours[table].grad is not None for table in tables)
+
+
+def test_a_dilated_net_has_fewer_strides():
+    model = dict(type='ResNet', depth=18, strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2))
+    net = MMPretrainBackbone(model, out_strides=(8, 16))
+    assert (net.out_indices, net.out_channels) == ((1, 3), (128, 512))
+    assert [tuple(o.shape[2:]) for o in net(torch.rand(1, 3, 64, 96))] == [
+        (8, 12),
+        (4, 6),
+    ]
 
 
 def test_a_net_of_one_image_size_says_so():

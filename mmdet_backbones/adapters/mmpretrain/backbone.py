@@ -41,7 +41,9 @@ class MMPretrainBackbone(AdaptedBackbone):
     Args:
         model: ``type`` and arguments as in a config of mmpretrain, for example
             ``dict(type='EfficientNet', arch='b0')``. Levels, freezing and weights are
-            arguments of the backbone.
+            arguments of the backbone. Nets of ``strides`` and ``dilations`` are dilated
+            here: ``dict(type='ResNet', depth=50, strides=(1, 2, 2, 1), dilations=(1, 1,
+            1, 2))`` ends at stride 16.
         out_indices: Ascending level numbers as mmpretrain's class counts them.
             Defaults to all.
         out_strides: Ascending strides instead of ``out_indices``. Of the levels that
