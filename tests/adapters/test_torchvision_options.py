@@ -65,7 +65,7 @@ def test_output_stride_dilates_the_deep_stages(name, stride, arguments):
     with torch.no_grad():
         (theirs,) = create_feature_extractor(host, [node])(image()).values()
         assert torch.equal(net(image())[-1], theirs)
-    with pytest.raises(ValueError, match='output_stride=16 or leave it out'):
+    with pytest.raises(ValueError, match='output_stride=16 or leave'):
         TorchvisionBackbone(name, output_stride=7)
 
 

@@ -94,18 +94,13 @@ def dilation(model_name: str, output_stride: int | None, owner: str) -> dict[str
     choices = {} if model_name in _BASIC else _DILATED.get(family, {})
     if output_stride in choices:
         return choices[output_stride]
-    strides = list(choices)
-    cure = (
-        f'write output_stride={strides[-1]} or leave it out'
-        if strides
-        else ('leave output_stride out')
-    )
-    allowed = ' or '.join(map(str, strides)) or (
-        'left out: torchvision dilates ResNets of 50 layers and more and MobileNetV3'
-    )
+    last = list(choices)[-1] if choices else None
+    allowed = ' or '.join(map(str, choices)) or 'None: its class cannot be dilated'
     raise ArgumentError(
-        f'{owner}: output_stride must be {allowed}, got {output_stride!r}: {cure}',
-        dict(output_stride=strides[-1] if strides else None),
+        f'{owner}: output_stride must be {allowed}, got {output_stride!r}: '
+        + (f'write output_stride={last} or ' if last else '')
+        + 'leave output_stride out',
+        dict(output_stride=last),
     )
 
 
