@@ -44,8 +44,8 @@ class MMPretrainBackbone(AdaptedBackbone):
             arguments of the backbone. Nets of ``strides`` and ``dilations`` are dilated
             here: ``dict(type='ResNet', depth=50, strides=(1, 2, 2, 1), dilations=(1, 1,
             1, 2))`` ends at stride 16.
-        out_indices: Ascending level numbers as mmpretrain's class counts them.
-            Defaults to all.
+        out_indices: Ascending level numbers as mmpretrain's class counts them, -1 the
+            last. Defaults to all.
         out_strides: Ascending strides instead of ``out_indices``. Of the levels that
             share a stride the deepest one has it, except for the convolution in front
             of the classifier of EfficientNet, MobileNet and ShuffleNet.

@@ -42,7 +42,8 @@ class TIMMBackbone(Backbone):
 
     Args:
         model_name: As in ``timm.create_model``, for example ``'convnext_tiny'``.
-        out_indices: Ascending level numbers as timm counts them. Defaults to all.
+        out_indices: Ascending level numbers as timm counts them, -1 the last. Defaults
+            to all.
         out_strides: Ascending strides instead of ``out_indices``.
         pretrained: Start training from timm's own weights of ``model_name``, with its
             tag if it has one: short for ``init_cfg=dict(type='Pretrained',

@@ -40,7 +40,7 @@ class TorchvisionBackbone(Backbone):
         return_nodes: Nodes to return, shallow to deep, instead of levels: a list of
             names, or a dict with names as keys, as in ``create_feature_extractor``.
             They become the levels 0, 1, ...
-        out_indices: Ascending level numbers. Defaults to all.
+        out_indices: Ascending level numbers, -1 the last. Defaults to all.
         out_strides: Ascending strides instead of ``out_indices``.
         in_channels: Channels of the image.
         frozen_stages: Stages without training: -1 none, 0 the stem, n the stem and

@@ -73,7 +73,7 @@ class Res2Net(ResidualNet):
         stage_blocks: Blocks of each stage, instead of ``depth``.
         strides: Stride of the first block of each stage; 1, then 2.
         dilations: Dilation of the 3x3 convolutions of each stage.
-        out_indices: Stages to return, shallow to deep; all of them if left out.
+        out_indices: Stages to return, shallow to deep, -1 the last; all if left out.
         out_strides: Strides to return, instead of ``out_indices``.
         deep_stem: Three 3x3 convolutions instead of one of 7x7.
         avg_down: Average pooling instead of striding in the shortcuts.

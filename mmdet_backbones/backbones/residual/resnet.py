@@ -77,7 +77,7 @@ class ResNet(ResidualNet):
         strides: Stride of the first block of each stage.
         dilations: Dilation of the 3x3 convolutions of each stage, in basic blocks of
             the first one. DC5 is ``strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)``.
-        out_indices: Stages to return, shallow to deep; all of them if left out.
+        out_indices: Stages to return, shallow to deep, -1 the last; all if left out.
         out_strides: Strides to return, instead of ``out_indices``.
         stride_in_1x1: Stride in the first convolution of a bottleneck instead of the
             3x3 one; ``style='caffe'`` of mmdet.
