@@ -261,8 +261,8 @@ class DetectorConfig:
             return
         meant = tuple(every[number].index if number < 0 else number for number in asked)
         message = (
-            f'{self.backbone["type"]} does not count levels from the end and leaves out '
-            f'the negative ones of out_indices={tuple(asked)}: write '
+            f'{self.backbone["type"]} does not count levels from the end: it leaves '
+            f'negative ones out, got out_indices={tuple(asked)}: write '
             f'out_indices={meant}'
         )
         raise UserError(message) from ArgumentError(message, dict(out_indices=meant))
