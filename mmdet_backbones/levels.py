@@ -142,8 +142,10 @@ def _example(
 
 def describe_levels(levels: Iterable[Level]) -> str:
     """Name every level in one line, for messages."""
+    # The stem of a family that does not count it is asked for by stride.
     return ', '.join(
-        f'{level.index} ({level.channels} channels, stride {level.stride})'
+        f'{level.index if level.index >= 0 else "stem"} ({level.channels} channels, '
+        f'stride {level.stride})'
         for level in levels
     )
 

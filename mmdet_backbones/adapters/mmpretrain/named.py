@@ -21,7 +21,8 @@ class ShuffleNetV2(AdaptedBackbone):
 
     Levels 0, 1 and 2 are the stages, at strides 8, 16 and 32, with 116, 232 and 464
     channels at width 1.0. Level 3, also at stride 32, is the convolution in front of
-    the classifier (1024 channels): it can be had by ``out_indices`` only.
+    the classifier (1024 channels): it can be had by ``out_indices`` only, and the stem
+    (24 channels at stride 4) by ``out_strides`` only.
 
     Args:
         widen_factor: 0.5, 1.0, 1.5 or 2.0.
@@ -299,6 +300,11 @@ class SwinTransformer(AdaptedBackbone):
         model['norm_cfg'] = norm_cfg
         adapted = prepare_named(model, out_indices, out_strides, in_channels, with_cp)
         super().__init__(adapted, frozen_stages, norm_eval, init_cfg)
+
+    @property
+    def arch_settings(self) -> Mapping[str, Any]:
+        """Embedding dimensions, depths and heads, as in mmpretrain's class."""
+        return self._net.arch_settings  # type: ignore[return-value]
 
 
 @MODELS.register_module()

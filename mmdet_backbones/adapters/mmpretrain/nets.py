@@ -114,7 +114,18 @@ class Conformer(ZOO.Conformer):  # type: ignore[misc, name-defined]
         return tuple(maps[index] for index in self.out_indices)
 
 
-_IN_PLACE_OF = {'Conformer': Conformer}
+class StemmedShuffleNetV2(ZOO.ShuffleNetV2):  # type: ignore[misc, name-defined]
+    """mmpretrain's ShuffleNetV2 with its stem as level -1."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map (N, C, H, W) to one map per level."""
+        maps = [self.maxpool(self.conv1(x))]
+        for layer in self.layers:
+            maps.append(layer(maps[-1]))
+        return tuple(maps[index + 1] for index in self.out_indices)
+
+
+_IN_PLACE_OF = {'Conformer': Conformer, 'ShuffleNetV2': StemmedShuffleNetV2}
 
 # What a class has to be told so that it gives maps, for images of any size.
 _FOR_MAPS: dict[str, Any] = {
