@@ -288,6 +288,8 @@ def test_other_numbers_of_input_channels(name, channels):
         (generic(type='VisionTransformer', out_type='raw'), "must be 'featmap'"),
         (generic(type='ResNet', depth=18, out_indices=(1,)), r'out_indices=\(1,\), mo'),
         (generic(type='HRNet', with_cp=True, in_channels=1), 'with_cp cannot stand'),
+        (generic(type='DaViT', arch='t', frozen_stages=0), 'frozen_stages=1, model='),
+        (generic(type='VAN', arch='t', frozen_stages=-1), 'frozen_stages=-1, model='),
     ],
 )
 def test_values_that_cannot_be(model, message):

@@ -20,8 +20,13 @@ _OUTSIDE = (
     'with_cp',
     'init_cfg',
 )
-# Where mmpretrain counts the stem as the first of the frozen stages.
-_FROM_ONE = ('EfficientNet', 'EfficientNetV2')
+# How many more stages than here a class freezes for one number: the stem comes as the
+# first stage, or together with it.
+_FREEZES_MORE = {
+    **dict.fromkeys(('EfficientNet', 'EfficientNetV2'), -1),
+    **dict.fromkeys(('CSPDarkNet', 'CSPResNet', 'CSPResNeXt', 'DaViT', 'HorNet'), 1),
+    **dict.fromkeys(('SwinTransformer', 'SwinTransformerV2', 'VAN'), 1),
+}
 
 
 @MODELS.register_module()
@@ -52,8 +57,12 @@ class MMPretrainBackbone(AdaptedBackbone):
         in_channels: Channels of the image.
         frozen_stages: Stages without training: -1 none, 0 the stem, n the stem and the
             first n stages. A stage is what a level adds to the level before it. Of
-            every class it is counted so; mmpretrain's own differ, and EfficientNet and
-            EfficientNetV2 count one more: their 1 is the stem, their 0 nothing.
+            every class it is counted so. Of mmpretrain's own, EfficientNet and
+            EfficientNetV2 count one more, their 1 is the stem and their 0 nothing;
+            CSPDarkNet, CSPResNet, CSPResNeXt, DaViT, HorNet, both Swins and VAN count
+            one less, their 0 is the stem and the first stage. ConvNeXt, DenseNet and
+            EdgeNeXt freeze nothing for 0, MobileViT and VGG never the stem.
+            PoolFormer and RIFormer count each step between stages too.
         norm_eval: Whether batch normalisation stays in eval mode in training.
         with_cp: Whether blocks recompute their activations in the backward pass. So do
             ``memory_efficient`` and ``use_checkpoint`` in ``model``.
@@ -134,6 +143,7 @@ def _beside(names: Sequence[str], model: Mapping[str, Any]) -> dict[str, Any]:
     ours = {'out_scales': 'out_indices', 'in_chans': 'in_channels'}
     found = {ours.get(name, name): model[name] for name in names}
     kind = str(getattr(model['type'], '__name__', model['type']))
-    if 'frozen_stages' in found and kind.removeprefix('mmpretrain.') in _FROM_ONE:
-        found['frozen_stages'] -= 1
+    more = _FREEZES_MORE.get(kind.removeprefix('mmpretrain.'), 0)
+    if found.get('frozen_stages', -1) >= 0:
+        found['frozen_stages'] += more
     return found
