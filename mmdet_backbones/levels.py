@@ -58,7 +58,8 @@ def select_levels(
 
     Args:
         available: All levels of the family, shallow to deep.
-        out_indices: Ascending level numbers of the family.
+        out_indices: Ascending level numbers of the family. Negative ones count from
+            the last level, which is -1.
         out_strides: Ascending strides, the same for every family.
         owner: Name of the backbone, for the message.
 
@@ -90,11 +91,12 @@ def select_levels(
             f'write {name}={example}',
             {name: example},
         )
+    given, wanted = wanted, _from_the_end(available, wanted, field)
     problems = _level_problems(available, wanted, field)
     if problems:
         example = _example(available, wanted, field)
         raise ArgumentError(
-            f'{owner}: {name}={tuple(wanted)} cannot be served: '
+            f'{owner}: {name}={tuple(given)} cannot be served: '
             f'{"; ".join(problems)}. Its levels are '
             f'{describe_levels(available)}; for example write '
             f'{name}={example}',
@@ -102,6 +104,15 @@ def select_levels(
         )
     by_value = {getattr(level, field): level for level in available}
     return tuple(by_value[w] for w in wanted)
+
+
+def _from_the_end(
+    available: Sequence[Level], wanted: Sequence[int], field: str
+) -> Sequence[int]:
+    if field == 'stride':
+        return wanted
+    last = len(available)
+    return [available[w].index if -last <= w < 0 else w for w in wanted]
 
 
 def _level_problems(
@@ -131,8 +142,10 @@ def _example(
 
 def describe_levels(levels: Iterable[Level]) -> str:
     """Name every level in one line, for messages."""
+    # The stem of a family that does not count it is asked for by stride.
     return ', '.join(
-        f'{level.index} ({level.channels} channels, stride {level.stride})'
+        f'{level.index if level.index >= 0 else "stem"} ({level.channels} channels, '
+        f'stride {level.stride})'
         for level in levels
     )
 

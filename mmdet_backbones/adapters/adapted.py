@@ -139,33 +139,29 @@ class AdaptedBackbone(Backbone):
         self._net.training = mode
         return self
 
+    def draw_weights(self) -> None:
+        """Draw the weights as the net's own class does."""
+        if not isinstance(self._net, BaseModule):
+            return
+        # The net writes to the record of who changed what.
+        self._net._params_init_info = self._params_init_info
+        self._net.init_weights()
+        del self._net._params_init_info
+        # mmengine would draw those layers again that do not remember they are drawn,
+        # such as mmcv's ConvModule.
+        for module in self.children():
+            if not hasattr(module, 'is_init'):
+                vars(module)['is_init'] = True
+
     def init_weights(self) -> None:
         """Draw the weights as the net's own class does, then apply ``init_cfg``.
 
         Raises:
             PretrainedWeightsError: As :meth:`Backbone.init_weights`.
         """
-        if self.is_init or not isinstance(self._net, BaseModule):
-            super().init_weights()
-            return
-        self._draw(self._net)
-        # mmengine would draw those layers again that do not remember they are drawn,
-        # such as mmcv's ConvModule.
-        forgetful = [m for m in self.children() if not hasattr(m, 'is_init')]
-        for module in forgetful:
-            vars(module)['is_init'] = True
         try:
             super().init_weights()
         finally:
-            for module in forgetful:
-                del vars(module)['is_init']
-
-    def _draw(self, net: BaseModule) -> None:
-        # While a detector initialises its modules, each of them carries its record of
-        # who changed what, and the net has to write to the same one.
-        record = getattr(self, '_params_init_info', None)
-        if record is not None:
-            net._params_init_info = record
-        net.init_weights()
-        if record is not None:
-            del net._params_init_info
+            for module in self.children():
+                # Of a BaseModule it is a property.
+                vars(module).pop('is_init', None)

@@ -177,8 +177,18 @@ class Backbone(BaseModule):
                         module.eval()
         return self
 
+    def draw_weights(self) -> None:
+        """Draw new weights, on which ``init_cfg`` goes; they stay as they were built.
+
+        Called by :meth:`init_weights`. Layers that ``init_cfg`` does not name, or its
+        checkpoint does not cover, keep these.
+        """
+
     def init_weights(self) -> None:
         """Initialise the weights as ``init_cfg`` says, pretrained ones last.
+
+        Whoever calls it on a whole model, or on the backbone alone, has mmengine log
+        what changed each parameter.
 
         Raises:
             CheckpointError: If pretrained weights cannot be read.
@@ -187,6 +197,10 @@ class Backbone(BaseModule):
         """
         if self.is_init:  # type: ignore[has-type]
             return
+        if not hasattr(self, '_params_init_info'):
+            self._init_within_a_model()
+            return
+        self.draw_weights()
         pretrained, others = split_init_cfg(self.init_cfg)
         given = self.init_cfg
         self.init_cfg = others
@@ -199,6 +213,17 @@ class Backbone(BaseModule):
         for cfg in pretrained if self.reads_weights else ():
             self.load_report = load_pretrained(self, **cfg)
         self.is_init = True
+
+    def _init_within_a_model(self) -> None:
+        # mmengine starts its record when the outermost module applies its init_cfg,
+        # too late for what a backbone draws before.
+        model = BaseModule()
+        model.backbone = self
+        try:
+            model.init_weights()
+        finally:
+            for module in self.modules():
+                vars(module).pop('_params_init_info', None)
 
 
 def compute_again(backbone: nn.Module, *_: Any) -> None:

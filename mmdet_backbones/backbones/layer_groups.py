@@ -14,16 +14,15 @@ from ..weights.names.libraries import without_root
 from .contract import Backbone
 
 LAYER_WISE, STAGE_WISE = 'layer_wise', 'stage_wise'
+# Of no image, as they are before the first block.
+_TOKENS = ('cls_token', 'class_token', 'dist_token', 'reg_token', 'register_tokens')
 # Bare parameters that no published recipe decays: position embeddings and tokens.
 _NO_DECAY = (
+    *_TOKENS,
     'pos_embed',
     'position_embedding',
     'pos_embedding',
-    'cls_token',
-    'class_token',
-    'dist_token',
     'mask_token',
-    'reg_token',
     'relative_position_bias_table',
     'rel_pos',
     'logit_scale',
@@ -71,6 +70,12 @@ def not_decayed(backbone: nn.Module) -> set[str]:
     if hasattr(backbone, 'timm_model'):
         found.update(_timm_no_decay(backbone))
     return found & set(names)
+
+
+def tokens(backbone: nn.Module) -> set[str]:
+    """Names of class and register tokens, which belong to the whole net."""
+    names = (name for name, _ in backbone.named_parameters())
+    return {n for n in names if n.rpartition('.')[2] in _TOKENS}
 
 
 def _of_stages(backbone: nn.Module, decay_type: str) -> dict[str, float]:

@@ -53,13 +53,13 @@ def unusable(
             remove=remove,
         )
     elif what == 'levels':
-        yield Finding('levels', key, str(error))
+        yield Finding('levels', key, str(error), cure_of(detector, error))
     elif detector.model.get('neck') or detector.model.get('rpn_head'):
         yield Finding('unknown', f'{detector.key}.neck', str(error), (), 'warning')
 
 
 def _are_channels_last(detector: DetectorConfig) -> bool:
-    return all(
+    return bool(detector.outputs) and all(
         output.dim() == 4 and measure(0, output.permute(0, 3, 1, 2), detector.size)
         for output in detector.outputs
     )
@@ -150,7 +150,9 @@ def _order(detector: DetectorConfig) -> Iterator[str]:
     if any(a > b for a, b in itertools.pairwise(strides)):
         yield f'the levels are not shallow to deep: {describe_levels(detector.levels)}'
     asked = detector.backbone.get('out_indices')
-    if isinstance(asked, Sequence) and list(asked) != sorted(asked):
+    # Ours say themselves what is out of order, and count from the end too.
+    ours = isinstance(detector.net, Backbone)
+    if not ours and isinstance(asked, Sequence) and list(asked) != sorted(asked):
         yield (
             f'out_indices={tuple(asked)} does not change the order of the levels; they '
             'come shallow to deep'

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..arguments import arguments_of
 from ..backbones.contract import Backbone
-from ..errors import UserError, explain
+from ..errors import ArgumentError, UserError, explain
 from ..levels import Level, measure
 from ..registry import MODELS
 from ..shapes.build import (
@@ -232,6 +232,7 @@ class DetectorConfig:
             return tuple(Level(i, 0, stride) for i, stride in enumerate(strides))
         if isinstance(self.net, Backbone):
             return self.net.levels
+        self._require_counted()
         indices = getattr(self.net, 'out_indices', None)
         if not isinstance(indices, Sequence) or len(indices) != len(self.outputs):
             indices = range(len(self.outputs))
@@ -249,6 +250,22 @@ class DetectorConfig:
                 f'{width} gives {shapes}'
             )
         return levels
+
+    def _require_counted(self) -> None:
+        """Raise a ``UserError`` where a class leaves negative numbers out."""
+        asked = self.backbone.get('out_indices')
+        if not isinstance(asked, Sequence) or len(self.outputs) >= len(asked):
+            return
+        every, last = self.offered, len(self.offered)
+        if all(number >= 0 for number in asked) or -min(asked) > last:
+            return
+        meant = tuple(every[number].index if number < 0 else number for number in asked)
+        message = (
+            f'{self.backbone["type"]} does not count levels from the end: it leaves '
+            f'negative ones out, got out_indices={tuple(asked)}: write '
+            f'out_indices={meant}'
+        )
+        raise UserError(message) from ArgumentError(message, dict(out_indices=meant))
 
     @property
     def strides(self) -> tuple[int, ...]:

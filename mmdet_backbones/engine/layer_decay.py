@@ -12,7 +12,13 @@ from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
-from ..backbones.layer_groups import LAYER_WISE, STAGE_WISE, layer_groups, not_decayed
+from ..backbones.layer_groups import (
+    LAYER_WISE,
+    STAGE_WISE,
+    layer_groups,
+    not_decayed,
+    tokens,
+)
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 _OURS = ('decay_rate', 'decay_type', 'backbone_lr_mult')
@@ -37,9 +43,11 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
     and ViTDet: group ``g`` of ``G`` layer groups, the stem's being 0, learns with
     ``lr * backbone_lr_mult * decay_rate ** (G - g)``; necks and heads with ``lr``. The
     groups are those of :func:`~mmdet_backbones.backbones.layer_groups.layer_groups`.
-    Position embeddings and tokens of the backbone take no weight decay. Parameters
-    without gradient, frozen stages among them, are left out. All others stand in the
-    optimiser once, in one group per pair of learning rate and weight decay.
+    Class and register tokens, which every block reads, learn with ``lr *
+    backbone_lr_mult``, as in detectron2. Position embeddings and tokens of the backbone
+    take no weight decay. Parameters without gradient, frozen stages among them, are
+    left out. All others stand in the optimiser once, in one group per pair of learning
+    rate and weight decay.
 
     ``paramwise_cfg`` takes ``decay_rate`` (above 0 to 1, required), ``decay_type``
     (``'layer_wise'``, a group per block, or ``'stage_wise'``), ``backbone_lr_mult``
@@ -141,11 +149,12 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
             logger='current',
             level=logging.INFO,
         )
-        return {
+        scales = {
             name: top * rate ** (count - number)
             for number, names in enumerate(groups)
             for name in names
         }
+        return {**scales, **dict.fromkeys(tokens(backbone), top)}
 
 
 def fused(optimizer: Mapping[str, Any]) -> dict[str, Any]:

@@ -288,6 +288,8 @@ def test_other_numbers_of_input_channels(name, channels):
         (generic(type='VisionTransformer', out_type='raw'), "must be 'featmap'"),
         (generic(type='ResNet', depth=18, out_indices=(1,)), r'out_indices=\(1,\), mo'),
         (generic(type='HRNet', with_cp=True, in_channels=1), 'with_cp cannot stand'),
+        (generic(type='DaViT', arch='t', frozen_stages=0), 'frozen_stages=1, model='),
+        (generic(type='VAN', arch='t', frozen_stages=-1), 'frozen_stages=-1, model='),
     ],
 )
 def test_values_that_cannot_be(model, message):
@@ -314,3 +316,22 @@ def test_the_end_of_mobile_nets_can_be_had_by_its_number():
     net = small('shufflenet', out_indices=(0, 3))
     assert (net.out_channels, net.out_strides) == ((48, 1024), (8, 32))
     assert small('shufflenet', out_strides=(8, 32)).out_channels == (48, 192)
+
+
+def test_the_stem_of_shufflenet_is_the_level_of_stride_4():
+    net = small('shufflenet', out_strides=(4, 16)).eval()
+    assert net.out_channels == (24, 96)
+    x = torch.rand(1, 3, 63, 95)
+    with torch.no_grad():
+        stem, deeper = net(x)
+        assert stem.shape[2:] == (16, 24)
+        assert torch.equal(stem, net.maxpool(net.conv1(x)))
+        assert torch.equal(deeper, net.layers[1](net.layers[0](stem)))
+    alone = small('shufflenet', out_strides=(4,)).train()
+    alone(x)[0].sum().backward()
+    assert all(p.grad is not None for p in alone.parameters())
+    assert small('shufflenet').out_indices == (0, 1, 2, 3)
+
+
+def test_swin_tells_its_numbers():
+    assert small('swin').arch_settings == SWIN['arch']

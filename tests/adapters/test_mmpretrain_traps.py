@@ -97,21 +97,37 @@ def test_norm_eval_defaults_to_that_of_mmpretrain():
     assert not frozen.conv1.bn.training
 
 
-@pytest.mark.parametrize('kind', ['EfficientNet', 'EfficientNetV2'])
-def test_frozen_stages_of_an_efficientnet_count_one_less_than_mmpretrains(kind):
-    model = dict(type=kind, arch='b0')
-    misplaced = dict(type=ANY, model=dict(model, frozen_stages=2))
+@pytest.mark.parametrize(
+    ('kind', 'arguments', 'counted', 'ours'),
+    [
+        ('EfficientNet', dict(arch='b0'), 2, 1),
+        ('EfficientNetV2', dict(arch='b0'), 2, 1),
+        *(
+            pytest.param(kind, arguments, 1, 2, marks=pytest.mark.slow)
+            for kind, arguments in (
+                ('CSPDarkNet', dict(depth=53)),
+                ('VAN', dict(arch='tiny')),
+            )
+        ),
+    ],
+)
+def test_mmpretrains_classes_count_frozen_stages_in_three_ways(
+    kind, arguments, counted, ours
+):
+    model = dict(type=kind, **arguments)
+    misplaced = dict(type=ANY, model=dict(model, frozen_stages=counted))
     with pytest.raises(ValueError, match='cannot stand inside model') as error:
         MODELS.build(misplaced)
     settings = settings_of(error.value)
-    assert settings == dict(model=model, frozen_stages=1)
-    assert 'frozen_stages=1' in str(error.value)
-    ours = MODELS.build(dict(type=ANY, **settings))
-    theirs = getattr(zoo, kind)(arch='b0', frozen_stages=2)
+    assert settings == dict(model=model, frozen_stages=ours)
+    assert f'frozen_stages={ours}' in str(error.value)
+    net = MODELS.build(dict(type=ANY, **settings))
+    levels = list(net.out_indices)
+    theirs = getattr(zoo, kind)(**arguments, frozen_stages=counted, out_indices=levels)
     theirs.train()
     names = {n for n, p in theirs.named_parameters() if not p.requires_grad}
     assert names
-    assert names == {n for n, p in ours.named_parameters() if not p.requires_grad}
+    assert names == {n for n, p in net.named_parameters() if not p.requires_grad}
 
 
 WITHOUT_US = """

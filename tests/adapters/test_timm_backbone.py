@@ -250,6 +250,25 @@ def test_other_normalisation():
     assert any(isinstance(m, nn.GroupNorm) for m in net.modules())
 
 
+@pytest.mark.parametrize(
+    ('name', 'norm_layer', 'kind'),
+    [
+        ('resnet18', 'BN2d', nn.BatchNorm2d),
+        ('test_efficientnet', 'SyncBN', nn.SyncBatchNorm),
+        ('resnet18', 'GN', nn.GroupNorm),
+        ('resnet18', 'LN', nn.LayerNorm),
+        ('test_vit', 'LN', nn.LayerNorm),
+        ('resnet18', 'IN', nn.InstanceNorm2d),
+    ],
+)
+def test_normalisation_by_the_names_of_mmcv(name, norm_layer, kind):
+    net = TIMMBackbone(name, norm_layer=norm_layer).eval()
+    found = [m for m in net.modules() if 'Norm' in type(m).__name__]
+    assert found
+    assert all(isinstance(m, kind) for m in found)
+    maps_of(net, 64, 96)
+
+
 def test_output_stride_dilates_the_deep_stages():
     net = TIMMBackbone('resnet18', output_stride=16)
     assert net.out_strides == (2, 4, 8, 16, 16)
@@ -300,7 +319,10 @@ def test_drop_path_rate_takes_effect():
         ('test_vit', {'output_stride': 16}, TypeError, 'leave out output_stride'),
         ('dla34', {'output_stride': 8}, ValueError, 'leave out output_stride'),
         ('test_vit', {'norm_layer': 'nope'}, ValueError, 'leave out norm_layer'),
-        ('resnet18', {'output_stride': 7}, ValueError, 'output_stride=7'),
+        ('test_vit', {'norm_layer': 'IN'}, ValueError, 'no batch normalisation'),
+        ('resnet18', {'norm_layer': 'nope'}, ValueError, 'out norm_layer, or .*SyncBN'),
+        ('resnet18', {'output_stride': 7}, ValueError, 'got 7: write output_stride=16'),
+        ('resnet18', {'img_size': (3, 64, 96)}, ValueError, r'img_size=\(64, 96\)'),
         ('test_convnext', {'norm_layer': 'FrozenBN'}, ValueError, 'does nothing with'),
         ('resnt18', {}, ValueError, 'did you mean resnet18'),
         ('resnet18', {'frozen_stages': 5}, ValueError, 'to 4'),

@@ -6,6 +6,8 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from torchvision import models
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from mmdet_backbones.adapters.torchvision.backbone import TorchvisionBackbone
 from mmdet_backbones.adapters.torchvision.structure import structure_of
@@ -39,11 +41,32 @@ def image(height=64, width=96, batch=2, channels=3):
         ({'image_size': 384}, ValueError, 'leave image_size out'),
         ({'drop_path_rate': '0.1'}, ValueError, 'number from 0 to below 1'),
         ({'norm_layer': 'GN'}, ValueError, "'FrozenBN' or None"),
+        ({'output_stride': 8}, ValueError, 'leave output_stride out'),
     ],
 )
 def test_mistakes_in_arguments(arguments, error, message):
     with pytest.raises(error, match=message):
         TorchvisionBackbone(**{'model_name': 'resnet18', **arguments})
+
+
+@pytest.mark.parametrize(
+    ('name', 'stride', 'arguments'),
+    [
+        ('resnet50', 8, dict(replace_stride_with_dilation=[False, True, True])),
+        ('mobilenet_v3_small', 16, dict(dilated=True)),
+    ],
+)
+def test_output_stride_dilates_the_deep_stages(name, stride, arguments):
+    net = TorchvisionBackbone(name, output_stride=stride).eval()
+    assert net.out_strides[-1] == stride == max(net.out_strides)
+    host = models.get_model(name, weights=None, **arguments).eval()
+    host.load_state_dict(net.body.state_dict(), strict=False)
+    node = list(net.return_nodes)[-1]
+    with torch.no_grad():
+        (theirs,) = create_feature_extractor(host, [node])(image()).values()
+        assert torch.equal(net(image())[-1], theirs)
+    with pytest.raises(ValueError, match='output_stride=16 or leave'):
+        TorchvisionBackbone(name, output_stride=7)
 
 
 def test_stages_do_not_depend_on_the_levels():

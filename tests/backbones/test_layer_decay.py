@@ -104,6 +104,8 @@ def test_rates_fall_from_the_top_to_the_stem(vit):
     assert found[f'{prefix}.blocks.11.mlp.fc1.weight'] == (0.5, 0.05)
     assert found[f'{prefix}.blocks.0.attn.qkv.weight'] == (0.5**12, 0.05)
     assert found[f'{prefix}.patch_embed.proj.weight'] == (0.5**13, 0.05)
+    # Every block reads the token.
+    assert found[f'{prefix}.cls_token'] == (1.0, 0.0)
     # Embeddings, normalisation and biases are not decayed.
     assert found[f'{prefix}.pos_embed'] == (0.5**13, 0.0)
     assert found[f'{prefix}.blocks.3.norm1.weight'] == (0.5**9, 0.0)

@@ -193,7 +193,7 @@ def test_all_mistakes_are_listed_at_once():
     assert [name for name in wrong if name not in str(raised.value)] == []
 
 
-@pytest.mark.parametrize('argument', ['style', 'pretrained', 'drop_path_rate'])
+@pytest.mark.parametrize('argument', ['style', 'pretrained'])
 def test_an_unknown_argument_is_a_type_error(argument):
     with pytest.raises(TypeError, match=argument):
         ResNet(**{argument: 'pytorch'})

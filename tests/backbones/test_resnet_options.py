@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from torch import nn
 
 from mmdet_backbones.backbones.residual.res2net import Res2Net
@@ -43,6 +44,8 @@ def train_step(backbone, run=None):
         dict(groups=2, base_width=8),
         dict(frozen_stages=1),
         dict(norm_eval=True),
+        dict(drop_path_rate=0.5),
+        dict(block='basic', drop_path_rate=0.5),
         dict(norm_cfg=dict(type='mmdet_backbones.FrozenBN')),
         dict(norm_cfg=dict(type='BN', momentum=None)),
         dict(plugins=[dict(cfg=CONTEXT, position=p) for p in POSITIONS[1:2]]),
@@ -228,3 +231,62 @@ def test_compiled_step_is_the_same_step(with_cp):
     compiled_gradients, buffers = train_step(backbone, run)
     torch.testing.assert_close(compiled_gradients, gradients)
     torch.testing.assert_close(buffers, statistics)
+
+
+@pytest.mark.parametrize(
+    'kwargs',
+    [
+        {},
+        dict(block='basic'),
+        dict(groups=2, base_width=8),
+        dict(plugins=[dict(cfg=CONTEXT, position='after_conv3')]),
+    ],
+)
+def test_drop_path_leaves_the_shortcut_of_a_dropped_sample(kwargs):
+    net = copy.deepcopy(tiny(stage_blocks=(1, 3), drop_path_rate=0.8, **kwargs))
+    assert not hasattr(net.layer1[0], 'drop_path')
+    drops = [block.drop_path for block in net.layer2]
+    assert [d.drop_prob for d in drops] == pytest.approx([0.8 / 3, 1.6 / 3, 0.8])
+    plain = tiny(stage_blocks=(1, 3), **kwargs).eval()
+    plain.load_state_dict(net.state_dict())
+    with torch.no_grad():
+        assert torch.equal(net.eval()(image())[-1], plain(image())[-1])
+        drops[-1].drop_prob = 1 - 1e-7
+        x = torch.rand_like(net.layer2[1](net.layer2[0](net(image())[0])))
+        assert torch.equal(net.train().layer2[-1](x), x)
+
+
+@pytest.mark.parametrize('kind', [ResNet, Res2Net])
+@pytest.mark.parametrize('deep_stem', [False, True])
+def test_the_stem_is_the_level_of_stride_2(kind, deep_stem):
+    net = kind(depth=50, base_channels=16, deep_stem=deep_stem, out_strides=(2, 8))
+    assert net.stem_channels == net.out_channels[0] == 16
+    net.eval()
+    with torch.no_grad():
+        maps = net(image()[..., :63, :95])
+        x = net.layer2(net.layer1(net.maxpool(maps[0])))
+    assert [tuple(m.shape[2:]) for m in maps] == [(32, 48), (8, 12)]
+    assert torch.equal(x, maps[1])
+    alone = kind(depth=50, deep_stem=deep_stem, out_strides=(2,), frozen_stages=0)
+    assert alone.res_layers == []
+    assert len(alone.built_stages()) == 1
+    with pytest.raises(
+        ValueError, match=r'levels are stem \(64 channels, stride 2\), 0'
+    ):
+        kind(depth=50, out_strides=(3,))
+    # By number they are counted as mmdet does.
+    assert kind(depth=50, out_indices=(-1,)).out_strides == (32,)
+
+
+def test_init_weights_alone_logs_what_was_drawn(capfd):
+    logger = MMLogger.get_instance('drawn', log_level='INFO')
+    told: list[str] = []
+    logger.addFilter(lambda record: not told.append(record.getMessage()))
+    net = tiny()
+    net.init_weights()
+    kept = [text for text in told if 'The value is the same before and after' in text]
+    assert 0 < len(kept) < len(told)
+    # One and zero, as they were built.
+    assert all('.bn' in text or '.downsample.1' in text for text in kept[1:])
+    assert any('conv1.weight' in t and '`init_weights` in ResNet' in t for t in told)
+    assert not any(hasattr(m, '_params_init_info') for m in net.modules())

@@ -21,12 +21,24 @@ def test_levels_by_default_are_all_of_them():
         ({'out_indices': (2, 1)}, ValueError, 'shallow to deep'),
         ({'out_indices': (1, 1)}, ValueError, 'once each'),
         ({'out_indices': (3, 9)}, ValueError, 'no level of index 9'),
-        ({'out_indices': (-1,)}, ValueError, 'no level of index -1'),
+        ({'out_indices': (-5,)}, ValueError, 'no level of index -5'),
+        (
+            {'out_indices': (-1, 0)},
+            ValueError,
+            r'out_indices=\(-1, 0\).*shallow to deep',
+        ),
+        ({'out_strides': (-1,)}, ValueError, 'no level of stride -1'),
     ],
 )
 def test_bad_choices_of_levels(chosen, error, message):
     with pytest.raises(error, match=message):
         select_levels(LEVELS, owner='Net', **chosen)
+
+
+def test_negative_numbers_count_from_the_last_level():
+    assert select_levels(LEVELS, (1, -1), owner='Net') == (LEVELS[1], LEVELS[3])
+    # A family may count from another number.
+    assert select_levels(LEVELS[1:], (-3,), owner='Net') == (LEVELS[1],)
 
 
 def test_a_stride_is_the_deepest_level_that_has_it():

@@ -72,6 +72,12 @@ PLANTED = {
         'levels',
         'model.backbone.out_indices = (0, 1, 2)',
     ),
+    "levels counted from the end by mmdet's class": (
+        RETINANET,
+        dict(backbone=dict(out_indices=(0, 1, 2, -1))),
+        'levels',
+        'model.backbone.out_indices = (0, 1, 2, 3)',
+    ),
     'levels too shallow for the head': (
         YOLOX,
         dict(backbone=dict(R18, out_strides=(4, 8, 16)), neck=dict(

@@ -20,8 +20,13 @@ _OUTSIDE = (
     'with_cp',
     'init_cfg',
 )
-# Where mmpretrain counts the stem as the first of the frozen stages.
-_FROM_ONE = ('EfficientNet', 'EfficientNetV2')
+# How many more stages than here a class freezes for one number: the stem comes as the
+# first stage, or together with it.
+_FREEZES_MORE = {
+    **dict.fromkeys(('EfficientNet', 'EfficientNetV2'), -1),
+    **dict.fromkeys(('CSPDarkNet', 'CSPResNet', 'CSPResNeXt', 'DaViT', 'HorNet'), 1),
+    **dict.fromkeys(('SwinTransformer', 'SwinTransformerV2', 'VAN'), 1),
+}
 
 
 @MODELS.register_module()
@@ -31,7 +36,8 @@ class MMPretrainBackbone(AdaptedBackbone):
     The parameters have the names that mmpretrain's class gives them, without a prefix,
     so the checkpoints of classifiers and of detectors that were trained with that class
     load. Outputs that a class gives after pooling, or as tokens, are asked for as maps
-    (``out_type='featmap'``, ``gap_before_final_norm=False``).
+    (``out_type='featmap'``, ``gap_before_final_norm=False``); of Conformer they are the
+    maps of its convolutions.
 
     Images of any size are taken wherever the net can do that, padded with zeros at the
     right and the bottom where it needs whole patches or windows. The others, such as
@@ -40,19 +46,26 @@ class MMPretrainBackbone(AdaptedBackbone):
     Args:
         model: ``type`` and arguments as in a config of mmpretrain, for example
             ``dict(type='EfficientNet', arch='b0')``. Levels, freezing and weights are
-            arguments of the backbone.
-        out_indices: Ascending level numbers as mmpretrain's class counts them.
-            Defaults to all.
+            arguments of the backbone. Nets of ``strides`` and ``dilations`` are dilated
+            here: ``dict(type='ResNet', depth=50, strides=(1, 2, 2, 1), dilations=(1, 1,
+            1, 2))`` ends at stride 16.
+        out_indices: Ascending level numbers as mmpretrain's class counts them, -1 the
+            last. Defaults to all.
         out_strides: Ascending strides instead of ``out_indices``. Of the levels that
             share a stride the deepest one has it, except for the convolution in front
             of the classifier of EfficientNet, MobileNet and ShuffleNet.
         in_channels: Channels of the image.
         frozen_stages: Stages without training: -1 none, 0 the stem, n the stem and the
             first n stages. A stage is what a level adds to the level before it. Of
-            every class it is counted so; mmpretrain's own differ, and EfficientNet and
-            EfficientNetV2 count one more: their 1 is the stem, their 0 nothing.
+            every class it is counted so. Of mmpretrain's own, EfficientNet and
+            EfficientNetV2 count one more, their 1 is the stem and their 0 nothing;
+            CSPDarkNet, CSPResNet, CSPResNeXt, DaViT, HorNet, both Swins and VAN count
+            one less, their 0 is the stem and the first stage. ConvNeXt, DenseNet and
+            EdgeNeXt freeze nothing for 0, MobileViT and VGG never the stem.
+            PoolFormer and RIFormer count each step between stages too.
         norm_eval: Whether batch normalisation stays in eval mode in training.
-        with_cp: Whether blocks recompute their activations in the backward pass.
+        with_cp: Whether blocks recompute their activations in the backward pass. So do
+            ``memory_efficient`` and ``use_checkpoint`` in ``model``.
         init_cfg: See :class:`Backbone`.
 
     Raises:
@@ -130,6 +143,7 @@ def _beside(names: Sequence[str], model: Mapping[str, Any]) -> dict[str, Any]:
     ours = {'out_scales': 'out_indices', 'in_chans': 'in_channels'}
     found = {ours.get(name, name): model[name] for name in names}
     kind = str(getattr(model['type'], '__name__', model['type']))
-    if 'frozen_stages' in found and kind.removeprefix('mmpretrain.') in _FROM_ONE:
-        found['frozen_stages'] -= 1
+    more = _FREEZES_MORE.get(kind.removeprefix('mmpretrain.'), 0)
+    if found.get('frozen_stages', -1) >= 0:
+        found['frozen_stages'] += more
     return found

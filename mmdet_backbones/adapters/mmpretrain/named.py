@@ -21,11 +21,12 @@ class ShuffleNetV2(AdaptedBackbone):
 
     Levels 0, 1 and 2 are the stages, at strides 8, 16 and 32, with 116, 232 and 464
     channels at width 1.0. Level 3, also at stride 32, is the convolution in front of
-    the classifier (1024 channels): it can be had by ``out_indices`` only.
+    the classifier (1024 channels): it can be had by ``out_indices`` only, and the stem
+    (24 channels at stride 4) by ``out_strides`` only.
 
     Args:
         widen_factor: 0.5, 1.0, 1.5 or 2.0.
-        out_indices: Levels to return, shallow to deep; all of them if left out.
+        out_indices: Levels to return, shallow to deep, -1 the last; all if left out.
         out_strides: Strides to return, instead of ``out_indices``.
         in_channels: Channels of the image.
         frozen_stages: -1 none, 0 the stem (``conv1``), n the stem and ``layers.0`` to
@@ -97,7 +98,7 @@ class MobileNetV2(AdaptedBackbone):
 
     Args:
         widen_factor: Multiplies the channels of every layer.
-        out_indices: Levels to return, shallow to deep; all of them if left out.
+        out_indices: Levels to return, shallow to deep, -1 the last; all if left out.
         out_strides: Strides to return, instead of ``out_indices``.
         in_channels: Channels of the image.
         frozen_stages: -1 none, 0 the stem (``conv1``), n the stem and ``layer1`` to
@@ -165,7 +166,7 @@ class MobileNetV3(AdaptedBackbone):
         conv_cfg: Kind of convolution, as mmcv takes it.
         norm_cfg: Kind of normalisation, as mmcv takes it; batch normalisation with
             ``eps=0.001, momentum=0.01``.
-        out_indices: Levels to return, shallow to deep; all of them if left out.
+        out_indices: Levels to return, shallow to deep, -1 the last; all if left out.
         out_strides: Strides to return, instead of ``out_indices``.
         in_channels: Channels of the image.
         frozen_stages: -1 none, 0 the stem (``layer0``), n the layers 0 to n, counted as
@@ -230,7 +231,7 @@ class SwinTransformer(AdaptedBackbone):
         window_size: Height and width of the windows, in cells.
         drop_rate: Dropout rate after the patch embedding.
         drop_path_rate: Rate of stochastic depth in the last block.
-        out_indices: Levels to return, shallow to deep; all of them if left out.
+        out_indices: Levels to return, shallow to deep, -1 the last; all if left out.
         out_strides: Strides to return, instead of ``out_indices``.
         use_abs_pos_embed: Add an absolute position embedding, resized to the image.
         interpolate_mode: How it is resized, ``'bicubic'`` or ``'bilinear'``.
@@ -300,6 +301,11 @@ class SwinTransformer(AdaptedBackbone):
         adapted = prepare_named(model, out_indices, out_strides, in_channels, with_cp)
         super().__init__(adapted, frozen_stages, norm_eval, init_cfg)
 
+    @property
+    def arch_settings(self) -> Mapping[str, Any]:
+        """Embedding dimensions, depths and heads, as in mmpretrain's class."""
+        return self._net.arch_settings  # type: ignore[return-value]
+
 
 @MODELS.register_module()
 class ConvNeXt(AdaptedBackbone):
@@ -321,7 +327,7 @@ class ConvNeXt(AdaptedBackbone):
         use_grn: Global response normalisation, as in ConvNeXt V2.
         drop_path_rate: Rate of stochastic depth in the last block.
         layer_scale_init_value: Start of the layer scale; 0 for none, as in V2.
-        out_indices: Levels to return, shallow to deep; all of them if left out.
+        out_indices: Levels to return, shallow to deep, -1 the last; all if left out.
         out_strides: Strides to return, instead of ``out_indices``.
         frozen_stages: -1 none, 0 the stem (``downsample_layers.0``), n the stem and the
             first n stages with their norms. mmpretrain's class freezes nothing for 0.

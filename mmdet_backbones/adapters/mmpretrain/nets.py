@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ...arguments import arguments_of
@@ -91,6 +92,41 @@ def _distribution_of(module: str) -> str | None:
 
 ZOO = import_zoo()
 
+
+class Conformer(ZOO.Conformer):  # type: ignore[misc, name-defined]
+    """mmpretrain's Conformer with the maps of its convolutions as outputs.
+
+    The class it stands for pools them, for a classifier. Level n is the output of its
+    block n, as there; level 0 is the stem.
+    """
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map (N, C, H, W) to one map per level."""
+        x = self.auto_pad(self.maxpool(self.act1(self.bn1(self.conv1(x)))))
+        tokens = self.trans_patch_conv(x).flatten(2).transpose(1, 2)
+        if self.with_cls_token:
+            tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), tokens], dim=1)
+        tokens = self.trans_1(tokens)
+        maps = [x, self.conv_1(x, out_conv2=False)]
+        for number in range(2, max(self.out_indices) + 1):
+            x, tokens = getattr(self, f'conv_trans_{number}')(maps[-1], tokens)
+            maps.append(x)
+        return tuple(maps[index] for index in self.out_indices)
+
+
+class StemmedShuffleNetV2(ZOO.ShuffleNetV2):  # type: ignore[misc, name-defined]
+    """mmpretrain's ShuffleNetV2 with its stem as level -1."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map (N, C, H, W) to one map per level."""
+        maps = [self.maxpool(self.conv1(x))]
+        for layer in self.layers:
+            maps.append(layer(maps[-1]))
+        return tuple(maps[index + 1] for index in self.out_indices)
+
+
+_IN_PLACE_OF = {'Conformer': Conformer, 'ShuffleNetV2': StemmedShuffleNetV2}
+
 # What a class has to be told so that it gives maps, for images of any size.
 _FOR_MAPS: dict[str, Any] = {
     'out_type': 'featmap',
@@ -110,6 +146,15 @@ _NO_BACKBONES = {
     'SparseResNet': 'it runs on masked images, inside the pretraining SparK only',
     'SparseConvNeXt': 'it runs on masked images, inside the pretraining SparK only',
 }
+# Whose nets have names only.
+_NAMES_ONLY = (
+    'EfficientNet',
+    'EfficientNetV2',
+    'HRNet',
+    'MobileNetV3',
+    'PyramidVig',
+    'Vig',
+)
 # Whose last level is the convolution in front of the classifier, no stage.
 _HEAD_LEVEL = (
     'EfficientNet',
@@ -214,16 +259,26 @@ def make_spec(owner: str, model: Mapping[str, Any], in_channels: int) -> Spec:
 
 
 def _arch_problems(net_class: type, arguments: Mapping[str, Any]) -> list[str]:
-    given = arguments.get('arch')
-    if 'arch' not in arguments or isinstance(given, Mapping):
+    given, (kind, article) = arguments.get('arch'), _custom_arch(net_class.__name__)
+    if 'arch' not in arguments or (kind is not None and isinstance(given, kind)):
         return []
     for attribute in ('arch_zoo', 'arch_settings', 'arch_setting'):
         table = getattr(net_class, attribute, None)
         if isinstance(table, Mapping):
             if str(given) in table or str(given).lower() in table:
                 return []
-            return [f'arch must be one of {", ".join(map(str, table))}, got {given!r}']
+            names = ', '.join(map(str, table))
+            return [f'arch must be one of {names}{article}, got {given!r}']
     return []
+
+
+def _custom_arch(net_class: str) -> tuple[Any, str]:
+    """What a class takes beside the names of its nets, and how to say so."""
+    if net_class in _NAMES_ONLY:
+        return None, ''
+    if net_class == 'MobileViT':
+        return (list, tuple), ' or a list with a list for each layer'
+    return Mapping, ' or a dict of its numbers'
 
 
 def whole(spec: Spec, indices: tuple[int, ...]) -> Mapping[str, Tensor]:
@@ -244,6 +299,7 @@ def build(spec: Spec, indices: Sequence[int] | None) -> nn.Module:
         arguments[spec.index_argument] = list(indices)
     net_class = ZOO.__dict__[spec.type]
     known, _ = arguments_of(net_class)
+    net_class = _IN_PLACE_OF.get(spec.type, net_class)
     wide = next((n for n in ('in_channels', 'in_chans') if n in known), None)
     if wide is not None:
         arguments[wide] = spec.in_channels

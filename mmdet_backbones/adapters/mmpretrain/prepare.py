@@ -21,6 +21,8 @@ from .structure import examine, picks_of, structure_of, trainable
 from .trim import STRATEGIES, shorten
 
 _Stages = Sequence[Sequence[str]]
+# By which classes recompute activations themselves, and count a batch twice.
+_OWN_CHECKPOINTS = ('memory_efficient', 'use_checkpoint')
 _Plan = tuple[Callable[..., None] | None, tuple[str, ...]]
 
 
@@ -48,7 +50,9 @@ def prepare(
         TypeError: If an argument is unknown or of the wrong type.
         ValueError: If the class or a level is not there, or the net is no backbone.
     """
-    spec = make_spec(owner, model, in_channels)
+    own = [name for name in _OWN_CHECKPOINTS if model.get(name)]
+    spec = make_spec(owner, {**model, **dict.fromkeys(own, False)}, in_channels)
+    with_cp = with_cp or bool(own)
     found = structure_of(spec)
     levels = _choose(spec, found.levels, out_indices, out_strides)
     indices = tuple(level.index for level in levels)
@@ -148,6 +152,7 @@ class Family:
         strides: Maps a net to the stride that each level adds to the one before.
         stages: Maps the number of levels to the names of parts by stage.
         pads: Whether the class pads images of any size by itself.
+        stem: Maps a net to its stem as a level, number -1, that is asked for by stride.
     """
 
     count: Callable[[Mapping[str, Any]], int]
@@ -155,6 +160,7 @@ class Family:
     strides: Callable[[Any], Sequence[int]]
     stages: Callable[[int], Sequence[Sequence[str]]]
     pads: bool = True
+    stem: Callable[[Any], Level] | None = None
 
 
 def _stem_and_layers(stem: str, layers: str, first: int, count: int) -> list[list[str]]:
@@ -202,6 +208,7 @@ FAMILIES = {
         ],
         strides=lambda _: (8, 2, 2, 1),
         stages=lambda count: _stem_and_layers('conv1', 'layers.', 0, count),
+        stem=lambda net: Level(-1, net.conv1.conv.out_channels, 4),
     ),
     'MobileNetV2': Family(
         count=lambda _: 8,
@@ -286,6 +293,9 @@ def prepare_named(
             zip(family.channels(net), strides, strict=True)
         )
     ]
+    sizes = SizeRule() if family.pads else SizeRule(available[-1].stride)
+    if family.stem is not None and out_strides is not None:
+        available.insert(0, family.stem(net))
     levels = _choose(spec, available, out_indices, out_strides)
     indices = tuple(level.index for level in levels)
     net.out_indices = indices
@@ -293,7 +303,6 @@ def prepare_named(
     _leave(net, stages, indices, count)
     if with_cp:
         checkpoint_blocks(_blocks(net, stages))
-    sizes = SizeRule() if family.pads else SizeRule(available[-1].stride)
     picks, uncut = tuple(range(len(indices))), partial(whole, spec, tuple(range(count)))
     return AdaptedNet(net, levels, picks, stages, sizes, owner, uncut)
 

@@ -110,6 +110,8 @@ def _with_all_levels(spec: Spec) -> tuple[nn.Module, int]:
         # All outputs are always there.
         net = build(spec, None)
         return net, len(_outputs(spec, net))
+    if _has_stages_of_its_own(spec) and (found := _search(spec)) is not None:
+        return found
     try:
         count = max(_indices_by_default(spec)) + 1
         return build(spec, range(count)), count
@@ -120,6 +122,12 @@ def _with_all_levels(spec: Spec) -> tuple[nn.Module, int]:
         if found is None:
             raise
         return found
+
+
+def _has_stages_of_its_own(spec: Spec) -> bool:
+    """Whether the usual numbers of levels, those of the named nets, say nothing."""
+    custom = not isinstance(spec.arguments.get('arch', ''), str)
+    return custom and isinstance(spec.default_indices, Sequence)
 
 
 def _indices_by_default(spec: Spec) -> Sequence[int]:

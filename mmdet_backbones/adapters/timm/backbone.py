@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from .nets import Options
 
 
+# Smaller ones do what they are told in some of timm's families only.
+_OUTPUT_STRIDES = (8, 16, 32)
+
+
 @MODELS.register_module()
 class TIMMBackbone(Backbone):
     """A timm net under the contract of this package.
@@ -38,7 +42,8 @@ class TIMMBackbone(Backbone):
 
     Args:
         model_name: As in ``timm.create_model``, for example ``'convnext_tiny'``.
-        out_indices: Ascending level numbers as timm counts them. Defaults to all.
+        out_indices: Ascending level numbers as timm counts them, -1 the last. Defaults
+            to all.
         out_strides: Ascending strides instead of ``out_indices``.
         pretrained: Start training from timm's own weights of ``model_name``, with its
             tag if it has one: short for ``init_cfg=dict(type='Pretrained',
@@ -52,9 +57,11 @@ class TIMMBackbone(Backbone):
         with_cp: Whether blocks recompute their activations in the backward pass.
         drop_path_rate: Rate of stochastic depth; None keeps the net's default.
         norm_layer: Kind of normalisation, as timm's class takes it (a name such as
-            ``'groupnorm'``, or a class), or ``'FrozenBN'``: batch normalisation of
+            ``'groupnorm'``, or a class) or by mmcv's names ``'BN'``, ``'SyncBN'``,
+            ``'GN'``, ``'LN'`` and ``'IN'``, or ``'FrozenBN'``: batch normalisation of
             fixed statistics, scale and shift.
-        output_stride: Largest stride; deeper stages are dilated instead of strided.
+        output_stride: Largest stride, 8, 16 or 32; deeper stages are dilated instead
+            of strided.
         img_size: Height and width, for nets that take images of one size only.
         init_cfg: See :class:`Backbone`.
 
@@ -97,7 +104,7 @@ class TIMMBackbone(Backbone):
             in_chans=None if in_channels == 3 else in_channels,
             drop_path_rate=drop_path_rate,
             norm_layer=norm_layer,
-            output_stride=output_stride,
+            output_stride=_stride(owner, output_stride),
             img_size=_size(owner, img_size),
         )
         found = structure_of(model_name, options, in_channels)
@@ -213,11 +220,24 @@ def _size(owner: str, img_size: int | Sequence[int] | None) -> tuple[int, int] |
         return None
     sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
     if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
-        raise ValueError(
+        # With the channels in front, as timm's input_size has them.
+        size = sides[1:] if len(sides) == 3 else (640, 640)
+        raise ArgumentError(
             f'{owner}: img_size must be a height and a width in pixels, got '
-            f'{img_size!r}: write img_size=(640, 640)'
+            f'{img_size!r}: write img_size={size}',
+            dict(img_size=size),
         )
     return sides
+
+
+def _stride(owner: str, output_stride: int | None) -> int | None:
+    if output_stride in (None, *_OUTPUT_STRIDES):
+        return output_stride
+    raise ArgumentError(
+        f'{owner}: output_stride must be one of {_OUTPUT_STRIDES}, got '
+        f'{output_stride!r}: write output_stride=16 or leave it out',
+        dict(output_stride=None),
+    )
 
 
 def _weights(

@@ -10,7 +10,7 @@ import timm
 
 from ...errors import ArgumentError, ArgumentTypeError
 from ..structure import RefusedError, Size, WholeStructure, one_line
-from .nets import Options
+from .nets import NORM_NAMES, Options
 
 # Examines the net with other arguments; raises whatever the net raises.
 Examine = Callable[[Options], WholeStructure]
@@ -49,6 +49,12 @@ def explained(
             continue
         if name == 'img_size' and 'unexpected keyword' not in str(error):
             return _other_size(examine, model_name, others, value, without, error)
+        if name == 'norm_layer' and isinstance(error, KeyError):
+            return ArgumentError(
+                f'timm has no normalisation {value!r}: leave out norm_layer, or write '
+                f"one of {', '.join(NORM_NAMES)}, one of timm's names, or a class",
+                dict(norm_layer=None),
+            )
         unknown = ArgumentTypeError if isinstance(error, TypeError) else ArgumentError
         return unknown(
             f"timm's '{model_name}' does not take {name}={value!r} "

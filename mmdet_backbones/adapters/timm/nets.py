@@ -13,7 +13,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import Format, freeze_batch_norm_2d
+from timm.layers import Format, convert_sync_batchnorm, freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from ...backbones.frozen_norm import FrozenBN
@@ -26,7 +26,19 @@ from ...weights.names.libraries import through_timm
 from ..inputs import fit_map, pad_to_multiple
 from ..structure import SizeRule, fit_padding
 
-FROZEN_BN = 'FrozenBN'
+# Batch normalisation that is put in the place of a net's own after it is built.
+FROZEN_BN, SYNC_BN = 'FrozenBN', 'SyncBN'
+# What mmcv's names of normalisation stand for.
+_OF_MMCV: dict[str, type[nn.Module]] = {
+    'BN': nn.BatchNorm2d,
+    'BN2d': nn.BatchNorm2d,
+    'GN': nn.GroupNorm,
+    'IN': nn.InstanceNorm2d,
+    'IN2d': nn.InstanceNorm2d,
+    'LN': nn.LayerNorm,
+    'LN2d': nn.LayerNorm,
+}
+NORM_NAMES = (FROZEN_BN, SYNC_BN, *_OF_MMCV)
 Options = tuple[tuple[str, Any], ...]
 
 # Arguments that free a net of a fixed image size, by the names timm's classes use.
@@ -54,22 +66,22 @@ def build(model_name: str, options: Options, indices: Sequence[int]) -> nn.Modul
 
     Args:
         model_name: As in ``timm.create_model``.
-        options: Its arguments; ``norm_layer='FrozenBN'`` freezes batch normalisation.
+        options: Its arguments; ``norm_layer`` may be one of :data:`NORM_NAMES`.
         indices: Level numbers, ascending.
 
     Returns:
         Maps (N, C, H, W) to a list of maps, see :func:`features`.
     """
-    arguments = dict(options)
-    frozen = arguments.get('norm_layer') == FROZEN_BN
-    if frozen:
-        del arguments['norm_layer']
+    arguments = _for_timm(model_name, options)
     net: nn.Module = on_default_device(
         lambda: timm.create_model(
             model_name, features_only=True, out_indices=tuple(indices), **arguments
         )
     )
-    return _freeze(net) if frozen else net
+    kind = dict(options).get('norm_layer')
+    if kind == SYNC_BN:
+        return convert_sync_batchnorm(net)
+    return _freeze(net) if kind == FROZEN_BN else net
 
 
 def _freeze(net: nn.Module) -> nn.Module:
@@ -81,14 +93,47 @@ def _freeze(net: nn.Module) -> nn.Module:
     return net
 
 
-def for_whole(options: Options) -> dict[str, Any]:
-    """Arguments under which timm builds the classifier of the same tensors."""
-    # Some classes take the stride only where they give maps; it makes no tensors.
-    return {
-        name: value
-        for name, value in options
-        if name != 'output_stride' and (name, value) != ('norm_layer', FROZEN_BN)
+def _for_timm(model_name: str, options: Options) -> dict[str, Any]:
+    """Arguments of ``timm.create_model``, without mmcv's names of normalisation."""
+    arguments = dict(options)
+    kind = arguments.get('norm_layer')
+    if kind not in NORM_NAMES:
+        return arguments
+    del arguments['norm_layer']
+    if kind not in _OF_MMCV:
+        return arguments
+    convolutional = _has_batch_norm(model_name)
+    if kind in ('IN', 'IN2d') and not convolutional:
+        raise ValueError('it has no batch normalisation that could be replaced')
+    names: dict[type[nn.Module], Any] = {
+        # Of its own, with the numbers that its weights were trained with.
+        nn.BatchNorm2d: None if convolutional else 'batchnorm2d',
+        nn.GroupNorm: 'groupnorm',
+        nn.InstanceNorm2d: nn.InstanceNorm2d,
+        nn.LayerNorm: 'layernorm2d' if convolutional else 'layernorm',
     }
+    name = names[_OF_MMCV[kind]]
+    return arguments if name is None else {**arguments, 'norm_layer': name}
+
+
+@lru_cache(maxsize=8)
+def _has_batch_norm(model_name: str) -> bool:
+    net = on_meta(lambda: timm.create_model(model_name))
+    return any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
+
+
+def has_norm(net: nn.Module, name: str) -> bool:
+    """Tell whether a net has normalisation of one of mmcv's names."""
+    kind = _OF_MMCV.get(name)
+    return kind is not None and any(isinstance(m, kind) for m in net.modules())
+
+
+def for_whole(model_name: str, options: Options) -> dict[str, Any]:
+    """Arguments under which timm builds the classifier of the same tensors."""
+    arguments = _for_timm(model_name, options)
+    # Some classes take it only where they give maps; it makes no tensors.
+    arguments.pop('output_stride', None)
+    return arguments
 
 
 def build_on_meta(
@@ -272,4 +317,4 @@ def _convert(
 
 @lru_cache(maxsize=4)
 def _whole_net(name: str, options: Options) -> nn.Module:
-    return on_meta(lambda: timm.create_model(name, **for_whole(options)))
+    return on_meta(lambda: timm.create_model(name, **for_whole(name, options)))

@@ -26,6 +26,7 @@ from .nets import (
     features,
     for_whole,
     free,
+    has_norm,
     probe,
     strides_of,
 )
@@ -176,7 +177,9 @@ def _can_go(net: nn.Module, name: str, run: Callable[[], list[Tensor]]) -> bool:
 
 
 def _level_numbers(model_name: str, options: Options) -> tuple[int, ...]:
-    net = on_meta(lambda: timm.create_model(model_name, **for_whole(options)))
+    net = on_meta(
+        lambda: timm.create_model(model_name, **for_whole(model_name, options))
+    )
     info: Any = getattr(net, 'feature_info', None)
     if not info:
         raise RefusedError('it does not say which feature maps it has')
@@ -228,7 +231,9 @@ def _check_honoured(
     if 'norm_layer' in given:
         others = tuple((k, v) for k, v in options if k != 'norm_layer')
         plain = build_on_meta(model_name, others, [level.index for level in levels])
-        if _kinds(plain) == _kinds(net):
+        # mmcv's names are the defaults of many configs.
+        asked = has_norm(net, str(given['norm_layer']))
+        if not asked and _kinds(plain) == _kinds(net):
             ignored['norm_layer'] = f'={given["norm_layer"]!r}'
     if ignored:
         shown = '; '.join(name + text for name, text in ignored.items())

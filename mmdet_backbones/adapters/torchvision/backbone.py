@@ -40,7 +40,7 @@ class TorchvisionBackbone(Backbone):
         return_nodes: Nodes to return, shallow to deep, instead of levels: a list of
             names, or a dict with names as keys, as in ``create_feature_extractor``.
             They become the levels 0, 1, ...
-        out_indices: Ascending level numbers. Defaults to all.
+        out_indices: Ascending level numbers, -1 the last. Defaults to all.
         out_strides: Ascending strides instead of ``out_indices``.
         in_channels: Channels of the image.
         frozen_stages: Stages without training: -1 none, 0 the stem, n the stem and
@@ -56,6 +56,8 @@ class TorchvisionBackbone(Backbone):
         image_size: Side in pixels that the position embedding of a ViT is made for;
             224 if left out. 384 for ``vit_b_16``, 512 for ``vit_l_16`` and 518 for
             ``vit_h_14`` if the weights are torchvision's ``IMAGENET1K_SWAG_E2E_V1``.
+        output_stride: Largest stride; deeper stages are dilated instead of strided. 4,
+            8 or 16 for ResNets of 50 layers and more, 16 for MobileNetV3.
         init_cfg: See :class:`Backbone`.
 
     Attributes:
@@ -88,6 +90,7 @@ class TorchvisionBackbone(Backbone):
         drop_path_rate: float | None = None,
         norm_layer: str | None = None,
         image_size: int | None = None,
+        output_stride: int | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         # torchvision's models are imported when one is built, not with the registry.
@@ -95,21 +98,21 @@ class TorchvisionBackbone(Backbone):
 
         nets.check_name(model_name)
         owner = f"TorchvisionBackbone('{model_name}')"
+        dilation = nets.dilation(model_name, output_stride, owner)
+        whole = structure.structure_of(model_name, tuple(dilation.items()))
         levels, features = structure.choose(
-            model_name, return_nodes, out_indices, out_strides, owner=owner
+            whole, return_nodes, out_indices, out_strides, owner=owner
         )
         super().__init__(levels, frozen_stages, norm_eval, init_cfg)
         self.model_name = model_name
         names = return_nodes if isinstance(return_nodes, Mapping) else {}
         self.return_nodes = {f.node: names.get(f.node, f.node) for f in features}
         self._features = features
-        net = nets.build(
-            model_name, **structure.size_arguments(model_name, image_size, owner)
-        )
+        size = structure.size_arguments(whole, image_size, owner)
+        net = nets.build(model_name, **size, **dilation)
         nets.adapt(net, in_channels, drop_path_rate, norm_layer, owner)
         nodes = [feature.node for feature in features]
         self.body = graph.extract_with_blocks(net, nodes, with_cp, owner)
-        whole = structure.structure_of(model_name)
         self._multiple = min(whole.multiple, max(self.out_strides))
         stages = list(kept_stages(self.body, whole.stages))
         # Without the stages that no requested level needs.

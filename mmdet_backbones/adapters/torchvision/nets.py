@@ -16,6 +16,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 from torchvision.ops import StochasticDepth
 
 from ...backbones.frozen_norm import FrozenBN
+from ...errors import ArgumentError
 from ...levels import Preprocess
 from ...shapes.build import on_default_device
 from ...shapes.structure import replace_part
@@ -27,6 +28,20 @@ from ..inputs import pad_to_multiple, set_in_channels
 _INCEPTION = ('googlenet', 'inception_v3')
 _INCEPTION_ARGUMENTS = dict(aux_logits=False, transform_input=False, init_weights=False)
 _HALF = Preprocess((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
+
+
+# What torchvision's classes take, by the module they stand in.
+_DILATED: dict[str, dict[int, dict[str, Any]]] = {
+    'resnet': {
+        stride: dict(
+            replace_stride_with_dilation=tuple(s > stride for s in (8, 16, 32))
+        )
+        for stride in (4, 8, 16)
+    },
+    'mobilenetv3': {16: dict(dilated=True)},
+}
+# Of blocks that torchvision does not dilate.
+_BASIC = ('resnet18', 'resnet34')
 
 
 def list_models() -> list[str]:
@@ -65,6 +80,28 @@ def build(model_name: str, **arguments: Any) -> nn.Module:
     )
     free_size(net)
     return net
+
+
+def dilation(model_name: str, output_stride: int | None, owner: str) -> dict[str, Any]:
+    """Arguments that build a net of this largest stride, dilated beyond.
+
+    Raises:
+        ValueError: If torchvision's class cannot be built so.
+    """
+    if output_stride is None:
+        return {}
+    family = models.get_model_builder(model_name).__module__.rpartition('.')[2]
+    choices = {} if model_name in _BASIC else _DILATED.get(family, {})
+    if output_stride in choices:
+        return choices[output_stride]
+    last = list(choices)[-1] if choices else None
+    allowed = ' or '.join(map(str, choices)) or 'None: its class cannot be dilated'
+    raise ArgumentError(
+        f'{owner}: output_stride must be {allowed}, got {output_stride!r}: '
+        + (f'write output_stride={last} or ' if last else '')
+        + 'leave output_stride out',
+        dict(output_stride=last),
+    )
 
 
 def adapt(

@@ -22,6 +22,8 @@ from ..inputs import fit_map, pad_to_multiple
 from .graph import FeatureMap, Nodes, extract, find_nodes
 from .nets import build
 
+Arguments = tuple[tuple[str, Any], ...]
+
 # No multiple of any stride, nor of twice the multiple it is padded to, so that it
 # shows whether a net rounds up or down.
 _ODD_SIZE = (97, 131)
@@ -62,7 +64,7 @@ def levels_of(features: Iterable[Feature]) -> tuple[Level, ...]:
 
 
 @lru_cache(maxsize=16)
-def structure_of(model_name: str) -> FeatureStructure:
+def structure_of(model_name: str, arguments: Arguments = ()) -> FeatureStructure:
     """Find levels and stages of a net on the meta device.
 
     There is one level per stride: the deepest map that has it, of those that the
@@ -70,9 +72,10 @@ def structure_of(model_name: str) -> FeatureStructure:
 
     Args:
         model_name: As in ``torchvision.models.get_model``.
+        arguments: For the net's constructor.
     """
     # In eval mode, which is faster on meta.
-    net = on_meta(lambda: build(model_name)).eval()
+    net = on_meta(lambda: build(model_name, **dict(arguments))).eval()
     nodes = find_nodes(net)
     features = [
         Feature(node, found)
@@ -152,7 +155,7 @@ def feature_maps(
 
 
 def choose(
-    model_name: str,
+    whole: FeatureStructure,
     return_nodes: Sequence[str] | Mapping[str, str] | None,
     out_indices: Sequence[int] | None,
     out_strides: Sequence[int] | None,
@@ -162,7 +165,7 @@ def choose(
     """Choose levels by node, by index or by stride.
 
     Args:
-        model_name: As in ``torchvision.models.get_model``.
+        whole: What the net has to offer.
         return_nodes: As in ``create_feature_extractor``.
         out_indices: Ascending level numbers.
         out_strides: Ascending strides.
@@ -176,22 +179,21 @@ def choose(
         ValueError: If a choice cannot be served, or nodes come with another choice.
     """
     if return_nodes is None:
-        features = structure_of(model_name).features
-        available = levels_of(features)
+        available = levels_of(whole.features)
         levels = select_levels(available, out_indices, out_strides, owner=owner)
-        return levels, tuple(features[level.index] for level in levels)
+        return levels, tuple(whole.features[level.index] for level in levels)
     if out_indices is not None or out_strides is not None:
         raise ArgumentError(
             f'{owner} takes return_nodes or one of out_indices and out_strides: leave '
             'the others out',
             dict(out_indices=None, out_strides=None),
         )
-    features = _choose_nodes(model_name, return_nodes, owner)
+    features = _choose_nodes(whole.nodes, return_nodes, owner)
     return levels_of(features), features
 
 
 def _choose_nodes(
-    model_name: str, return_nodes: Sequence[str] | Mapping[str, str], owner: str
+    nodes: Nodes, return_nodes: Sequence[str] | Mapping[str, str], owner: str
 ) -> tuple[Feature, ...]:
     named = isinstance(return_nodes, (list, tuple, Mapping))
     if not named or not all(isinstance(name, str) for name in return_nodes):
@@ -199,7 +201,6 @@ def _choose_nodes(
             f'{owner}: return_nodes must be a list of node names or a dict with node '
             f'names as keys, got {return_nodes!r}'
         )
-    nodes = structure_of(model_name).nodes
     problems = [problem for name in return_nodes if (problem := _problem(nodes, name))]
     if not return_nodes:
         problems.append('at least one node is needed')
@@ -240,7 +241,7 @@ def _order_problems(nodes: Nodes, names: list[str]) -> list[str]:
 
 
 def size_arguments(
-    model_name: str, image_size: int | None, owner: str
+    whole: FeatureStructure, image_size: int | None, owner: str
 ) -> dict[str, Any]:
     """Arguments that build a ViT for images of another size.
 
@@ -249,7 +250,7 @@ def size_arguments(
     """
     if image_size is None:
         return {}
-    first = structure_of(model_name).features[0].map
+    first = whole.features[0].map
     if first.layout != 'tokens':
         raise ValueError(
             f'{owner} has no position embedding made for one image size: leave '

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmcv.cnn.bricks.plugin import infer_abbr
@@ -74,6 +74,22 @@ def resolve_stage_blocks(
             f'stage_blocks={(*blocks, 2)}'
         )
     return blocks[:num_stages]
+
+
+def rate_problems(drop_path_rate: object) -> list[str]:
+    """Name what is wrong with the rate of stochastic depth."""
+    if isinstance(drop_path_rate, (int, float)) and 0 <= drop_path_rate < 1:
+        return []
+    return [
+        f'drop_path_rate must be from 0 to below 1, got {drop_path_rate!r}: write '
+        'drop_path_rate=0.1'
+    ]
+
+
+def drop_path_rates(largest: float, blocks: int) -> Iterator[float]:
+    """Rates of all blocks, rising linearly from 0 in the first to the largest."""
+    last = max(blocks - 1, 1)
+    return (largest * number / last for number in range(blocks))
 
 
 def is_positive(value: object) -> bool:

@@ -28,6 +28,8 @@ from .arguments import (
 )
 
 STEM_STRIDE = 4
+# Of the stem, which mmdet does not count: it is asked for by stride.
+_STEM_INDEX = -1
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,8 @@ def _dense_output(conv: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> T
 class ResidualNet(Backbone):
     """A stem and any number of stages; level n is the output of stage n + 1.
 
+    The stem is level -1, which only ``out_strides`` chooses.
+
     Stages above the deepest level are not built. A family says in :meth:`_init_block`
     how a block is initialised. Arguments are those of :class:`ResNet` as they were
     given, but for these:
@@ -210,12 +214,15 @@ class ResidualNet(Backbone):
             )
             for i, blocks in enumerate(stage_blocks)
         ]
-        levels = select_levels(
-            stage_levels(plans), out_indices, out_strides, owner=owner
-        )
+        available = stage_levels(plans)
+        if out_strides is not None:
+            stem = Level(_STEM_INDEX, stem_channels, STEM_STRIDE // 2)
+            available = [stem, *available]
+        levels = select_levels(available, out_indices, out_strides, owner=owner)
         super().__init__(levels, frozen_stages, norm_eval, init_cfg)
         self.additions = ('*.conv_offset.*', *plugin_patterns(plugins))
         self.deep_stem = deep_stem
+        self.stem_channels = stem_channels
         # A scale that never trains could not leave zero.
         self.zero_init_residual = zero_init_residual and norm_trains(norm_cfg)
         self._build_stem(in_channels, stem_channels, conv_cfg, norm_cfg)
@@ -267,7 +274,12 @@ class ResidualNet(Backbone):
             return [getattr(self, f'layer{stage}')] if built else []
         if self.deep_stem:
             return [self.stem]
-        return [self.conv1, getattr(self, self.norm1_name)]
+        return [self.conv1, self.norm1]
+
+    @property
+    def norm1(self) -> nn.Module:
+        """Normalisation of the stem; its name depends on its kind."""
+        return getattr(self, self.norm1_name)
 
     def blocks(self) -> list[Any]:
         """All residual blocks, shallow to deep."""
@@ -276,28 +288,22 @@ class ResidualNet(Backbone):
     def _init_block(self, block: Any) -> None:
         raise NotImplementedError
 
-    def init_weights(self) -> None:
-        """Draw the weights, then apply ``init_cfg`` on top.
+    def draw_weights(self) -> None:
+        """Draw the values that mmdet's ResNet starts from.
 
-        Layers that ``init_cfg`` does not name or its checkpoint does not cover have
-        the values mmdet's ResNet starts from: Kaiming for convolutions, one and zero
-        for normalisation, offsets of zero for deformable convolutions.
-
-        Raises:
-            PretrainedWeightsError: As :meth:`Backbone.init_weights`.
+        Kaiming for convolutions, one and zero for normalisation, offsets of zero for
+        deformable convolutions.
         """
-        if not self.is_init:
-            for part in self.stage_modules(0):
-                for layer in part.modules():
-                    init_layer(layer)
-            for block in self.blocks():
-                self._init_block(block)
-        super().init_weights()
+        for part in self.stage_modules(0):
+            for layer in part.modules():
+                init_layer(layer)
+        for block in self.blocks():
+            self._init_block(block)
 
     def _forward_stem(self, x: Tensor) -> Tensor:
         if self.deep_stem:
             return self.stem(x)
-        return self.relu(getattr(self, self.norm1_name)(self.conv1(x)))
+        return self.relu(self.norm1(self.conv1(x)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map (N, in_channels, H, W) to one (N, C, H / stride, W / stride) per level.
@@ -305,8 +311,9 @@ class ResidualNet(Backbone):
         Sizes are rounded up; the memory format of ``x`` is kept.
         """
         wanted = self.out_indices
-        outputs = []
-        x = self.maxpool(self._forward_stem(x))
+        x = self._forward_stem(x)
+        outputs = [x] if _STEM_INDEX in wanted else []
+        x = self.maxpool(x)
         for index, name in enumerate(self.res_layers):
             x = getattr(self, name)(x)
             if index in wanted:

@@ -15,7 +15,12 @@ from torch import Tensor, nn
 from ...registry import MODELS
 from ...weights.names.resnet_vgg import RES2NET
 from ..checkpointing import checkpointed
-from .arguments import PLUGIN_POSITIONS, resolve_stage_blocks
+from .arguments import (
+    PLUGIN_POSITIONS,
+    drop_path_rates,
+    rate_problems,
+    resolve_stage_blocks,
+)
 from .net import ResidualNet, StagePlan, deformable, init_layer, read_any_format
 
 STAGE_BLOCKS = {
@@ -59,7 +64,8 @@ class Res2Net(ResidualNet):
     ``deep_stem=True, avg_down=True``.
 
     Levels are the outputs of the stages, 0 to 3, with 256, 512, 1024 and 2048
-    channels at strides 4, 8, 16 and 32. Stages that no output needs are not built.
+    channels at strides 4, 8, 16 and 32. Stages that no output needs are not built. The
+    stem, at stride 2, can be had by ``out_strides`` only.
 
     Args:
         depth: 50, 101, 152 or 200; 50 if ``stage_blocks`` is left out too.
@@ -73,7 +79,7 @@ class Res2Net(ResidualNet):
         stage_blocks: Blocks of each stage, instead of ``depth``.
         strides: Stride of the first block of each stage; 1, then 2.
         dilations: Dilation of the 3x3 convolutions of each stage.
-        out_indices: Stages to return, shallow to deep; all of them if left out.
+        out_indices: Stages to return, shallow to deep, -1 the last; all if left out.
         out_strides: Strides to return, instead of ``out_indices``.
         deep_stem: Three 3x3 convolutions instead of one of 7x7.
         avg_down: Average pooling instead of striding in the shortcuts.
@@ -145,8 +151,8 @@ class Res2Net(ResidualNet):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         blocks = resolve_stage_blocks(STAGE_BLOCKS, depth, stage_blocks, num_stages)
-        last = max(sum(blocks) - 1, 1)
-        rates = (drop_path_rate * number / last for number in range(sum(blocks)))
+        problems = [*_scale_problems(scales), *rate_problems(drop_path_rate)]
+        rates = drop_path_rates(drop_path_rate, sum(blocks))
 
         def make_stage(plan: StagePlan, inputs: int) -> nn.Sequential:
             if plan.dcn is not None:
@@ -171,7 +177,7 @@ class Res2Net(ResidualNet):
         super().__init__(
             blocks,
             make_stage,
-            _own_problems(scales, drop_path_rate),
+            problems,
             expansion=_EXPANSION,
             in_channels=in_channels,
             stem_channels=stem_channels,
@@ -200,19 +206,13 @@ class Res2Net(ResidualNet):
         block.init_parameters(zero_last=self.zero_init_residual)
 
 
-def _own_problems(scales: int, drop_path_rate: float) -> list[str]:
-    problems = []
-    if type(scales) is not int or scales < 2:
-        problems.append(
-            f'scales must be an integer from 2 (a net of one scale is a ResNet), got '
-            f'{scales!r}: write scales=4'
-        )
-    if not isinstance(drop_path_rate, (int, float)) or not 0 <= drop_path_rate < 1:
-        problems.append(
-            f'drop_path_rate must be from 0 to below 1, got {drop_path_rate!r}: '
-            'write drop_path_rate=0.1'
-        )
-    return problems
+def _scale_problems(scales: int) -> list[str]:
+    if type(scales) is int and scales >= 2:
+        return []
+    return [
+        f'scales must be an integer from 2 (a net of one scale is a ResNet), got '
+        f'{scales!r}: write scales=4'
+    ]
 
 
 class Bottle2neck(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from torch import nn
@@ -10,7 +11,12 @@ from torch import nn
 from ...registry import MODELS
 from ...weights.names.resnet_vgg import RESNET
 from ..checkpointing import checkpoint_blocks
-from .arguments import is_positive, resolve_stage_blocks
+from .arguments import (
+    drop_path_rates,
+    is_positive,
+    rate_problems,
+    resolve_stage_blocks,
+)
 from .net import ResidualNet, StagePlan
 
 STAGE_BLOCKS = {
@@ -57,7 +63,8 @@ class ResNet(ResidualNet):
 
     Levels are the outputs of the stages, 0 to 3, with 256, 512, 1024 and 2048
     channels (64, 128, 256 and 512 for depth 18 and 34) at strides 4, 8, 16 and 32.
-    Stages that no output needs are not built.
+    Stages that no output needs are not built. The stem, at stride 2, can be had by
+    ``out_strides`` only.
 
     ``preprocess`` is right for the weights of torchvision, timm and mmpretrain. Those
     of ``stride_in_1x1=True`` nets (``resnet50_caffe``) usually come from Caffe: BGR,
@@ -77,7 +84,7 @@ class ResNet(ResidualNet):
         strides: Stride of the first block of each stage.
         dilations: Dilation of the 3x3 convolutions of each stage, in basic blocks of
             the first one. DC5 is ``strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)``.
-        out_indices: Stages to return, shallow to deep; all of them if left out.
+        out_indices: Stages to return, shallow to deep, -1 the last; all if left out.
         out_strides: Strides to return, instead of ``out_indices``.
         stride_in_1x1: Stride in the first convolution of a bottleneck instead of the
             3x3 one; ``style='caffe'`` of mmdet.
@@ -104,6 +111,8 @@ class ResNet(ResidualNet):
             them; gradients and running statistics stay the same.
         zero_init_residual: Start every block as its shortcut; not with a ``norm_cfg``
             that does not train, for the blocks could never be more than that.
+        drop_path_rate: Probability of dropping a residual in training, rising
+            linearly from 0 in the first block to this in the last.
         init_cfg: As in mmengine, see :class:`Backbone`.
 
     Raises:
@@ -148,6 +157,7 @@ class ResNet(ResidualNet):
         plugins: Sequence[dict[str, Any]] | None = None,
         with_cp: bool = False,
         zero_init_residual: bool = True,
+        drop_path_rate: float = 0.0,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         blocks = resolve_stage_blocks(STAGE_BLOCKS, depth, stage_blocks, num_stages)
@@ -158,7 +168,7 @@ class ResNet(ResidualNet):
         problems = _freeze_at_problems(frozen_stages, freeze_at, len(blocks))
         if freeze_at is not None and not problems:
             frozen_stages = freeze_at - 1
-        problems += _block_problems(block, depth)
+        problems += [*_block_problems(block, depth), *rate_problems(drop_path_rate)]
         if block == 'basic':
             problems += _basic_problems(
                 groups=groups != 1,
@@ -171,12 +181,16 @@ class ResNet(ResidualNet):
             problems += _width_problems(base_width, groups, base_channels)
             problems += _conv_problems(conv_cfg, dcn)
 
+        rates = drop_path_rates(drop_path_rate, sum(blocks))
+
         def make_stage(plan: StagePlan, inputs: int) -> nn.Sequential:
             # Importing all of mmdet's models takes seconds.
             from .resnet_block import BlockMaker
 
+            # The stage keeps what makes it, and a generator cannot be copied.
+            own = iter(tuple(islice(rates, plan.blocks)))
             return BlockMaker(
-                plan, block, base_width, base_channels, stride_in_1x1
+                plan, block, base_width, base_channels, stride_in_1x1, own
             ).make_stage(inputs)
 
         super().__init__(

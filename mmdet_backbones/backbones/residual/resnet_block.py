@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from mmcv.cnn.bricks import DropPath
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
 from mmdet.models.backbones.resnext import Bottleneck as GroupedBottleneck
 from mmdet.models.layers import ResLayer
 from mmengine.model import constant_init
-from torch import nn
+from torch import Tensor, nn
 
 from .net import StagePlan, deformable, init_layer, read_any_format
 
@@ -30,6 +32,30 @@ class WideBottleneck(Bottleneck):
         super().__init__(inplanes, width, **options)
 
 
+class DroppedBasicBlock(BasicBlock):
+    """mmdet's basic block with stochastic depth.
+
+    Args:
+        inplanes: Channels of the input.
+        planes: Channels of the output.
+        drop_path: Probability of dropping the residual of a sample in training.
+        **options: As for ``BasicBlock``.
+    """
+
+    def __init__(
+        self, inplanes: int, planes: int, drop_path: float, **options: Any
+    ) -> None:
+        super().__init__(inplanes, planes, **options)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, inplanes, H, W) to (N, planes, H / stride, W / stride)."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        out = self.relu(self.norm1(self.conv1(x)))
+        out = self.drop_path(self.norm2(self.conv2(out)))
+        return self.relu(out + shortcut)
+
+
 @dataclass(frozen=True)
 class BlockMaker:
     """Makes the blocks of one stage where mmdet's ``ResLayer`` takes a class.
@@ -45,6 +71,7 @@ class BlockMaker:
         base_width: Channels of a group in the first stage.
         base_channels: Channels of the first stage before its expansion.
         stride_in_1x1: Whether the first convolution of a bottleneck strides.
+        rates: Of stochastic depth, of this block and of those that follow.
     """
 
     plan: StagePlan
@@ -52,6 +79,7 @@ class BlockMaker:
     base_width: int
     base_channels: int
     stride_in_1x1: bool
+    rates: Iterator[float]
 
     @property
     def expansion(self) -> int:
@@ -84,6 +112,9 @@ class BlockMaker:
     ) -> nn.Module:
         """Make one block; the arguments are those of mmdet's blocks."""
         options.update(stride=stride, dilation=self.plan.dilation)
+        rate = next(self.rates)
+        if self.block == 'basic' and rate:
+            return DroppedBasicBlock(inplanes, planes, rate, **options)
         if self.block == 'basic':
             return BasicBlock(inplanes, planes, **options)
         dcn = deformable(self.plan.dcn, stride)
@@ -92,9 +123,13 @@ class BlockMaker:
             planes,
             style='caffe' if self.stride_in_1x1 else 'pytorch',
             dcn=dcn,
-            plugins=list(self.plan.plugins) or None,
+            plugins=list(self.plan.plugins) or ([] if rate else None),
             **options,
         )
+        if rate:
+            # Where mmdet's block runs its last plugins, before the shortcut is added.
+            block.drop_path = DropPath(rate)
+            block.after_conv3_plugin_names.append('drop_path')
         if dcn is not None:
             read_any_format(block.conv2)
         return block
