@@ -70,7 +70,8 @@ def find_structure(
     ]
     repeated = repeated_shapes()
     try:
-        with repeated, torch.device('meta'):
+        # A net may be built where gradients are off.
+        with repeated, torch.device('meta'), torch.enable_grad():
             outputs = forward(torch.zeros(2, in_channels, *size))
     finally:
         for handle in handles:
@@ -87,7 +88,7 @@ def find_structure(
                 f'stride along both sides, got {tuple(output.shape)} for an image of '
                 f'{size}'
             )
-    with repeated:
+    with repeated, torch.enable_grad():
         needed, unused = _needed_by(net, outputs)
     parts = [largest_parts(net, names) for names in needed]
     return Structure(
