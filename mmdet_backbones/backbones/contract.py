@@ -149,7 +149,7 @@ class Backbone(BaseModule):
     def __getstate__(self) -> dict[str, Any]:
         # A tensor with a history of gradients cannot be copied.
         compute_again(self)
-        return self.__dict__.copy()
+        return super().__getstate__()
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any

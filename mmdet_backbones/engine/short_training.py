@@ -75,7 +75,7 @@ class Kind:
 
 
 _ABLATION = 'docs/recipes.md, rate'
-TWO_STAGE = Kind('two-stage detector', 1e-3, f'as one-stage detectors, {_ABLATION}')
+TWO_STAGE = Kind('two-stage detector', 3e-4, _ABLATION)
 QUERIES = Kind(
     'detector with queries', 2e-4, 'twice the rate of DINO, arXiv 2203.03605, app. D'
 )
