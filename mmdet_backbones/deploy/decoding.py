@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .suppression import Found, suppress
+from .suppression import MOST_CANDIDATES, Found, gather, suppress
 
 # Each has `build(model) -> Decoder | None`; the first that knows the detector is it.
 _KINDS = ('two_stage', 'queries', 'dense', 'yolo', 'centernet')
@@ -71,6 +71,10 @@ class Decoder(nn.Module):
             scores: (N, M); those below zero are no boxes.
             labels: (N, M).
         """
+        count = scores.shape[1]
+        if isinstance(count, int) and count > MOST_CANDIDATES:
+            scores, order = scores.topk(MOST_CANDIDATES, dim=1)
+            boxes, labels = gather(boxes, order), labels.gather(1, order)
         return suppress(
             boxes,
             scores,

@@ -9,6 +9,10 @@ from torch import Tensor
 from torchvision.ops import nms
 
 Found = tuple[Tensor, Tensor, Tensor]
+# The best boxes of an image, which are compared with each other: that takes time with
+# their square. More would change nothing as long as these leave as many as the detector
+# gives.
+MOST_CANDIDATES = 4096
 
 
 def top_candidates(

@@ -18,11 +18,14 @@ from torchvision.ops import roi_align
 from ..errors import UserError
 from .decoding import Decoder, candidates_of, limits_of
 from .dense import clip_of, rows_of
-from .suppression import Found, gather, suppress, top_candidates
+from .suppression import (
+    MOST_CANDIDATES,
+    Found,
+    gather,
+    suppress,
+    top_candidates,
+)
 
-# The best boxes of all classes that are compared with each other. More would change
-# nothing as long as these leave as many as the detector gives.
-_CANDIDATES = 4096
 # From maps to boxes; a part that changes one of them is another.
 _RPN_WAY = (
     'predict',
@@ -187,7 +190,7 @@ class TwoStageDecoder(Decoder):
             # The scores of a proposal add up to one.
             classes = min(classes, math.ceil(1 / limits.score))
         proposals = self.proposals.limits.max_per_image
-        self.candidates = min(classes * proposals, _CANDIDATES)
+        self.candidates = min(classes * proposals, MOST_CANDIDATES)
 
     def forward(
         self, features: Sequence[Tensor], sizes: Tensor, padded: tuple[int, int]

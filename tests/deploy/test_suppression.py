@@ -5,6 +5,7 @@ import torch
 from mmcv.ops import batched_nms
 from torchvision.ops import batched_nms as torchvision_nms
 
+from mmdet_backbones.deploy.decoding import Decoder, Limits
 from mmdet_backbones.deploy.suppression import suppress, top_candidates
 
 
@@ -48,3 +49,12 @@ def test_the_best_are_taken_over_the_threshold_alone():
     assert best[0, 4] == -1
     assert places.tolist()[0][:2] == [0, 1]
     assert labels.tolist()[0][:2] == [1, 0]
+
+
+def test_what_is_far_behind_the_best_changes_nothing():
+    given = random_boxes(2, 6000, 7)
+    expected = suppress(*given, 0.5, 100, classes=7)
+    limits = Limits(score=0.0, nms_iou=0.5, class_agnostic=False, max_per_image=100)
+    found = Decoder(limits, 7).keep_best(*given)
+    assert (found[1] > 0).all()
+    assert all(torch.equal(*pair) for pair in zip(expected, found, strict=True))
