@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -163,17 +164,20 @@ def _one_each(values: Sequence[Any]) -> list[float]:
 def _arguments_in(part: Part, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """Those arguments of a part that are lists: as configured, or by its class."""
     for name in names:
-        value = argument_of(part, name)
+        # A parent's default may stand for nothing here: RepPoints has strides of two
+        # names.
+        value = argument_of(part, name, inherited=False)
         if isinstance(value, (list, tuple)) and value:
             yield name, value
 
 
-def argument_of(part: Mapping[str, Any], name: str) -> Any:
+def argument_of(part: Mapping[str, Any], name: str, inherited: bool = True) -> Any:
     """An argument of a head, as configured or by default of its class.
 
     Args:
         part: Config of the head.
         name: Of the argument.
+        inherited: Whether those count that the class hands on to its parents.
 
     Returns:
         Its value; None where there is no such argument, or no default.
@@ -183,7 +187,10 @@ def argument_of(part: Mapping[str, Any], name: str) -> Any:
     if name in part or not isinstance(given, str) or not given.endswith('Head'):
         return part.get(name)
     cls = MODELS.get(given if '.' in given else f'mmdet.{given}')
-    parameter = arguments_of(cls)[0].get(name) if cls is not None else None
+    if cls is None:
+        return None
+    known = arguments_of(cls)[0] if inherited else inspect.signature(cls).parameters
+    parameter = known.get(name)
     if parameter is None or parameter.default is parameter.empty:
         return None
     return parameter.default
