@@ -130,7 +130,7 @@ def page(
         f'Written by `{command}`; Python {sys.version.split()[0]}, {_versions()}.',
         f'Each pair: `mmdet-backbones export` at {SIZE[0]} x {SIZE[1]} pixels with',
         "random weights whose scores are stretched, compared with mmdet's own predict",
-        'on three synthetic images. Nothing is trained.',
+        'on three synthetic images. Nothing is trained; `?` was not tried.',
         '',
         f'**{sum(of_first)} of {len(of_first)} pairs are equal in `{first}`.**',
         '',
