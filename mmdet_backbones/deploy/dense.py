@@ -81,11 +81,7 @@ class DenseDecoder(Decoder):
         sides = places[..., 2:] - places[..., :2]
         if self.head.test_cfg.get('min_bbox_size', -1) >= 0:
             best = torch.where((sides > 0).all(-1), best, torch.full_like(best, -1))
-        return self.keep_best(
-            places,
-            best,
-            labels,
-        )
+        return self.keep_best(places, best, labels)
 
     def _of_level(
         self,

@@ -97,13 +97,17 @@ class Images:
         found = (predict([image])[0] for image in self.to_measure(read))
         return self.judge(found)
 
-    def to_measure(self, read: Callable[[Path], np.ndarray]) -> Iterator[np.ndarray]:
+    def to_measure(
+        self, read: Callable[[Path], np.ndarray], places: Iterable[int] | None = None
+    ) -> Iterator[np.ndarray]:
         """Images of the test set, one after another.
 
         Args:
             read: As for :meth:`to_prove`.
+            places: Of those that are wanted; all if left out.
         """
-        return map(read, self._paths('test'))
+        paths = self._paths('test')
+        return map(read, paths if places is None else (paths[n] for n in places))
 
     def judge(self, found: Iterable[Detections]) -> float:
         """Measure what was found in the test set, as :meth:`average_precision`.

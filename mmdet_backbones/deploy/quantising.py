@@ -92,7 +92,6 @@ class _Trial:
 
     Attributes:
         before: mAP of the model in float32.
-        first: That of the first model that was tried on all images.
     """
 
     def __init__(self, exported: ExportedDetector, images: Images, read: Read) -> None:
@@ -100,13 +99,19 @@ class _Trial:
         self._expected = [
             exported.predict([image])[0] for image in images.to_measure(read)
         ]
-        self.before = self.first = images.judge(self._expected)
-        self._tried = 0
+        self.before = images.judge(self._expected)
+        self._on_all: list[float] = []
 
     @property
     def count(self) -> int:
         """Images that there are."""
         return len(self._expected)
+
+    @property
+    def first(self) -> float:
+        """Of the first model in 8 bits: mAP."""
+        # NNCF asks for one image to see what it gets, and then for the model in float.
+        return self._on_all[1 if self.count > 1 else 2]
 
     def of(self, engine: Engine, places: Iterable[int]) -> tuple[float, list[float]]:
         """Measure a model.
@@ -119,21 +124,16 @@ class _Trial:
             Its mAP, if on all images; and for each image how far it finds the same.
         """
         detector = ExportedDetector(self._folder, engine)
-        wanted = set(places)
-        found = {
-            place: detector.predict([image])[0]
-            for place, image in enumerate(self._images.to_measure(self._read))
-            if place in wanted
-        }
-        alike = [_alike(self._expected[place], one) for place, one in found.items()]
+        places = list(places)
+        images = self._images.to_measure(self._read, places)
+        found = [detector.predict([image])[0] for image in images]
+        alike = [
+            _alike(self._expected[n], f) for n, f in zip(places, found, strict=True)
+        ]
         if len(found) < self.count:
             return float(np.mean(alike)), alike
-        value = self._images.judge(found.values())
-        self._tried += 1
-        # The first one is the model in float again.
-        if self._tried == 2:
-            self.first = value
-        return value, alike
+        self._on_all.append(self._images.judge(found))
+        return self._on_all[-1], alike
 
 
 def _alike(expected: Detections, found: Detections) -> float:

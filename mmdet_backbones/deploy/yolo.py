@@ -58,11 +58,8 @@ class YOLOXDecoder(Decoder):
         scores = scores * sure
         there = scores >= self.limits.score
         places = self.head._bbox_decode(torch.cat(priors), _all_rows(boxes, 4))
-        return self.keep_best(
-            places,
-            torch.where(there, scores, torch.full_like(scores, -1)),
-            labels,
-        )
+        scores = torch.where(there, scores, torch.full_like(scores, -1))
+        return self.keep_best(places, scores, labels)
 
 
 class YOLOv3Decoder(Decoder):
@@ -109,11 +106,7 @@ class YOLOv3Decoder(Decoder):
         if self.head.test_cfg.get('min_bbox_size', -1) >= 0:
             sides = decoded[..., 2:] - decoded[..., :2]
             best = torch.where((sides > 0).all(-1), best, torch.full_like(best, -1))
-        return self.keep_best(
-            decoded,
-            best,
-            labels,
-        )
+        return self.keep_best(decoded, best, labels)
 
 
 def _all_rows(maps: Sequence[Tensor], channels: int) -> Tensor:
