@@ -9,7 +9,9 @@ figures are medians. A training step is forward and backward. `of the product` i
 share of what a matrix product of that type reached in the same process, counted over
 convolutions and matrix products of the first net of a row; `of the bandwidth` is the
 share of what a copy reached, counted over what all operators of the first net read and
-write: whoever fuses operators can come above it. `earlier` is what the row took on an
+write: whoever fuses operators can come above it. `launches` are what a step sent to the
+GPU, a replayed graph being one; without a GPU, the operators that called no other.
+`earlier` is what the row took on an
 H100 with torch 2.11 before this table existed: mmdet as it comes, and the best of ours.
 What fails or takes longer than its share of the time is a row too. In the end the tests
 that need a GPU run (`pytest -m cuda`).
@@ -34,8 +36,10 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from mmengine.logging import MMLogger
 from speed import CHANNELS_LAST, images, inference, res2nets, training
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -62,6 +66,7 @@ LEVELS = ((100, 134), (50, 67), (25, 34), (13, 17))
 TESTS = 75
 # Seconds to make and to compile one net.
 LONGEST = 70
+EMPTY = '| | | | | |'
 
 
 @dataclass(frozen=True)
@@ -435,24 +440,27 @@ def measure(
     found = []
     if nets:
         memory = [peak_memory(net, where) for net in nets]
+        sent = [launches(net, where) for net in nets]
         with counting(nets[0].net, row.train) as counter, Traffic() as traffic:
             nets[0].step()
         work = counter.get_total_flops(), traffic.total
         times = time_rounds(nets, Settings(rounds=rounds, device=where.device))
-        for net, seconds, mib in zip(nets, times, memory, strict=True):
-            found.append(line(row, net.name, seconds, times[0], mib, work, peaks))
-    return found + [f'| {row.title} | {n} | {w} | | | | | |' for n, w in failed.items()]
+        for net, seconds, *counts in zip(nets, times, sent, memory, strict=True):
+            found.append(line(row, net.name, seconds, times[0], counts, work, peaks))
+    return found + [f'| {row.title} | {n} | {w} | {EMPTY}' for n, w in failed.items()]
 
 
 def line(  # type: ignore[no-untyped-def]
-    row: Row, name: str, seconds, first, mib: float, work: tuple[int, int], peaks: Peaks
+    row: Row, name: str, seconds, first, counts, work: tuple[int, int], peaks: Peaks
 ) -> str:
+    sent, mib = counts
     middle = statistics.median(seconds)
     ratio = statistics.median(a / b for a, b in zip(first, seconds, strict=True))
     product = work[0] / middle / peaks.product[row.dtype]
     cells = [
-        row.title, name, f'{1e3 * middle:.2f}', f'{ratio:.2f}', f'{mib:.0f}',
-        f'{product:.1%}', f'{work[1] / middle / peaks.bandwidth:.0%}', row.earlier,
+        row.title, name, f'{1e3 * middle:.2f}', f'{ratio:.2f}', f'{sent}',
+        f'{mib:.0f}', f'{product:.1%}', f'{work[1] / middle / peaks.bandwidth:.0%}',
+        row.earlier,
     ]  # fmt: skip
     row.earlier = ''
     return f'| {" | ".join(cells)} |'
@@ -466,6 +474,20 @@ def peak_memory(net: PreparedNet, where: Where) -> float:
     net.step()
     torch.cuda.synchronize()
     return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+def launches(net: PreparedNet, where: Where) -> int:
+    kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * where.gpu
+    with profile(activities=kinds) as profiler:
+        net.step()
+        if where.gpu:
+            torch.cuda.synchronize()
+    if where.gpu:
+        return sum('Launch' in event.name for event in profiler.events())
+    return sum(
+        event.name.startswith('aten::') and not event.cpu_children
+        for event in profiler.events()
+    )
 
 
 def told(error: BaseException) -> str:
@@ -491,22 +513,22 @@ def table(
     names: Sequence[str], where: Where, rounds: int, peaks: Peaks, until: float
 ) -> Iterator[str]:
     yield (
-        '| what | who | ms | first / this | peak MiB | of the product | '
+        '| what | who | ms | first / this | launches | peak MiB | of the product | '
         'of the bandwidth | earlier, ms |'
     )
-    yield '|---|---|---|---|---|---|---|---|'
+    yield '|---|---|---|---|---|---|---|---|---|'
     for name in names:
         print(f'{name} ...', file=sys.stderr, flush=True)
         left = until - time.monotonic()
         if left < 5:
-            yield f'| {name} | | left out: the time is over | | | | | |'
+            yield f'| {name} | | left out: the time is over | {EMPTY}'
             continue
         try:
             with at_most(left):
                 row = ROWS[name](where)
             yield from measure(row, where, rounds, peaks, until)
         except Exception as error:  # a row, not the end
-            yield f'| {name} | | {told(error)} | | | | | |'
+            yield f'| {name} | | {told(error)} | {EMPTY}'
         torch.compiler.reset()
         if where.gpu:
             torch.cuda.empty_cache()
@@ -558,6 +580,8 @@ def main() -> None:
     end = time.monotonic() + 60 * args.minutes
     where = Where(args.device, args.small)
     MODELS.import_from_location()
+    # mmengine tells how each parameter was initialised.
+    MMLogger.get_current_instance().setLevel('WARNING')
     torch.set_float32_matmul_precision('high')
     peaks = Peaks.of(where)
     tests = where.gpu and not args.no_tests
