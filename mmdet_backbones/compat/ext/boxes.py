@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .kernels import round_to_float32, torchvision_kernels
+from .kernels import in_float32, round_to_float32, torchvision_kernels
 
 _NAIVE, _LINEAR = 0, 1
 _AREA, _SCORE = 4, 5
@@ -37,7 +37,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     if offset:
         boxes = torch.cat((boxes[:, :2], boxes[:, 2:] + offset), dim=1)
     keep = torchvision_kernels().nms(
-        boxes, scores[order], round_to_float32(iou_threshold)
+        *in_float32(boxes, scores[order]), round_to_float32(iou_threshold)
     )
     return order[keep]
 

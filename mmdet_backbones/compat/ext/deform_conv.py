@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .kernels import torchvision_kernels
+from .kernels import in_float32, torchvision_kernels
 
 _Pair = tuple[int, int]
 
@@ -251,9 +251,8 @@ def _forward(
     groups: _Pair,
 ) -> Tensor:
     numbers = (*geometry[0], *geometry[1], *geometry[2], *groups, mask is not None)
-    return torchvision_kernels().deform_conv2d(
-        features, weight, offset, *_filled(features, weight, mask, bias), *numbers
-    )
+    given = (features, weight, offset, *_filled(features, weight, mask, bias))
+    return torchvision_kernels().deform_conv2d(*in_float32(*given), *numbers)
 
 
 def _backward(
@@ -264,14 +263,9 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     features, weight, offset, mask, bias = tensors
     numbers = (*geometry[0], *geometry[1], *geometry[2], *groups, mask is not None)
-    grads = torchvision_kernels()._deform_conv2d_backward(
-        grad_output,
-        features,
-        weight,
-        offset,
-        *_filled(features, weight, mask, bias),
-        *numbers,
-    )
+    filled = _filled(features, weight, mask, bias)
+    given = in_float32(grad_output, features, weight, offset, *filled)
+    grads = torchvision_kernels()._deform_conv2d_backward(*given, *numbers)
     on_border = _on_border(offset, weight.shape[2:], geometry)
     return grads[0], grads[1], grads[2].masked_fill_(on_border, 0), grads[3], grads[4]
 
@@ -299,6 +293,8 @@ def _on_border(
         Booleans of the shape of ``offset``.
     """
     stride, padding, dilation = geometry
+    # A sum that was rounded could fall on the border.
+    (offset,) = in_float32(offset, half=True)
     batch, channels, height, width = offset.shape
     count = kernel[0] * kernel[1]
     position = offset.view(batch, channels // (2 * count), count, 2, height, width)

@@ -6,6 +6,7 @@ import ctypes
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 def torchvision_kernels() -> Any:
@@ -26,3 +27,14 @@ def round_to_float32(value: float) -> float:
     float32(0.6).
     """
     return ctypes.c_float(value).value
+
+
+def in_float32(*tensors: Tensor, half: bool = False) -> tuple[Tensor, ...]:
+    """Bring bfloat16, which no kernel of torchvision has, to float32.
+
+    Args:
+        tensors: Arguments of a kernel, indices among them stay what they are.
+        half: Bring float16 there too.
+    """
+    low = (torch.bfloat16, torch.half) if half else (torch.bfloat16,)
+    return tuple(x.float() if x.dtype in low else x for x in tensors)
