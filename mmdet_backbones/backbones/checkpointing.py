@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+)
 from functools import partial
 from typing import Any
 
@@ -12,6 +17,30 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ..compat.batch_norm import is_batch_norm
+
+
+class Remembered:
+    """What layers read besides their arguments, such as the size of the image.
+
+    A block that runs again in the backward pass reads what it read at first, although
+    the net has seen other images meanwhile. Layers hold it as an attribute.
+
+    Attributes:
+        value: Of the last forward pass.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    @contextmanager
+    def put_back(self, value: Any) -> Iterator[None]:
+        """Return to an earlier value for a while."""
+        now = self.value
+        self.value = value
+        try:
+            yield
+        finally:
+            self.value = now
 
 
 def checkpointed(
@@ -74,7 +103,21 @@ def _copied(argument: Any) -> Any:
 def _contexts(
     owner: nn.Module,
 ) -> tuple[AbstractContextManager, AbstractContextManager]:
-    return nullcontext(), _fixed_statistics(owner)
+    remembered = {
+        id(value): value.put_back(value.value)
+        for layer in owner.modules()
+        for value in vars(layer).values()
+        if isinstance(value, Remembered)
+    }
+    return nullcontext(), _all([_fixed_statistics(owner), *remembered.values()])
+
+
+@contextmanager
+def _all(contexts: Iterable[AbstractContextManager]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for context in contexts:
+            stack.enter_context(context)
+        yield
 
 
 @contextmanager

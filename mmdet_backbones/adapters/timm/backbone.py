@@ -63,6 +63,13 @@ class TIMMBackbone(Backbone):
         output_stride: Largest stride, 8, 16 or 32; deeper stages are dilated instead
             of strided.
         img_size: Height and width, for nets that take images of one size only.
+        window_size: For plain ViTs (ViT, DeiT, DINOv2, DINOv3, EVA-02): attention
+            within windows of so many patches along a side, or of (rows, columns), 14
+            in ViTDet. Weights stay as they are. See
+            :func:`~mmdet_backbones.adapters.windows.attend_in_windows` for what becomes
+            of positions, of class tokens and of windows at the border.
+        global_blocks: Blocks that see the whole image all the same: their numbers from
+            0, or how many of them are spread evenly; 4 if left out, as in ViTDet.
         init_cfg: See :class:`Backbone`.
 
     Raises:
@@ -91,11 +98,14 @@ class TIMMBackbone(Backbone):
         norm_layer: str | type[nn.Module] | None = None,
         output_stride: int | None = None,
         img_size: int | Sequence[int] | None = None,
+        window_size: int | Sequence[int] | None = None,
+        global_blocks: int | Sequence[int] | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         # timm is imported when one of its nets is built, not with the registry.
         from . import nets as timm_nets
         from .structure import lost_levels, sizes_near, structure_of
+        from .windows import use_windows
 
         timm_nets.check_name(model_name)
         owner = f"TIMMBackbone('{model_name}')"
@@ -122,6 +132,8 @@ class TIMMBackbone(Backbone):
         self._sizes_near = partial(sizes_near, model_name, options, in_channels)
         self.timm_model = timm_nets.build(model_name, self._options, self.out_indices)
         self._drop_tail(options, in_channels)
+        if window_size is not None or global_blocks is not None:
+            use_windows(self.timm_model, window_size, global_blocks, owner)
         # Of all levels, whichever are requested; a deep one may be missing here.
         self._stages = kept_stages(self.timm_model, found.stages)
         if with_cp:
