@@ -10,6 +10,9 @@ from torch import Tensor
 
 from .errors import ArgumentError, ArgumentTypeError
 
+# Number of the image itself among the levels of a backbone that hands it on.
+_IMAGE = -2
+
 
 @dataclass(frozen=True)
 class Level:
@@ -24,6 +27,16 @@ class Level:
     index: int
     channels: int
     stride: int
+
+    @classmethod
+    def image(cls, channels: int) -> Level:
+        """The image itself, which a backbone hands on to its neck."""
+        return cls(_IMAGE, channels, 1)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is no map of the backbone, but what it was given."""
+        return self.index == _IMAGE
 
     def fits(self, output: Tensor, size: Sequence[int]) -> bool:
         """Tell whether an output for an image of that size has this level's shape."""
@@ -143,8 +156,9 @@ def _example(
 def describe_levels(levels: Iterable[Level]) -> str:
     """Name every level in one line, for messages."""
     # The stem of a family that does not count it is asked for by stride.
+    names = {-1: 'stem', _IMAGE: 'image'}
     return ', '.join(
-        f'{level.index if level.index >= 0 else "stem"} ({level.channels} channels, '
+        f'{names.get(level.index, level.index)} ({level.channels} channels, '
         f'stride {level.stride})'
         for level in levels
     )

@@ -155,9 +155,7 @@ def _in_windows(attention: nn.Module, tokens: Tensor, *args: Any, **kwargs: Any)
                 rest = [None] * (len(result) - 1)
                 result = result[0]
             share = count * tall * wide / (rows * columns)
-            prefix.append(
-                share * result[:, :before].unflatten(0, (-1, count)).mean(1)
-            )
+            prefix.append(share * result[:, :before].unflatten(0, (-1, count)).mean(1))
             strip.append(region.joined(result[:, before:]))
         strips.append(torch.cat(strip, 2))
     total = torch.stack(prefix).sum(0)

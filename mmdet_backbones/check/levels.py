@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..arguments import arguments_of
 from ..backbones.contract import Backbone
 from ..detector_config.detector import DetectorConfig, combinations
 from ..detector_config.heads import head_strides
@@ -20,7 +21,7 @@ from ..detector_config.tree import dotted, plain, type_name
 from ..errors import UserError
 from ..levels import Level, describe_levels, measure
 from ..necks.simple_feature_pyramid import pyramid_neck
-from .findings import Finding, cure_of, line, our_class
+from .findings import Finding, cure_of, instead, line, our_class
 from .weights import without_idle
 
 
@@ -67,6 +68,10 @@ def _are_channels_last(detector: DetectorConfig) -> bool:
 
 def check_levels(detector: DetectorConfig) -> Iterator[Finding]:
     """Report levels that the neck or the heads are not made for."""
+    image = _image(detector)
+    if image is not None:
+        yield image
+        return
     equal = _equal(detector)
     if equal and _blind(detector):
         yield _pyramid_instead(detector, equal)
@@ -86,6 +91,25 @@ def check_levels(detector: DetectorConfig) -> Iterator[Finding]:
     yield from _channels(detector)
 
 
+def _image(detector: DetectorConfig) -> Finding | None:
+    """An image that the neck wants and does not get, or gets and does not want."""
+    place, reader, rule = detector.reader
+    if rule.image == any(level.is_image for level in detector.levels):
+        return None
+    name, key = type_name(reader), f'{detector.key}.backbone.out_image'
+    if not rule.image:
+        problem = f'out_image=True puts the image before the levels, {name} wants none'
+        return Finding('levels', key, problem, (line(key, False),))
+    problem = f'{name} looks at the image, and the backbone gives levels only'
+    if 'out_image' in arguments_of(type(detector.net))[0]:
+        return Finding('levels', key, problem, (line(key, True),))
+    key = dotted(detector.key, *place)
+    aims = rule.outputs(reader, detector.strides)
+    pyramid = pyramid_neck(detector.levels[-1], aims, reader.get('out_channels'))
+    problem += f'; {type_name(detector.backbone)} cannot hand it on'
+    return Finding('levels', key, problem, (instead(detector, key, pyramid),))
+
+
 def _argument(detector: DetectorConfig) -> str:
     by_stride = detector.backbone.get('out_strides') is not None
     return 'out_strides' if by_stride else 'out_indices'
@@ -95,7 +119,8 @@ def _equal(detector: DetectorConfig) -> str:
     """Strides that several levels share; empty if none, or if one level is read."""
     strides = detector.strides
     same = sorted({s for s in strides if strides.count(s) > 1})
-    if not same or detector.reader.rule.single:
+    rule = detector.reader.rule
+    if not same or rule.single or rule.image:
         return ''
     most = max(strides.count(stride) for stride in same)
     times = 'comes twice: the levels are'

@@ -220,7 +220,8 @@ def check_optimiser(detector: DetectorConfig) -> Iterator[Finding]:
     arch = detector.backbone.get('arch')
     name = f'{name}-{arch}' if isinstance(arch, str) else name
     source = weights.checkpoint.partition('://')[0]
-    strides = [level.stride for level in detector.offered or detector.levels]
+    levels = detector.offered or detector.levels
+    strides = [level.stride for level in levels if not level.is_image]
     try:
         net = traits(detector.net, name, source, weights.checkpoint, strides)
     except Exception:  # of nets of the host that refuse the size of the probe

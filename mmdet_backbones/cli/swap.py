@@ -11,6 +11,8 @@ from .output import print_json
 EXAMPLES = (
     'mmdet-backbones swap mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py '
     'timm/convnext_tiny -o mine.py',
+    'mmdet-backbones swap my_config.py timm/vit_small_patch16_dinov3 --neck adapter '
+    '--backbone-option window_size=14 -o mine.py',
     'mmdet-backbones swap my_config.py torchvision/resnet50 --data trees -o mine.py',
 )
 
@@ -30,6 +32,13 @@ def add_flags(parser: ArgumentParser) -> None:
                      help='start from random values')  # fmt: skip
     net.add_argument('--keep-width', action='store_true',
                      help='let a neck get as wide as the backbone')  # fmt: skip
+    net.add_argument('--neck', choices=('sfp', 'adapter'),
+                     help='pyramid for a plain ViT: of its map (default), or with a '
+                     'branch that looks at the image')  # fmt: skip
+    net.add_argument('--backbone-option', nargs='+', metavar='NAME=VALUE',
+                     action='extend', default=[],
+                     help='arguments of its class, such as window_size=14 '
+                     'global_blocks=4')  # fmt: skip
     data = parser.add_argument_group('data')
     data.add_argument('--data', metavar='DIR',
                       help='data set: annotations/train.json, val.json, train/ and '
@@ -68,6 +77,8 @@ def run(args: Namespace) -> int:
         lr=args.lr,
         no_weights=args.no_weights,
         keep_width=args.keep_width,
+        neck=args.neck,
+        backbone_options=tuple(args.backbone_option),
         recipe=args.recipe,
     )
     if not args.dry_run:

@@ -38,6 +38,8 @@ class NeckRule:
         widens: Whether its inner layers are as wide as the levels that it gets.
         pyramid: Whether it makes a pyramid of equal channels, for which the pyramid
             from one map can stand in.
+        image: Whether the image comes before the levels, from a backbone with
+            ``out_image``.
         fixed: Whether other parts are made for the configured strides, so that a
             backbone has to have them.
         follow: Further keys that depend on the levels: maps the config and the new
@@ -56,6 +58,7 @@ class NeckRule:
     doubles: bool = False
     widens: bool = False
     pyramid: bool = False
+    image: bool = False
     fixed: bool = False
     follow: Callable[[Part, Sequence[int]], dict[str, Any]] = lambda part, c: {}
     refusal: str | None = None
@@ -146,6 +149,12 @@ def vit_outputs(part: Part, strides: Strides) -> Strides:
     return _up_to(made, part.get('num_outs', 5))
 
 
+def adapter_outputs(part: Part, strides: Strides) -> Strides:
+    """The spatial adapter: strides of its own, whatever those of its inputs."""
+    made = tuple(part.get('strides', FPN_STRIDES))
+    return _up_to(made, part.get('num_outs', 5))
+
+
 def _ssd_follow(part: Part, channels: Sequence[int]) -> dict[str, Any]:
     kept = list(part['out_channels'])[len(part['in_channels']) :]
     return {'out_channels': [*channels, *kept]}
@@ -211,6 +220,7 @@ NECK_RULES: dict[str, NeckRule] = {
     'DilatedEncoder': NeckRule((32,), deepest, **_ONE),
     'CTResNetNeck': NeckRule((32,), deconvolved, **_ONE),
     'SimpleFeaturePyramid': NeckRule((16,), vit_outputs, **_ONE),
+    'SpatialAdapter': NeckRule((1, 16), adapter_outputs, count=_configured, image=True),
     'SingleLevel': NeckRule((16,), deepest),
     # They refine what the neck before them gives.
     'BFP': _passes_on(),

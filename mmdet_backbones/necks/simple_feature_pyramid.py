@@ -15,7 +15,7 @@ from ..levels import Level
 from ..registry import MODELS
 
 SCALES = (4, 2, 1, 0.5)
-_USUAL_CHANNELS = 256
+USUAL_CHANNELS = 256
 
 
 @MODELS.register_module(name='LN2d')
@@ -170,7 +170,7 @@ def pyramid_neck(
     return dict(
         type='mmdet_backbones.SimpleFeaturePyramid',
         in_channels=level.channels,
-        out_channels=out_channels or _USUAL_CHANNELS,
+        out_channels=out_channels or USUAL_CHANNELS,
         num_outs=len(aims),
         scale_factors=tuple(scales[: len(aims)]),
         in_stride=level.stride,

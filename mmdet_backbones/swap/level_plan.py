@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..detector_config.detector import DetectorConfig
 from ..detector_config.heads import Edits
-from ..detector_config.neck_rules import Strides, necks_of, output_strides
+from ..detector_config.neck_rules import Strides, necks_of, output_strides, rule_of
 from ..detector_config.tree import plain, type_name
 from ..errors import UserError
 from ..levels import Level, describe_levels
 from ..necks.simple_feature_pyramid import pyramid_neck
+from ..necks.spatial_adapter import adapter_neck
 from ..shapes.build import build_weightless
+
+# Necks for the one map of a plain ViT by the name that --neck gives them: what
+# configures them, and a sentence for whoever reads the new config.
+PYRAMIDS: dict[str, tuple[Callable[..., dict[str, Any]], str]] = {
+    'sfp': (
+        pyramid_neck,
+        'Neck (--neck sfp): the one map of stride {stride} becomes maps of the strides '
+        '{made} in the simple feature pyramid of ViTDet (arXiv 2203.16527).',
+    ),
+    'adapter': (
+        adapter_neck,
+        'Neck (--neck adapter): the one map of stride {stride} and a convolutional '
+        'branch on the image become maps of the strides {made} in a spatial adapter '
+        '(arXiv 2205.08534, 2509.20787).',
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -24,6 +41,7 @@ class LevelPlan:
         strides: Of the levels that the backbone returns, shallow to deep.
         channels: Of the same levels.
         edits: What changes below ``model`` in necks and readers, by place.
+        image: Whether the backbone hands on the image before the levels.
         outputs: Strides of the maps that the heads get.
         neck_inputs: Strides of the maps that the base's own neck gets, or those that
             the heads get where the pyramid from one map stands in for it.
@@ -36,6 +54,7 @@ class LevelPlan:
     outputs: Strides
     neck_inputs: Strides
     notes: list[str] = field(default_factory=list)
+    image: bool = False
 
 
 def plan_levels(
@@ -43,6 +62,7 @@ def plan_levels(
     name: str,
     offered: Sequence[Level],
     requested: Sequence[int] | None,
+    neck: str | None = None,
 ) -> LevelPlan:
     """Choose levels and fill the neck.
 
@@ -51,6 +71,7 @@ def plan_levels(
         name: Of the backbone, for messages.
         offered: All of its levels.
         requested: Strides that the user wants, or None for those of the base.
+        neck: One of :data:`PYRAMIDS`, for a backbone with one map; None for the first.
 
     Returns:
         The plan.
@@ -59,6 +80,8 @@ def plan_levels(
         UserError: A ``ValueError``, if the levels do not suffice; all are listed.
     """
     by_stride = {level.stride: level for level in offered}
+    if neck is not None:
+        _check_neck(base, name, offered, neck)
     if requested is not None:
         _check_requested(base, name, offered, requested)
         return _direct(base, by_stride, tuple(requested))
@@ -70,8 +93,26 @@ def plan_levels(
         if all(stride in by_stride for stride in strides):
             return _direct(base, by_stride, strides)
     if len(by_stride) == 1:
-        return _through_pyramid(base, offered[-1], used)
+        return _through_pyramid(base, offered[-1], used, neck or 'sfp')
     return _nearest(base, name, offered, used)
+
+
+def _check_neck(
+    base: DetectorConfig, name: str, offered: Sequence[Level], neck: str
+) -> None:
+    """Refuse a pyramid where there is one already, or none is wanted."""
+    if len({level.stride for level in offered}) > 1:
+        raise UserError(
+            f'--neck {neck} makes a pyramid of the one map of a plain ViT, {name} has '
+            f'one of its own: {describe_levels(offered)}. Leave out --neck'
+        )
+    place, part, rule = base.reader
+    one = rule.count(part) == 1 or len(base.strides[rule.first_used(part) :]) == 1
+    if one or place[0] != 'neck':
+        raise UserError(
+            f'--neck {neck}: {_reader(base)} reads one map, and {name} has one: leave '
+            'out --neck'
+        )
 
 
 def _check_requested(
@@ -167,7 +208,7 @@ def _without_neck(base: DetectorConfig, channels: int) -> tuple[Edits, bool]:
 
 
 def _through_pyramid(
-    base: DetectorConfig, level: Level, used: tuple[int, ...]
+    base: DetectorConfig, level: Level, used: tuple[int, ...], neck: str
 ) -> LevelPlan:
     """The map of a plain ViT, made into maps of the strides that are wanted."""
     place, part, rule = base.reader
@@ -179,18 +220,24 @@ def _through_pyramid(
     # As many maps as the neck would give, or as it takes.
     aims = rule.outputs({**part, 'start_level': 0}, used) if replaces else used
     own = part.get('out_channels') if replaces else None
-    pyramid = pyramid_neck(level, aims, own if isinstance(own, int) else None)
+    configure, said = PYRAMIDS[neck]
+    pyramid = configure(level, aims, own if isinstance(own, int) else None)
     made: Strides = tuple(build_weightless(pyramid).out_strides)  # type: ignore[arg-type]
-    note = (
-        f'The one map of stride {level.stride} becomes maps of the strides '
-        f'{_listed(made)} in the simple feature pyramid of ViTDet (arXiv 2203.16527).'
+    note = said.format(stride=level.stride, made=_listed(made))
+    found = LevelPlan(
+        strides=(level.stride,),
+        channels=(level.channels,),
+        edits={},
+        outputs=made,
+        neck_inputs=made,
+        notes=[note],
+        image=rule_of(pyramid).image,
     )
-    strides, channels = (level.stride,), (level.channels,)
     necks = [plain(neck) for neck in necks_of(base.model)]
     if replaces:
-        edits: Edits = {place: dict(_delete_=True, **pyramid)}
         heads = output_strides({'neck': necks[1:]}, made)
-        return LevelPlan(strides, channels, edits, heads, made, [note])
+        edits: Edits = {place: dict(_delete_=True, **pyramid)}
+        return replace(found, edits=edits, outputs=heads)
     if not has_neck:
         raise UserError(
             f'{place[0]} reads the levels of the backbone without a neck, and there is '
@@ -200,7 +247,7 @@ def _through_pyramid(
     chain = [pyramid, {**necks[0], **settings}, *necks[1:]]
     outputs = output_strides({'neck': chain[1:]}, made)
     edits = {('neck',): chain, **_behind(base, settings)}
-    return LevelPlan(strides, channels, edits, outputs, made, [note])
+    return replace(found, edits=edits, outputs=outputs)
 
 
 def _nearest(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, UserError
 from ..files import target_problem
 from ..own_data.for_config import DataFolder
 from ..weights import locate_checkpoint
@@ -15,6 +17,18 @@ from ..weights import locate_checkpoint
 # Nothing is left at the deepest stride of smaller images.
 SMALLEST_SIDE = 32
 RECIPES = ('fitting', 'base')
+NECKS = ('sfp', 'adapter')
+# Arguments of backbones that other flags decide.
+_DECIDED = {
+    'type': 'another name of a backbone',
+    'model_name': 'another name of a backbone',
+    'out_strides': '--strides',
+    'out_indices': '--strides',
+    'out_image': '--neck adapter',
+    'init_cfg': '--checkpoint',
+    'pretrained': '--checkpoint or --no-weights',
+    'checkpoint_path': '--checkpoint',
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +50,10 @@ class SwapOptions:
         lr: Learning rate for the batch of one GPU; that of the recipe if left out.
         no_weights: Whether the backbone starts from random values.
         keep_width: Whether a neck gets as wide as the backbone, whatever it costs.
+        neck: Pyramid for the one map of a plain ViT: ``'sfp'``, ViTDet's simple feature
+            pyramid, or ``'adapter'``, which also looks at the image; the first if left
+            out.
+        backbone_options: Arguments of the backbone's class, ``NAME=VALUE`` each.
         recipe: ``'fitting'`` to backbone, data and length, or ``'base'`` for the
             optimiser, rates and hooks of the base.
     """
@@ -54,6 +72,8 @@ class SwapOptions:
     lr: float | None = None
     no_weights: bool = False
     keep_width: bool = False
+    neck: str | None = None
+    backbone_options: tuple[str, ...] = ()
     recipe: str = 'fitting'
 
 
@@ -93,9 +113,50 @@ def mistakes_in(options: SwapOptions, folder: DataFolder | None) -> list[str]:
     return [*problems, *_wrong_numbers(options)]
 
 
+def backbone_arguments(options: SwapOptions) -> dict[str, Any]:
+    """Read what is asked of the backbone's class.
+
+    Args:
+        options: What to swap.
+
+    Returns:
+        Values by argument; text that is no Python value is taken as it is.
+
+    Raises:
+        UserError: Lists what is no ``NAME=VALUE``, and what other flags decide.
+    """
+    found, problems = {}, []
+    for text in options.backbone_options:
+        name, equals, value = text.partition('=')
+        if not equals or not name.isidentifier() or not value:
+            problems.append(
+                '--backbone-option takes NAME=VALUE, such as window_size=14 or '
+                f'"global_blocks=[2,5,8,11]", got {text!r}'
+            )
+        elif name in _DECIDED:
+            problems.append(f'--backbone-option {name}: write {_DECIDED[name]} instead')
+        elif name in found:
+            problems.append(f'--backbone-option {name} stands there twice: keep one')
+        else:
+            try:
+                found[name] = ast.literal_eval(value)
+            except (ValueError, SyntaxError):
+                found[name] = value
+    if problems:
+        raise UserError('; '.join(problems))
+    return found
+
+
 def _wrong_numbers(options: SwapOptions) -> Iterator[str]:
     if options.recipe not in RECIPES:
         yield f'--recipe is {" or ".join(RECIPES)}, got {options.recipe!r}'
+    if options.neck is not None and options.neck not in NECKS:
+        yield f'--neck is {" or ".join(NECKS)}, got {options.neck!r}'
+    if options.neck is not None and options.strides is not None:
+        yield (
+            '--neck makes maps of the strides of the base, --strides asks for levels '
+            'of the backbone: leave one out'
+        )
     if options.no_weights and options.checkpoint is not None:
         yield '--no-weights and --checkpoint contradict each other: leave one out'
     for flag, value in (('--epochs', options.epochs), ('--batch', options.batch)):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +24,7 @@ from ..levels import Level, Preprocess
 from ..registry import MODELS
 from ..shapes.build import build_weightless, fixed_size, idle_parameters
 from ..shapes.structure import largest_parts, probe_levels
+from .level_plan import LevelPlan
 
 # Weights that are checkpoints of whole classifiers, for mmengine's own loader.
 _PREFIXES = {'mmdet.CSPNeXt': 'backbone.'}
@@ -38,6 +40,7 @@ class Replacement:
         levels: All of them, shallow to deep.
         weights: Where training starts from, or None for random weights.
         preprocess: How images are prepared for it, or None if that is open.
+        asked: Arguments of its class that the user asks for.
     """
 
     entry: Entry
@@ -45,6 +48,7 @@ class Replacement:
     levels: tuple[Level, ...]
     weights: str | None
     preprocess: Preprocess | None
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def batch_norm(self) -> bool:
@@ -58,12 +62,16 @@ class Replacement:
 
 
 def load_replacement(
-    name: str, checkpoint: str | None = None, no_weights: bool = False
+    name: str,
+    checkpoint: str | None = None,
+    no_weights: bool = False,
+    asked: Mapping[str, Any] | None = None,
 ) -> Replacement:
     """Look at a backbone of the catalog; nothing is downloaded or allocated.
 
     Args:
         name: As :func:`~mmdet_backbones.catalog.find` takes it.
+        asked: Arguments of its class beside those of the catalog.
         checkpoint: Weights instead of the usual ones.
         no_weights: Leave out any weights.
 
@@ -71,8 +79,10 @@ def load_replacement(
         UserError: If there is no such backbone (the nearest are named), it cannot be
             built, or it takes images of one size only.
     """
+    asked = asked or {}
     entry = find(name)
-    net = build_weightless({**entry.config, **entry.every_level})
+    _check_asked(entry, asked)
+    net = build_weightless({**entry.config, **entry.every_level, **asked})
     size = fixed_size(net)
     if size is not None:
         raise UserError(
@@ -91,7 +101,21 @@ def load_replacement(
     if isinstance(net, Backbone):
         levels = _by_stride(entry, levels)
     weights = None if no_weights else checkpoint or entry.weights
-    return Replacement(entry, net, tuple(levels), weights, preprocess_of(entry, net))
+    preprocess = preprocess_of(entry, net)
+    return Replacement(entry, net, tuple(levels), weights, preprocess, asked)
+
+
+def _check_asked(entry: Entry, asked: Mapping[str, Any]) -> None:
+    known, every = arguments_of(MODELS.get(str(entry.config['type'])))
+    unknown = [name for name in asked if every and name not in known]
+    if unknown:
+        near = get_close_matches(unknown[0], known, n=1)
+        raise UserError(
+            f'--backbone-option: {entry.config["type"]} takes no '
+            f'{", ".join(unknown)}'
+            + (f'; did you mean {near[0]}?' if near else '')
+            + f' It takes {", ".join(known)}'
+        )
 
 
 def _by_stride(entry: Entry, levels: Sequence[Level]) -> Sequence[Level]:
@@ -104,20 +128,27 @@ def _by_stride(entry: Entry, levels: Sequence[Level]) -> Sequence[Level]:
 
 
 def backbone_settings(
-    new: Replacement, strides: Sequence[int], base: DetectorConfig
+    new: Replacement, plan: LevelPlan, base: DetectorConfig
 ) -> dict[str, Any]:
     """The dict that stands under ``model.backbone``.
 
     Args:
         new: The backbone.
-        strides: Of the levels that it shall return.
+        plan: Of the levels that it shall return.
         base: The detector, whose freezing is kept where there are weights.
 
     Raises:
-        UserError: If it cannot return these levels alone.
+        UserError: If it cannot return these levels alone, or not the image.
     """
-    settings = {**new.entry.config, **_level_arguments(new, strides)}
+    settings = {**new.entry.config, **_level_arguments(new, plan.strides)}
+    if plan.image and 'out_image' not in new.arguments:
+        raise UserError(
+            f'--neck adapter: {settings["type"]} cannot hand on the image: write '
+            '--neck sfp, or take a net of timm/'
+        )
+    settings.update(dict(out_image=True) if plan.image else {})
     settings.update(_freezing(new, settings, base))
+    settings.update(new.asked)
     settings['init_cfg'] = None
     if new.weights is not None:
         init_cfg = dict(type='Pretrained', checkpoint=new.weights)
@@ -217,7 +248,7 @@ def check_backbone(settings: Mapping[str, Any], channels: Sequence[int]) -> None
     """
     net = build_weightless({**settings, 'init_cfg': None})
     levels = getattr(net, 'levels', None) or probe_levels(net)
-    found = [level.channels for level in levels]
+    found = [level.channels for level in levels if not level.is_image]
     assert found == list(channels), f'{settings} gives {found}, not {list(channels)}'
 
 

@@ -19,7 +19,7 @@ from ..files import write_atomically
 from ..levels import describe_levels
 from ..own_data.for_config import DataFolder, data_settings, read_folder
 from .level_plan import LevelPlan, plan_levels
-from .options import SwapOptions, mistakes_in
+from .options import SwapOptions, backbone_arguments, mistakes_in
 from .replacement import (
     Replacement,
     backbone_settings,
@@ -64,10 +64,7 @@ def swap_backbone(options: SwapOptions) -> str:
 def _swapped(options: SwapOptions) -> str:
     problems: list[str] = []
     base = _try(problems, lambda: _load(options.base))
-    new = _try(
-        problems,
-        lambda: load_replacement(options.name, options.checkpoint, options.no_weights),
-    )
+    new = _try(problems, lambda: _find(options))
     folder = None
     if options.data is not None:
         data = options.data
@@ -76,7 +73,10 @@ def _swapped(options: SwapOptions) -> str:
     if problems or base is None or new is None:
         raise _all(problems)
     plan = _try(
-        problems, lambda: plan_levels(base, options.name, new.levels, options.strides)
+        problems,
+        lambda: plan_levels(
+            base, options.name, new.levels, options.strides, options.neck
+        ),
     )
     if plan is not None and not options.keep_width:
         plan = project_wide_levels(base, plan, new.net)
@@ -124,6 +124,12 @@ def _load(name: str) -> DetectorConfig:
     return base
 
 
+def _find(options: SwapOptions) -> Replacement:
+    """Look at the backbone that is asked for."""
+    asked = backbone_arguments(options)
+    return load_replacement(options.name, options.checkpoint, options.no_weights, asked)
+
+
 def _try(problems: list[str], step: Callable[[], _T]) -> _T | None:
     """Take a step, or note why it cannot be taken."""
     try:
@@ -154,7 +160,7 @@ def _edits(
             edits[('data_preprocessor', key)] = value
     if plan is not None:
         edits.update(_padding(base, plan))
-        settings = backbone_settings(new, plan.strides, base)
+        settings = backbone_settings(new, plan, base)
         check_backbone(settings, plan.channels)
         edits[('backbone',)] = dict(_delete_=True, **settings)
         edits.update(plan.edits)

@@ -139,6 +139,9 @@ def _header(
     )
     lines += [f'#   mmdet-backbones train {shlex.quote(str(options.out))}']
     lines += comment(f'Levels: {describe_levels(by_stride.values())}.')
+    if new.asked:
+        asked = ', '.join(f'{name}={value!r}' for name, value in new.asked.items())
+        lines += comment(f'Backbone: {asked} (--backbone-option).')
     if new.weights is None:
         lines += comment(_random(options, new))
     if new.preprocess is None:

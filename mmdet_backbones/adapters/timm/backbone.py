@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...backbones.checkpointing import checkpoint_blocks
 from ...backbones.contract import Backbone
 from ...errors import ArgumentError, ArgumentTypeError
-from ...levels import Preprocess, check_frozen_stages, select_levels
+from ...levels import Level, Preprocess, check_frozen_stages, select_levels
 from ...registry import MODELS
 from ...shapes.structure import blocks_of, kept_stages, part_of, replace_part
 from ...weights.names.dialect import Dialect
@@ -70,6 +70,9 @@ class TIMMBackbone(Backbone):
             of positions, of class tokens and of windows at the border.
         global_blocks: Blocks that see the whole image all the same: their numbers from
             0, or how many of them are spread evenly; 4 if left out, as in ViTDet.
+        out_image: Return the image before the levels, as one of stride 1, for a neck
+            that looks at it:
+            :class:`~mmdet_backbones.necks.spatial_adapter.SpatialAdapter`.
         init_cfg: See :class:`Backbone`.
 
     Raises:
@@ -100,6 +103,7 @@ class TIMMBackbone(Backbone):
         img_size: int | Sequence[int] | None = None,
         window_size: int | Sequence[int] | None = None,
         global_blocks: int | Sequence[int] | None = None,
+        out_image: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         # timm is imported when one of its nets is built, not with the registry.
@@ -125,13 +129,16 @@ class TIMMBackbone(Backbone):
             if lost is None:
                 raise
             raise lost from error
-        super().__init__(levels, frozen_stages, norm_eval, init_cfg)
+        image = (Level.image(in_channels),) if out_image else ()
+        super().__init__((*image, *levels), frozen_stages, norm_eval, init_cfg)
+        self.out_image = out_image
         self.model_name = model_name
         self._sizes = found.sizes
         self._options = (*options, *self._sizes.arguments)
         self._sizes_near = partial(sizes_near, model_name, options, in_channels)
-        self.timm_model = timm_nets.build(model_name, self._options, self.out_indices)
-        self._drop_tail(options, in_channels)
+        indices = tuple(level.index for level in levels)
+        self.timm_model = timm_nets.build(model_name, self._options, indices)
+        self._drop_tail(options, in_channels, indices)
         if window_size is not None or global_blocks is not None:
             use_windows(self.timm_model, window_size, global_blocks, owner)
         # Of all levels, whichever are requested; a deep one may be missing here.
@@ -159,15 +166,17 @@ class TIMMBackbone(Backbone):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map (N, in_channels, H, W) to one (N, C, H, W) tensor per level.
 
+        With ``out_image`` the first one is the image itself.
+
         Raises:
             ValueError: If the net takes images of one size and ``x`` has another.
         """
         from .nets import features
 
         self._sizes.check(x, f"TIMMBackbone('{self.model_name}')", self._other_size)
-        return tuple(
-            features(self.timm_model, x, self._sizes.multiple, self.out_strides)
-        )
+        strides = [level.stride for level in self.levels if not level.is_image]
+        maps = features(self.timm_model, x, self._sizes.multiple, strides)
+        return (x, *maps) if self.out_image else tuple(maps)
 
     @classmethod
     def whole(cls, **arguments: Any) -> Mapping[str, Tensor]:
@@ -191,12 +200,14 @@ class TIMMBackbone(Backbone):
         for name in self._idle:
             part_of(self.timm_model, name).requires_grad_(False)
 
-    def _drop_tail(self, options: Options, in_channels: int) -> None:
+    def _drop_tail(
+        self, options: Options, in_channels: int, indices: tuple[int, ...]
+    ) -> None:
         """Remove what no requested level depends on; it would get no gradient."""
         from .structure import useless_parts
 
         removable, self._idle = useless_parts(
-            self.model_name, options, in_channels, self.out_indices
+            self.model_name, options, in_channels, indices
         )
         for name in removable:
             replace_part(self.timm_model, name, nn.Identity())
