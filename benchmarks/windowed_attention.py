@@ -11,9 +11,9 @@ as plain torch does (timm's `fused_attn` off), `fused` leaves that to torch's
 
 A forward pass without gradients, and a step of training: forward in training mode, sum
 of the map, backward, all weights trained. Each way runs in processes of its own, all of
-them in turn, after a pass and a step on a small image, so that no import counts. Peak
-memory is that of the process less what was resident when the net stood: activations,
-and gradients in a step.
+them in turn, after a pass and a step on a small image, so that no import counts. Time
+is that of the processor, which a busy machine changes least. Peak memory is that of the
+process less what was resident when the net stood: activations, and gradients in a step.
 """
 
 import argparse
@@ -71,9 +71,9 @@ def look(way: str) -> dict[str, float]:
 
 def _measure(run: Callable, image: object) -> tuple[float, float]:
     pages = int(Path('/proc/self/statm').read_text().split()[1])
-    start = time.perf_counter()
+    start = time.process_time()
     run(image)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return seconds, (peak - pages * resource.getpagesize()) / 2**20
 
@@ -111,8 +111,8 @@ def table(results: dict[str, list[dict[str, float]]]) -> str:
     lines = [
         '# A plain ViT in windows',
         '',
-        f'ViT-S/16 on an image of {SIZE[0]} x {SIZE[1]}; medians of '
-        f'{len(results[FIRST])} processes each, in brackets how many times less than '
+        f'ViT-S/16 on an image of {SIZE[0]} x {SIZE[1]}; processes of each way: '
+        f'{len(results[FIRST])}, medians, in brackets how many times less than '
         f'{FIRST}; torch {version("torch")}, timm {version("timm")}, one thread. '
         'Written by `benchmarks/windowed_attention.py`, which says what is measured.',
         '',

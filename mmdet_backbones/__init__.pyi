@@ -29,6 +29,7 @@ from .necks.fpn import FPN as FPN
 from .necks.simple_feature_pyramid import LayerNorm2d as LayerNorm2d
 from .necks.simple_feature_pyramid import SimpleFeaturePyramid as SimpleFeaturePyramid
 from .necks.single_level import SingleLevel as SingleLevel
+from .necks.spatial_adapter import SpatialAdapter as SpatialAdapter
 from .predict.detector import Detector as Detector
 from .registry import HOOKS as HOOKS
 from .registry import METRICS as METRICS

@@ -37,8 +37,8 @@ ROOT = Path(__file__).parents[2]
 GUIDES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('docs/*.md'))
 PAGES = ['README.md', *GUIDES]
 # What these show is in README too, or takes many seconds.
-SLOW = ('errors_and_cures.md', 'index.md', 'predict.md', 'runtime.md',
-        'swap_a_backbone.md', 'weights.md')  # fmt: skip
+SLOW = ('errors_and_cures.md', 'index.md', 'plain_vits.md', 'predict.md',
+        'runtime.md', 'swap_a_backbone.md', 'weights.md')  # fmt: skip
 FENCE = re.compile(
     r'(?:<!-- not run(?: \(([^)]*)\))?: [^>]+ -->\n)?^```(\w*)([^\n]*)\n(.*?)^```$',
     re.MULTILINE | re.DOTALL,
