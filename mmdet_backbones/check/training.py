@@ -84,7 +84,10 @@ def check_padding(detector: DetectorConfig) -> Iterator[Finding]:
     except UserError:
         return
     given = detector.model.get('data_preprocessor') or {}
-    deepest = max(detector.strides)
+    _, first, rule = detector.reader
+    # Maps made of the image have the strides of the neck that makes them.
+    made = rule.outputs(first, detector.strides) if rule.image else detector.strides
+    deepest = int(max(made))
     divisor = given.get('pad_size_divisor', 1)
     sizes = [
         (f'data_preprocessor.batch_augments.{i}.size_divisor', a['size_divisor'])
