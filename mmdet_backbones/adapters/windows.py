@@ -38,9 +38,13 @@ class Windows(Remembered):
 
 
 def attend_in_windows(
-    patches: nn.Module, attentions: Sequence[nn.Module], size: Size
+    patches: nn.Module,
+    attentions: Sequence[nn.Module],
+    size: int | Sequence[int],
+    global_blocks: int | Sequence[int] | None,
+    owner: str,
 ) -> None:
-    """Have attention layers of a plain ViT see one window of the image at a time.
+    """Have most blocks of a plain ViT see one window of the image at a time.
 
     As in ViTDet, `arXiv 2203.16527 <https://arxiv.org/abs/2203.16527>`_, sec. 3, with
     three differences that keep what pretrained weights were trained for:
@@ -51,22 +55,30 @@ def attend_in_windows(
       by rotation.
     - Class and register tokens stay. They stand in every window, where patches see
       them and they see the patches; what they take in is averaged over the windows, by
-      the number of patches. Layers that are not in ``attentions`` see all at once.
+      the number of patches.
 
     Where a window holds the whole image nothing changes. Modules and parameters keep
     their names and shapes.
 
     Args:
         patches: The convolution whose output has a row and a column for each patch.
-        attentions: Each maps tokens (N, prefix + rows * columns, C), patches last and
-            row by row, to the same shape, alone or first in a tuple. Positions come as
-            keyword arguments ``rope`` or ``position_embeddings``: tensors
-            (..., rows * columns, D), or tuples of these. Changed in place.
-        size: Rows and columns of patches of a window.
+        attentions: The layer of attention of each block, changed in place. It maps
+            tokens (N, prefix + rows * columns, C), patches last and row by row, to the
+            same shape, alone or first in a tuple. Positions come as keyword arguments
+            ``rope`` or ``position_embeddings``: tensors (rows * columns, D), or
+            (heads, rows * columns, D), or tuples of these.
+        size: Rows and columns of patches of a window, or one number for both.
+        global_blocks: Which blocks see the whole image, as for
+            :func:`windowed_blocks`.
+        owner: Name of the backbone, for messages.
+
+    Raises:
+        ValueError: If a size is no size, or there are no such blocks.
     """
-    windows = Windows(size)
+    windows = Windows(window_size(size, owner))
+    numbers = windowed_blocks(len(attentions), global_blocks, owner)
     patches.register_forward_hook(windows)
-    for attention in attentions:
+    for attention in (attentions[number] for number in numbers):
         # On the instance, as for checkpointing: it is copied and pickled with the net.
         attention.windows = windows  # type: ignore[assignment]
         attention.forward = partial(_in_windows, attention)

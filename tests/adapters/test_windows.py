@@ -135,7 +135,7 @@ def test_the_layers_of_transformers_look_through_the_same_windows(name):
     net, patches, layers = family(name)
     plain = copy.deepcopy(net)
     assert len(layers) == 2
-    attend_in_windows(patches, layers, (2, 3))
+    attend_in_windows(patches, layers, (2, 3), 0, name)
     given = dict(interpolate_pos_encoding=True) if name == 'ViT' else {}
     for grid in ((5, 7), (4, 6)):
         x = image(*grid)

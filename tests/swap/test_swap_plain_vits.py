@@ -93,7 +93,11 @@ def test_what_cannot_be_is_told_with_what_to_write(base, name, order, message):
 def test_mistakes_in_options_are_told_together():
     options = ('window_size', 'init_cfg=None', 'with_cp=True', 'with_cp=False')
     message = told(FASTER, VIT, backbone_options=options)
-    for words in ('takes NAME=VALUE', 'write --checkpoint', 'with_cp stands there twice'):
+    for words in (
+        'takes NAME=VALUE',
+        'write --checkpoint',
+        'with_cp stands there twice',
+    ):
         assert words in message
 
 

@@ -10,7 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from ...errors import ArgumentError
-from ..windows import attend_in_windows, window_size, windowed_blocks
+from ..windows import attend_in_windows
 
 
 def use_windows(
@@ -23,8 +23,8 @@ def use_windows(
 
     Args:
         net: An extractor, changed in place.
-        size: As for :func:`~mmdet_backbones.adapters.windows.window_size`.
-        global_blocks: As for :func:`~mmdet_backbones.adapters.windows.windowed_blocks`.
+        size: As for :func:`~mmdet_backbones.adapters.windows.attend_in_windows`.
+        global_blocks: As there.
         owner: Name of the backbone, for the message.
 
     Raises:
@@ -45,8 +45,5 @@ def use_windows(
             'and global_blocks',
             dict(window_size=None, global_blocks=None),
         )
-    sides = window_size(size, owner)
-    numbers = windowed_blocks(len(model.blocks), global_blocks, owner)
-    attend_in_windows(
-        model.patch_embed.proj, [model.blocks[n].attn for n in numbers], sides
-    )
+    attentions = [block.attn for block in model.blocks]
+    attend_in_windows(model.patch_embed.proj, attentions, size, global_blocks, owner)
