@@ -108,11 +108,13 @@ def table(results: dict[str, list[dict[str, float]]]) -> str:
         way: {name: statistics.median(run[name] for run in runs) for name in FIGURES}
         for way, runs in results.items()
     }
+    count = len(results[FIRST])
+    said = 'one process' if count == 1 else f'medians of {count} processes'
     lines = [
         '# A plain ViT in windows',
         '',
-        f'ViT-S/16 on an image of {SIZE[0]} x {SIZE[1]}; processes of each way: '
-        f'{len(results[FIRST])}, medians, in brackets how many times less than '
+        f'ViT-S/16 on an image of {SIZE[0]} x {SIZE[1]}; {said} of each way, in '
+        f'brackets how many times less than '
         f'{FIRST}; torch {version("torch")}, timm {version("timm")}, one thread. '
         'Written by `benchmarks/windowed_attention.py`, which says what is measured.',
         '',
