@@ -133,21 +133,20 @@ def test_the_check_replaces_an_adapter_that_cannot_have_the_image(swapped):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ('base', 'neck', 'size'),
-    # DINO chooses 900 places of its maps.
-    [(FASTER, 'sfp', (128, 160)), (DINO, 'adapter', (256, 320))],
-)
-def test_dinov3_in_windows_trains_and_predicts(base, neck, size, swapped):
+@pytest.mark.parametrize(('base', 'neck'), [(FASTER, 'sfp'), (DINO, 'adapter')])
+def test_dinov3_in_windows_trains_and_predicts(base, neck, swapped):
     options = ('window_size=4',)
     name = 'timm/vit_small_patch16_dinov3'
     config = swapped(base, name, neck=neck, backbone_options=options)
     assert errors_of(check_config(config)) == []
+    if base == DINO:  # of a size that tests can wait for
+        config.model.num_queries = 50
+        config.model.encoder.num_layers = config.model.decoder.num_layers = 1
     torch.manual_seed(0)
     model = random_detector(config.model).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4)
     for _ in range(2):
-        batch = synthetic_batch(config.model, size, [3, 1])
+        batch = synthetic_batch(config.model, (128, 160), [3, 1])
         batch = model.data_preprocessor(batch, True)
         total, _ = model.parse_losses(model(**batch, mode='loss'))
         assert total.isfinite()
@@ -157,7 +156,7 @@ def test_dinov3_in_windows_trains_and_predicts(base, neck, size, swapped):
         gradients = {n: p.grad for n, p in model.named_parameters()}
         idle = [n for n, g in gradients.items() if g is None or not g.isfinite().all()]
         assert idle == []
-    batch = synthetic_batch(config.model, size, [3, 1])
+    batch = synthetic_batch(config.model, (128, 160), [3, 1])
     batch = model.eval().data_preprocessor(batch, False)
     with torch.no_grad():
         samples = model(**batch, mode='predict')
