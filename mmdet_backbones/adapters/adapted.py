@@ -10,7 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..backbones.contract import Backbone, compute_again
-from ..levels import Level, check_frozen_stages
+from ..levels import FrozenStages, Level, check_frozen_stages
 from ..shapes.structure import kept_stages, part_of
 from .inputs import pad_to_multiple
 from .structure import SizeRule
@@ -74,7 +74,7 @@ class AdaptedBackbone(Backbone):
     def __init__(
         self,
         adapted: AdaptedNet,
-        frozen_stages: int = -1,
+        frozen_stages: FrozenStages = -1,
         norm_eval: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -136,7 +136,8 @@ class AdaptedBackbone(Backbone):
     def train(self, mode: bool = True) -> AdaptedBackbone:
         """Switch the mode; frozen stages and ``norm_eval`` layers stay in eval."""
         super().train(mode)
-        self._net.training = mode
+        # Whatever the mode is, a net that is wholly frozen stays in eval.
+        self._net.training = self.training
         return self
 
     def draw_weights(self) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..compat.batch_norm import is_batch_norm
 from ..levels import (
+    ALL,
     IMAGENET,
+    FrozenStages,
     Level,
     Preprocess,
     check_frozen_stages,
@@ -28,6 +32,7 @@ from ..weights.names.dialect import Dialect
 __all__ = [
     'IMAGENET',
     'Backbone',
+    'FrozenStages',
     'Level',
     'Preprocess',
     'check_frozen_stages',
@@ -46,7 +51,8 @@ class Backbone(BaseModule):
     Args:
         levels: The levels that ``forward`` returns, shallow to deep.
         frozen_stages: Stages without training: -1 none, 0 the stem, n the stem
-            and the first n stages.
+            and the first n stages. ``'all'`` is the whole net: it stays in eval mode
+            and runs without gradients, of an image that needs one too.
         norm_eval: Whether batch normalisation stays in eval mode in training.
         init_cfg: As in mmengine. ``dict(type='Pretrained')`` also takes
             ``min_coverage``, ``allow_missing`` and others, see
@@ -72,7 +78,7 @@ class Backbone(BaseModule):
     def __init__(
         self,
         levels: Sequence[Level],
-        frozen_stages: int = -1,
+        frozen_stages: FrozenStages = -1,
         norm_eval: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -130,7 +136,23 @@ class Backbone(BaseModule):
             stages.pop()
         return stages
 
-    def _frozen_parts(self) -> Iterable[nn.Module | nn.Parameter]:
+    @property
+    def wholly_frozen(self) -> bool:
+        """Whether nothing trains, by ``frozen_stages='all'``."""
+        return self.frozen_stages == ALL
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        """Run ``forward``, without gradients if the net is wholly frozen."""
+        if not self.wholly_frozen:
+            return super().__call__(*args, **kwargs)
+        with torch.no_grad():
+            return super().__call__(*args, **kwargs)
+
+    def _frozen_parts(self) -> Iterator[nn.Module | nn.Parameter]:
+        if self.frozen_stages == ALL:
+            # What belongs to no stage too, such as the normalisation of an output.
+            yield self
+            return
         for stage in range(self.frozen_stages + 1):
             yield from self.stage_modules(stage)
 
@@ -224,6 +246,23 @@ class Backbone(BaseModule):
         finally:
             for module in self.modules():
                 vars(module).pop('_params_init_info', None)
+
+
+@contextmanager
+def differentiable(module: nn.Module) -> Iterator[None]:
+    """Let gradients pass through wholly frozen backbones, down to the image."""
+    frozen = [
+        part
+        for part in module.modules()
+        if isinstance(part, Backbone) and part.wholly_frozen
+    ]
+    for backbone in frozen:
+        backbone.frozen_stages = -1
+    try:
+        yield
+    finally:
+        for backbone in frozen:
+            backbone.frozen_stages = ALL
 
 
 def compute_again(backbone: nn.Module, *_: Any) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...backbones.checkpointing import checkpoint_blocks
 from ...backbones.contract import Backbone
 from ...errors import ArgumentError, ArgumentTypeError
-from ...levels import Preprocess, check_frozen_stages, select_levels
+from ...levels import FrozenStages, Preprocess, check_frozen_stages, select_levels
 from ...registry import MODELS
 from ...shapes.structure import blocks_of, kept_stages, part_of, replace_part
 from ...weights.names.dialect import Dialect
@@ -52,7 +52,8 @@ class TIMMBackbone(Backbone):
             checkpoint=checkpoint_path)``; empty for none.
         in_channels: Channels of the input.
         frozen_stages: Stages without training: -1 none, 0 the stem, n the stem and
-            the first n stages. A stage is what a level adds to the level before it.
+            the first n stages, ``'all'`` the whole net. A stage is what a level adds to
+            the level before it.
         norm_eval: Whether batch normalisation stays in eval mode in training.
         with_cp: Whether blocks recompute their activations in the backward pass.
         drop_path_rate: Rate of stochastic depth; None keeps the net's default.
@@ -84,7 +85,7 @@ class TIMMBackbone(Backbone):
         pretrained: bool = False,
         checkpoint_path: str = '',
         in_channels: int = 3,
-        frozen_stages: int = -1,
+        frozen_stages: FrozenStages = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
         drop_path_rate: float | None = None,

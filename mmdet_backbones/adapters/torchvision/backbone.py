@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...backbones.contract import Backbone
-from ...levels import Preprocess, check_frozen_stages
+from ...levels import FrozenStages, Preprocess, check_frozen_stages
 from ...registry import MODELS
 from ...shapes.build import on_meta
 from ...shapes.structure import kept_stages, part_of
@@ -44,8 +44,9 @@ class TorchvisionBackbone(Backbone):
         out_strides: Ascending strides instead of ``out_indices``.
         in_channels: Channels of the image.
         frozen_stages: Stages without training: -1 none, 0 the stem, n the stem and
-            the first n stages. A stage is what a level has and those before it have
-            not. All levels of the net count, whichever are returned.
+            the first n stages, ``'all'`` the whole net. A stage is what a level has
+            and those before it have not. All levels of the net count, whichever are
+            returned.
         norm_eval: Whether batch normalisation stays in eval mode in training.
         with_cp: Whether blocks recompute their activations in the backward pass.
         drop_path_rate: Rate of stochastic depth, rising linearly from 0 in the first
@@ -84,7 +85,7 @@ class TorchvisionBackbone(Backbone):
         out_indices: Sequence[int] | None = None,
         out_strides: Sequence[int] | None = None,
         in_channels: int = 3,
-        frozen_stages: int = -1,
+        frozen_stages: FrozenStages = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
         drop_path_rate: float | None = None,

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from ...levels import FrozenStages
 from ..names.dialect import Dialect
 
 
@@ -15,7 +16,8 @@ class Target(Protocol):
 
     Attributes:
         dialects: How other sources name its parameters.
-        frozen_stages: Stages without training, -1 for none.
+        frozen_stages: Stages without training, -1 for none, ``'all'`` for the whole
+            net.
         norm_eval: Whether batch normalisation stays in eval mode in training.
         variants: Constructor arguments of the family's published nets, by name.
         additions: Patterns (``fnmatch``) of modules that its arguments add to the net
@@ -24,7 +26,7 @@ class Target(Protocol):
     """
 
     dialects: tuple[Dialect, ...]
-    frozen_stages: int
+    frozen_stages: FrozenStages
     norm_eval: bool
     variants: Mapping[str, dict[str, Any]]
     additions: tuple[str, ...]
@@ -38,6 +40,9 @@ class Target(Protocol):
 
     def stage_modules(self, stage: int) -> Sequence[nn.Module | nn.Parameter]:
         """Modules and bare parameters of one stage; stage 0 is the stem."""
+
+    def built_stages(self) -> Sequence[Sequence[nn.Module | nn.Parameter]]:
+        """The same of every stage that is built."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors by name."""
