@@ -11,6 +11,7 @@ from .adapters.timm.backbone import TIMMBackbone as TIMMBackbone
 from .adapters.torchvision.backbone import TorchvisionBackbone as TorchvisionBackbone
 from .backbones.contract import Backbone as Backbone
 from .backbones.frozen_norm import FrozenBN as FrozenBN
+from .backbones.lora import merge_lora as merge_lora
 from .backbones.residual.res2net import Res2Net as Res2Net
 from .backbones.residual.resnet import ResNet as ResNet
 from .check.config import check_config as check_config

@@ -10,6 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..backbones.contract import Backbone, compute_again
+from ..backbones.lora import with_own_adapters
 from ..levels import FrozenStages, Level, check_frozen_stages
 from ..shapes.structure import kept_stages, part_of
 from .inputs import pad_to_multiple
@@ -100,6 +101,8 @@ class AdaptedBackbone(Backbone):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
+        if self.lora is not None:
+            with_own_adapters(self, state_dict, prefix)
         given = set(state_dict)
         # Some nets convert old checkpoints here.
         self._net._load_from_state_dict(state_dict, prefix, *args, **kwargs)

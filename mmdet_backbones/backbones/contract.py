@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ from ..weights.loading.loader import load_pretrained
 from ..weights.loading.report import LoadReport
 from ..weights.loading.unchecked import require_all_of
 from ..weights.names.dialect import Dialect
+from .lora import Lora, bare, is_adapter, reset_adapters, with_own_adapters
 
 # A family of one's own imports all it needs from here.
 __all__ = [
@@ -60,6 +61,7 @@ class Backbone(BaseModule):
 
     Attributes:
         levels: Index, channels and stride of each output.
+        lora: What adapters its layers have, or None for none.
         load_report: What the last loading of pretrained weights did, or None.
         reads_weights: Whether :meth:`init_weights` reads pretrained weights. False
             when a training goes on from a checkpoint that holds all weights, see
@@ -87,6 +89,7 @@ class Backbone(BaseModule):
         self.levels = tuple(levels)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
+        self.lora: Lora | None = None
         self.load_report: LoadReport | None = None
         self.reads_weights = True
         self.register_load_state_dict_post_hook(compute_again)
@@ -148,7 +151,8 @@ class Backbone(BaseModule):
         with torch.no_grad():
             return super().__call__(*args, **kwargs)
 
-    def _frozen_parts(self) -> Iterator[nn.Module | nn.Parameter]:
+    def frozen_parts(self) -> Iterator[nn.Module | nn.Parameter]:
+        """Parts that ``frozen_stages`` takes out of training."""
         if self.frozen_stages == ALL:
             # What belongs to no stage too, such as the normalisation of an output.
             yield self
@@ -157,8 +161,14 @@ class Backbone(BaseModule):
             yield from self.stage_modules(stage)
 
     def freeze(self) -> None:
-        """Take the frozen stages out of training: no gradients, eval mode."""
-        for part in self._frozen_parts():
+        """Take the frozen stages out of training: no gradients, eval mode.
+
+        With adapters, all else is without gradients too.
+        """
+        if self.lora is not None:
+            for name, parameter in self.named_parameters():
+                parameter.requires_grad_(is_adapter(name))
+        for part in self.frozen_parts():
             part.requires_grad_(False)
             if isinstance(part, nn.Module):
                 part.eval()
@@ -178,6 +188,8 @@ class Backbone(BaseModule):
     ) -> None:
         # Loaded by itself, a net is asked by its own name, and torch has its rules. On
         # the meta device nothing is lost. A checkpoint of heads alone may come later.
+        if self.lora is not None:
+            with_own_adapters(self, state_dict, prefix)
         alone = not prefix or next(self.parameters()).is_meta
         inside = {
             name.removeprefix(prefix): value
@@ -193,11 +205,17 @@ class Backbone(BaseModule):
         super().train(mode)
         if mode:
             self.freeze()
-            if self.norm_eval:
+            # Statistics of a net whose weights stay as they are stay with them.
+            if self.norm_eval or self.lora is not None:
                 for module in self.modules():
                     if is_batch_norm(module):
                         module.eval()
         return self
+
+    def as_in(self, names: Collection[str]) -> AbstractContextManager[None]:
+        """Be, for a while, the net that a file of these names is of."""
+        without = self.lora is not None and not any(map(is_adapter, names))
+        return bare(self) if without else nullcontext()
 
     def draw_weights(self) -> None:
         """Draw new weights, on which ``init_cfg`` goes; they stay as they were built.
@@ -230,6 +248,9 @@ class Backbone(BaseModule):
             super().init_weights()
         finally:
             self.init_cfg = given
+        if self.lora is not None:
+            # An initialiser of linear layers takes them for what they are.
+            reset_adapters(self)
         # If that fails, another call must not take random values for loaded ones.
         self.is_init = False
         for cfg in pretrained if self.reads_weights else ():

@@ -198,6 +198,16 @@ def _random(detector: DetectorConfig, net: nn.Module, key: str) -> Iterator[Find
             f'{source}',
             (line(f'{key}.frozen_stages', -1),),
         )
+    elif still and getattr(net, 'lora', None) is not None:
+        wrong = True
+        yield Finding(
+            'frozen and random',
+            f'{key}.lora',
+            'lora trains adapters alone and keeps '
+            f'{sum(tensors[n].numel() for n in still):,} parameters at random values: '
+            f'{source}',
+            (line(f'{key}.lora', None),),
+        )
     unscaled = any(name.endswith('running_var') for name in left)
     kinds = {type(module).__name__ for module in net.modules()}
     if unscaled and kinds & set(FIXED_NORMS):

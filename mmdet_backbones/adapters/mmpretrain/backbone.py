@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...backbones.lora import add_lora, read_lora
 from ...errors import ArgumentError
 from ...levels import ALL, FrozenStages
 from ...registry import MODELS
@@ -19,6 +20,7 @@ _OUTSIDE = (
     'frozen_stages',
     'norm_eval',
     'with_cp',
+    'lora',
     'init_cfg',
 )
 # How many more stages than here a class freezes for one number: the stem comes as the
@@ -67,6 +69,8 @@ class MMPretrainBackbone(AdaptedBackbone):
         norm_eval: Whether batch normalisation stays in eval mode in training.
         with_cp: Whether blocks recompute their activations in the backward pass. So do
             ``memory_efficient`` and ``use_checkpoint`` in ``model``.
+        lora: Adapters of low rank that train in place of the net, which stays as it is
+            (needs peft), see :class:`~mmdet_backbones.backbones.lora.Lora`.
         init_cfg: See :class:`Backbone`.
 
     Raises:
@@ -91,6 +95,7 @@ class MMPretrainBackbone(AdaptedBackbone):
         frozen_stages: FrozenStages = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
+        lora: Mapping[str, Any] | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         _check_model(model)
@@ -107,6 +112,9 @@ class MMPretrainBackbone(AdaptedBackbone):
             with_cp,
         )
         super().__init__(adapted, frozen_stages, norm_eval, init_cfg)
+        if lora is not None:
+            add_lora(self, read_lora(lora, adapted.owner), adapted.owner, in_channels)
+            self.freeze()
 
 
 def model_dict(net: str, **arguments: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...backbones.checkpointing import checkpoint_blocks
 from ...backbones.contract import Backbone
+from ...backbones.lora import add_lora, read_lora
 from ...errors import ArgumentError, ArgumentTypeError
 from ...levels import FrozenStages, Preprocess, check_frozen_stages, select_levels
 from ...registry import MODELS
@@ -64,6 +65,10 @@ class TIMMBackbone(Backbone):
         output_stride: Largest stride, 8, 16 or 32; deeper stages are dilated instead
             of strided.
         img_size: Height and width, for nets that take images of one size only.
+        lora: Adapters of low rank that train in place of the net, which stays as it is
+            (needs peft): ``dict(r=8, alpha=16)``, with ``dropout`` and ``targets``, the
+            ends of the names of linear layers, see
+            :class:`~mmdet_backbones.backbones.lora.Lora`.
         init_cfg: See :class:`Backbone`.
 
     Raises:
@@ -92,6 +97,7 @@ class TIMMBackbone(Backbone):
         norm_layer: str | type[nn.Module] | None = None,
         output_stride: int | None = None,
         img_size: int | Sequence[int] | None = None,
+        lora: Mapping[str, Any] | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         # timm is imported when one of its nets is built, not with the registry.
@@ -128,6 +134,8 @@ class TIMMBackbone(Backbone):
         if with_cp:
             self._recompute(owner)
         check_frozen_stages(frozen_stages, len(self._stages) - 1, owner)
+        if lora is not None:
+            add_lora(self, read_lora(lora, owner), owner, in_channels)
         self.freeze()
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...backbones.contract import Backbone
+from ...backbones.lora import add_lora, read_lora
 from ...levels import FrozenStages, Preprocess, check_frozen_stages
 from ...registry import MODELS
 from ...shapes.build import on_meta
@@ -59,6 +60,9 @@ class TorchvisionBackbone(Backbone):
             ``vit_h_14`` if the weights are torchvision's ``IMAGENET1K_SWAG_E2E_V1``.
         output_stride: Largest stride; deeper stages are dilated instead of strided. 4,
             8 or 16 for ResNets of 50 layers and more, 16 for MobileNetV3.
+        lora: Adapters of low rank that train in place of the net, which stays as it is
+            (needs peft), see :class:`~mmdet_backbones.backbones.lora.Lora`. Of MaxViT;
+            ViT and Swin never call the layers of their attention.
         init_cfg: See :class:`Backbone`.
 
     Attributes:
@@ -92,6 +96,7 @@ class TorchvisionBackbone(Backbone):
         norm_layer: str | None = None,
         image_size: int | None = None,
         output_stride: int | None = None,
+        lora: Mapping[str, Any] | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         # torchvision's models are imported when one is built, not with the registry.
@@ -121,6 +126,8 @@ class TorchvisionBackbone(Backbone):
             stages.pop()
         self._stages = stages
         check_frozen_stages(frozen_stages, len(self._stages) - 1, owner)
+        if lora is not None:
+            add_lora(self, read_lora(lora, owner), owner, in_channels)
         self.freeze()
 
     @property

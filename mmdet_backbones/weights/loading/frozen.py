@@ -46,10 +46,10 @@ def frozen_problem(
     if stages:
         keys = [key for stage in stages for key in by_stage[stage]]
         problems.append(
-            f'frozen_stages={backbone.frozen_stages!r} freezes random values in stage '
+            f'{_cause(backbone)} freezes random values in stage '
             f'{", ".join(map(str, stages))}: {some(keys)}'
         )
-        lines.append(f'frozen_stages={stages[0] - 1}')
+        lines.append('lora=None' if backbone.lora else f'frozen_stages={stages[0] - 1}')
     fixed = sorted(missing & _fixed_statistics(backbone))
     if fixed:
         problems.append(
@@ -66,7 +66,7 @@ def _frozen_keys(backbone: Target) -> dict[int, set[str]]:
     names: dict[int, list[str]] = {}
     for name, tensor in _tensors(backbone):
         names.setdefault(id(tensor), []).append(name)
-    whole = backbone.frozen_stages == ALL
+    whole = backbone.frozen_stages == ALL or backbone.lora is not None
     stages = backbone.built_stages() if whole else _stages(backbone)
     found = {
         stage: {
@@ -82,6 +82,10 @@ def _frozen_keys(backbone: Target) -> dict[int, set[str]]:
         every = {name for held in names.values() for name in held}
         found[max(found)] |= every.difference(*found.values())
     return found
+
+
+def _cause(backbone: Target) -> str:
+    return 'lora' if backbone.lora else f'frozen_stages={backbone.frozen_stages!r}'
 
 
 def _stages(backbone: Target) -> list[Sequence[nn.Module | nn.Parameter]]:

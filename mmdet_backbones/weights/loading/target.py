@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ class Target(Protocol):
         frozen_stages: Stages without training, -1 for none, ``'all'`` for the whole
             net.
         norm_eval: Whether batch normalisation stays in eval mode in training.
+        lora: Its adapters, which alone train; None for none.
         variants: Constructor arguments of the family's published nets, by name.
         additions: Patterns (``fnmatch``) of modules that its arguments add to the net
             that files are of, such as the normalisation of an output. A file has all
@@ -28,6 +30,7 @@ class Target(Protocol):
     dialects: tuple[Dialect, ...]
     frozen_stages: FrozenStages
     norm_eval: bool
+    lora: object | None
     variants: Mapping[str, dict[str, Any]]
     additions: tuple[str, ...]
 
@@ -37,6 +40,9 @@ class Target(Protocol):
 
     def uncut(self) -> Mapping[str, Tensor]:
         """The same of this net; none if nothing was dropped of it."""
+
+    def as_in(self, names: Collection[str]) -> AbstractContextManager[None]:
+        """Be, for a while, the net that a file of these names is of."""
 
     def stage_modules(self, stage: int) -> Sequence[nn.Module | nn.Parameter]:
         """Modules and bare parameters of one stage; stage 0 is the stem."""
