@@ -15,6 +15,7 @@ from .backbones.lora import merge_lora as merge_lora
 from .backbones.residual.res2net import Res2Net as Res2Net
 from .backbones.residual.resnet import ResNet as ResNet
 from .check.config import check_config as check_config
+from .engine.cached_maps import CachedMapsHook as CachedMapsHook
 from .engine.checkpoint_hook import SafeCheckpointHook as SafeCheckpointHook
 from .engine.coco_metric import ClasswiseCocoMetric as ClasswiseCocoMetric
 from .engine.display import ProgressBarHook as ProgressBarHook

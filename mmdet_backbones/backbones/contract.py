@@ -28,6 +28,7 @@ from ..weights.loading.report import LoadReport
 from ..weights.loading.unchecked import require_all_of
 from ..weights.names.dialect import Dialect
 from .lora import Lora, bare, is_adapter, reset_adapters, with_own_adapters
+from .map_cache import MapCache
 
 # A family of one's own imports all it needs from here.
 __all__ = [
@@ -62,6 +63,8 @@ class Backbone(BaseModule):
     Attributes:
         levels: Index, channels and stride of each output.
         lora: What adapters its layers have, or None for none.
+        map_cache: Where the maps of a wholly frozen net are kept, or None, see
+            :class:`~mmdet_backbones.engine.cached_maps.CachedMapsHook`.
         load_report: What the last loading of pretrained weights did, or None.
         reads_weights: Whether :meth:`init_weights` reads pretrained weights. False
             when a training goes on from a checkpoint that holds all weights, see
@@ -90,6 +93,7 @@ class Backbone(BaseModule):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.lora: Lora | None = None
+        self.map_cache: MapCache | None = None
         self.load_report: LoadReport | None = None
         self.reads_weights = True
         self.register_load_state_dict_post_hook(compute_again)
@@ -149,6 +153,8 @@ class Backbone(BaseModule):
         if not self.wholly_frozen:
             return super().__call__(*args, **kwargs)
         with torch.no_grad():
+            if self.map_cache is not None:
+                return self.map_cache.maps(*args, compute=super().__call__, **kwargs)
             return super().__call__(*args, **kwargs)
 
     def frozen_parts(self) -> Iterator[nn.Module | nn.Parameter]:
