@@ -150,12 +150,13 @@ class Backbone(BaseModule):
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
         """Run ``forward``, without gradients if the net is wholly frozen."""
+        run = super().__call__
         if not self.wholly_frozen:
-            return super().__call__(*args, **kwargs)
+            return run(*args, **kwargs)
         with torch.no_grad():
             if self.map_cache is not None:
-                return self.map_cache.maps(*args, compute=super().__call__, **kwargs)
-            return super().__call__(*args, **kwargs)
+                return self.map_cache.maps(args[0] if args else kwargs['x'], run)
+            return run(*args, **kwargs)
 
     def frozen_parts(self) -> Iterator[nn.Module | nn.Parameter]:
         """Parts that ``frozen_stages`` takes out of training."""
