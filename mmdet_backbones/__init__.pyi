@@ -11,9 +11,11 @@ from .adapters.timm.backbone import TIMMBackbone as TIMMBackbone
 from .adapters.torchvision.backbone import TorchvisionBackbone as TorchvisionBackbone
 from .backbones.contract import Backbone as Backbone
 from .backbones.frozen_norm import FrozenBN as FrozenBN
+from .backbones.lora import merge_lora as merge_lora
 from .backbones.residual.res2net import Res2Net as Res2Net
 from .backbones.residual.resnet import ResNet as ResNet
 from .check.config import check_config as check_config
+from .engine.cached_maps import CachedMapsHook as CachedMapsHook
 from .engine.checkpoint_hook import SafeCheckpointHook as SafeCheckpointHook
 from .engine.coco_metric import ClasswiseCocoMetric as ClasswiseCocoMetric
 from .engine.display import ProgressBarHook as ProgressBarHook

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -164,15 +164,28 @@ def describe_levels(levels: Iterable[Level]) -> str:
     )
 
 
-def check_frozen_stages(frozen_stages: int, last_stage: int, owner: str) -> None:
-    """Raise a ``ValueError`` unless ``frozen_stages`` is in [-1, last_stage]."""
-    is_number = type(frozen_stages) is int
-    if not is_number or not -1 <= frozen_stages <= last_stage:
-        nearest = last_stage if is_number and frozen_stages > 0 else -1
+# What ``frozen_stages`` is for a net that does not train at all, and its type.
+ALL: Literal['all'] = 'all'
+FrozenStages = int | Literal['all']
+
+
+def check_frozen_stages(
+    frozen_stages: FrozenStages, last_stage: int, owner: str
+) -> None:
+    """Raise a ``ValueError`` unless it is in [-1, last_stage] or ``'all'``."""
+    if frozen_stages == ALL:
+        return
+    if type(frozen_stages) is not int or not -1 <= frozen_stages <= last_stage:
+        nearest: FrozenStages = -1
+        if type(frozen_stages) is int and frozen_stages > 0:
+            nearest = last_stage
+        elif str(frozen_stages).lower() == ALL:
+            nearest = ALL
         raise ArgumentError(
             f'{owner}: frozen_stages must be an integer from -1 (nothing), 0 (the '
-            f'stem) to {last_stage} (all of its stages), got {frozen_stages!r}: write '
-            f'frozen_stages={nearest}',
+            f"stem) to {last_stage} (all of its stages), or '{ALL}' (the whole net, "
+            f'run without gradients), got {frozen_stages!r}: write '
+            f'frozen_stages={nearest!r}',
             dict(frozen_stages=nearest),
         )
 

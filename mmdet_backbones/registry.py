@@ -29,6 +29,7 @@ HOOKS = Registry(
     parent=MMENGINE_HOOKS,
     scope='mmdet_backbones',
     locations=[
+        'mmdet_backbones.engine.cached_maps',
         'mmdet_backbones.engine.checkpoint_hook',
         'mmdet_backbones.engine.display',
         'mmdet_backbones.engine.divergence',

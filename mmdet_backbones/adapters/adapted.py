@@ -10,7 +10,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..backbones.contract import Backbone, compute_again
-from ..levels import Level, check_frozen_stages
+from ..backbones.lora import with_own_adapters
+from ..levels import FrozenStages, Level, check_frozen_stages
 from ..shapes.structure import kept_stages, part_of
 from .inputs import pad_to_multiple
 from .structure import SizeRule
@@ -74,7 +75,7 @@ class AdaptedBackbone(Backbone):
     def __init__(
         self,
         adapted: AdaptedNet,
-        frozen_stages: int = -1,
+        frozen_stages: FrozenStages = -1,
         norm_eval: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -100,6 +101,8 @@ class AdaptedBackbone(Backbone):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
+        if self.lora is not None:
+            with_own_adapters(self, state_dict, prefix)
         given = set(state_dict)
         # Some nets convert old checkpoints here.
         self._net._load_from_state_dict(state_dict, prefix, *args, **kwargs)
@@ -136,7 +139,8 @@ class AdaptedBackbone(Backbone):
     def train(self, mode: bool = True) -> AdaptedBackbone:
         """Switch the mode; frozen stages and ``norm_eval`` layers stay in eval."""
         super().train(mode)
-        self._net.training = mode
+        # Whatever the mode is, a net that is wholly frozen stays in eval.
+        self._net.training = self.training
         return self
 
     def draw_weights(self) -> None:

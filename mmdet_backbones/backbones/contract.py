@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..compat.batch_norm import is_batch_norm
 from ..levels import (
+    ALL,
     IMAGENET,
+    FrozenStages,
     Level,
     Preprocess,
     check_frozen_stages,
@@ -23,11 +27,14 @@ from ..weights.loading.loader import load_pretrained
 from ..weights.loading.report import LoadReport
 from ..weights.loading.unchecked import require_all_of
 from ..weights.names.dialect import Dialect
+from .lora import Lora, bare, is_adapter, reset_adapters, with_own_adapters
+from .map_cache import MapCache
 
 # A family of one's own imports all it needs from here.
 __all__ = [
     'IMAGENET',
     'Backbone',
+    'FrozenStages',
     'Level',
     'Preprocess',
     'check_frozen_stages',
@@ -46,7 +53,8 @@ class Backbone(BaseModule):
     Args:
         levels: The levels that ``forward`` returns, shallow to deep.
         frozen_stages: Stages without training: -1 none, 0 the stem, n the stem
-            and the first n stages.
+            and the first n stages. ``'all'`` is the whole net: it stays in eval mode
+            and runs without gradients, of an image that needs one too.
         norm_eval: Whether batch normalisation stays in eval mode in training.
         init_cfg: As in mmengine. ``dict(type='Pretrained')`` also takes
             ``min_coverage``, ``allow_missing`` and others, see
@@ -54,6 +62,9 @@ class Backbone(BaseModule):
 
     Attributes:
         levels: Index, channels and stride of each output.
+        lora: What adapters its layers have, or None for none.
+        map_cache: Where the maps of a wholly frozen net are kept, or None, see
+            :class:`~mmdet_backbones.engine.cached_maps.CachedMapsHook`.
         load_report: What the last loading of pretrained weights did, or None.
         reads_weights: Whether :meth:`init_weights` reads pretrained weights. False
             when a training goes on from a checkpoint that holds all weights, see
@@ -72,7 +83,7 @@ class Backbone(BaseModule):
     def __init__(
         self,
         levels: Sequence[Level],
-        frozen_stages: int = -1,
+        frozen_stages: FrozenStages = -1,
         norm_eval: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -81,6 +92,8 @@ class Backbone(BaseModule):
         self.levels = tuple(levels)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
+        self.lora: Lora | None = None
+        self.map_cache: MapCache | None = None
         self.load_report: LoadReport | None = None
         self.reads_weights = True
         self.register_load_state_dict_post_hook(compute_again)
@@ -130,13 +143,39 @@ class Backbone(BaseModule):
             stages.pop()
         return stages
 
-    def _frozen_parts(self) -> Iterable[nn.Module | nn.Parameter]:
+    @property
+    def wholly_frozen(self) -> bool:
+        """Whether nothing trains, by ``frozen_stages='all'``."""
+        return self.frozen_stages == ALL
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        """Run ``forward``, without gradients if the net is wholly frozen."""
+        run = super().__call__
+        if not self.wholly_frozen:
+            return run(*args, **kwargs)
+        with torch.no_grad():
+            if self.map_cache is not None:
+                return self.map_cache.maps(args[0] if args else kwargs['x'], run)
+            return run(*args, **kwargs)
+
+    def frozen_parts(self) -> Iterator[nn.Module | nn.Parameter]:
+        """Parts that ``frozen_stages`` takes out of training."""
+        if self.frozen_stages == ALL:
+            # What belongs to no stage too, such as the normalisation of an output.
+            yield self
+            return
         for stage in range(self.frozen_stages + 1):
             yield from self.stage_modules(stage)
 
     def freeze(self) -> None:
-        """Take the frozen stages out of training: no gradients, eval mode."""
-        for part in self._frozen_parts():
+        """Take the frozen stages out of training: no gradients, eval mode.
+
+        With adapters, all else is without gradients too.
+        """
+        if self.lora is not None:
+            for name, parameter in self.named_parameters():
+                parameter.requires_grad_(is_adapter(name))
+        for part in self.frozen_parts():
             part.requires_grad_(False)
             if isinstance(part, nn.Module):
                 part.eval()
@@ -156,6 +195,8 @@ class Backbone(BaseModule):
     ) -> None:
         # Loaded by itself, a net is asked by its own name, and torch has its rules. On
         # the meta device nothing is lost. A checkpoint of heads alone may come later.
+        if self.lora is not None:
+            with_own_adapters(self, state_dict, prefix)
         alone = not prefix or next(self.parameters()).is_meta
         inside = {
             name.removeprefix(prefix): value
@@ -171,11 +212,17 @@ class Backbone(BaseModule):
         super().train(mode)
         if mode:
             self.freeze()
-            if self.norm_eval:
+            # Statistics of a net whose weights stay as they are stay with them.
+            if self.norm_eval or self.lora is not None:
                 for module in self.modules():
                     if is_batch_norm(module):
                         module.eval()
         return self
+
+    def as_in(self, names: Collection[str]) -> AbstractContextManager[None]:
+        """Be, for a while, the net that a file of these names is of."""
+        without = self.lora is not None and not any(map(is_adapter, names))
+        return bare(self) if without else nullcontext()
 
     def draw_weights(self) -> None:
         """Draw new weights, on which ``init_cfg`` goes; they stay as they were built.
@@ -208,6 +255,9 @@ class Backbone(BaseModule):
             super().init_weights()
         finally:
             self.init_cfg = given
+        if self.lora is not None:
+            # An initialiser of linear layers takes them for what they are.
+            reset_adapters(self)
         # If that fails, another call must not take random values for loaded ones.
         self.is_init = False
         for cfg in pretrained if self.reads_weights else ():
@@ -224,6 +274,23 @@ class Backbone(BaseModule):
         finally:
             for module in self.modules():
                 vars(module).pop('_params_init_info', None)
+
+
+@contextmanager
+def differentiable(module: nn.Module) -> Iterator[None]:
+    """Let gradients pass through wholly frozen backbones, down to the image."""
+    frozen = [
+        part
+        for part in module.modules()
+        if isinstance(part, Backbone) and part.wholly_frozen
+    ]
+    for backbone in frozen:
+        backbone.frozen_stages = -1
+    try:
+        yield
+    finally:
+        for backbone in frozen:
+            backbone.frozen_stages = ALL
 
 
 def compute_again(backbone: nn.Module, *_: Any) -> None:

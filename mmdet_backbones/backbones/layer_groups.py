@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
@@ -27,6 +28,7 @@ _NO_DECAY = (
     'rel_pos',
     'logit_scale',
 )
+_ADAPTER = re.compile(r'\.lora_\w+\.\w+\.')
 
 
 def layer_groups(backbone: nn.Module, decay_type: str = LAYER_WISE) -> list[list[str]]:
@@ -180,7 +182,9 @@ def _renamed(backbone: nn.Module, values: Mapping[str, int]) -> dict[str, float]
     joined = {name.replace('.', '_'): value for name, value in values.items()}
     found: dict[str, float] = {}
     for name, _ in backbone.named_parameters():
-        inner = without_root(name).replace('.', '_')
+        # An adapter learns as fast as the layer that it stands beside.
+        plain = _ADAPTER.sub('.', without_root(name))
+        inner = plain.replace('.', '_')
         if inner in joined:
             found[name] = joined[inner]
     return found

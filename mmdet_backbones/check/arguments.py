@@ -132,9 +132,11 @@ def _text_for_numbers(
             continue
         argument = known[key]
         stated = argument.annotation in (int, float, 'int', 'float')
-        if stated or is_number(argument.default):
+        meant = meant_number(value)
+        # Of the arguments that take a word too, 'all' is none that was mistaken.
+        words = meant is None and 'FrozenStages' in str(argument.annotation)
+        if stated or (is_number(argument.default) and not words):
             whole = dotted(*place, key)
-            meant = meant_number(value)
             cure = () if meant is None else (line(whole, meant),)
             text = f'{type_name(part)} takes a number, got {value!r}'
             yield Finding('values', whole, text, cure)

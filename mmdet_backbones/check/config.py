@@ -19,6 +19,7 @@ from ..detector_config.values import faults_of
 from ..engine.launch import require_model
 from ..errors import UserError, explain
 from .arguments import check_arguments, check_packages, mend_init_cfgs
+from .cached_maps import check_cached_maps
 from .findings import Finding, describe, errors_of, in_order, line
 from .levels import check_levels, unusable
 from .paramwise import check_paramwise, check_zero_rate
@@ -110,6 +111,7 @@ def _apply_rules(
         'net': (
             check_frozen,
             check_zero_rate,
+            check_cached_maps,
             partial(check_start, ask=not fast),
             check_preprocessing,
             partial(check_weights, ask=not fast),

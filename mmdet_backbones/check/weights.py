@@ -17,6 +17,7 @@ from ..detector_config.tree import type_name
 from ..detector_config.weights import Pretrained, pretrained_of
 from ..engine.recipes import learns_little_alone
 from ..errors import CheckpointError, PretrainedWeightsError, UserError
+from ..levels import ALL
 from ..shapes.build import idle_parameters
 from ..shapes.structure import largest_parts
 from ..weights.loading.frozen import FIXED_NORMS
@@ -187,14 +188,25 @@ def _random(detector: DetectorConfig, net: nn.Module, key: str) -> Iterator[Find
     frozen = backbone.get('frozen_stages', getattr(net, 'frozen_stages', -1))
     source = 'the backbone starts from no pretrained weights'
     wrong = False
-    if isinstance(frozen, int) and frozen >= 0 and still:
+    if still and (frozen == ALL or (isinstance(frozen, int) and frozen >= 0)):
         wrong = True
         yield Finding(
             'frozen and random',
             f'{key}.frozen_stages',
-            f'frozen_stages={frozen} keeps {sum(tensors[n].numel() for n in still):,} '
-            f'parameters at random values: {source}',
+            f'frozen_stages={frozen!r} keeps '
+            f'{sum(tensors[n].numel() for n in still):,} parameters at random values: '
+            f'{source}',
             (line(f'{key}.frozen_stages', -1),),
+        )
+    elif still and getattr(net, 'lora', None) is not None:
+        wrong = True
+        yield Finding(
+            'frozen and random',
+            f'{key}.lora',
+            'lora trains adapters alone and keeps '
+            f'{sum(tensors[n].numel() for n in still):,} parameters at random values: '
+            f'{source}',
+            (line(f'{key}.lora', None),),
         )
     unscaled = any(name.endswith('running_var') for name in left)
     kinds = {type(module).__name__ for module in net.modules()}

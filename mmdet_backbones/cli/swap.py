@@ -30,6 +30,10 @@ def add_flags(parser: ArgumentParser) -> None:
     net.add_argument('--checkpoint', help='weights: a path or an address')
     net.add_argument('--no-weights', action='store_true',
                      help='start from random values')  # fmt: skip
+    net.add_argument('--frozen', type=_stages, metavar='N',
+                     help='stages that do not train: -1 none, 0 the stem, n the stem '
+                     'and n stages, all the whole backbone; default: as far as in the '
+                     'base')  # fmt: skip
     net.add_argument('--keep-width', action='store_true',
                      help='let a neck get as wide as the backbone')  # fmt: skip
     net.add_argument('--neck', choices=('sfp', 'adapter'),
@@ -58,6 +62,11 @@ def add_flags(parser: ArgumentParser) -> None:
                           'base')  # fmt: skip
 
 
+def _stages(text: str) -> int | str:
+    # Out of range is told by the backbone, which knows its stages.
+    return text if text == 'all' else int(text)
+
+
 def run(args: Namespace) -> int:
     """Write the config and check it; exit status 1 where the check finds an error."""
     from ..swap.swapping import SwapOptions, swap_backbone
@@ -76,6 +85,7 @@ def run(args: Namespace) -> int:
         size=tuple(args.size) if args.size else None,
         lr=args.lr,
         no_weights=args.no_weights,
+        frozen=args.frozen,
         keep_width=args.keep_width,
         neck=args.neck,
         backbone_options=tuple(args.backbone_option),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..backbones.lora import merge_lora
 from ..commands import command
 from ..errors import UserError
 from ..files import NotWrittenError
@@ -197,7 +198,7 @@ class _Job:
         try:
             folded = fuse_for_inference(model)
         except ValueError as error:
-            folded = deepcopy(model)
+            folded = merge_lora(deepcopy(model))
             self.notes.append(f'normalisation is not folded: {error}')
         half = self.options.precision == 'fp16' and self.options.format != 'openvino'
         graph = DetectorGraph(folded, decoder_of(folded), self.intake.rules, half)

@@ -125,6 +125,9 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
 
     def _apply_layers(self, single: list[dict[str, Any]], backbone: nn.Module) -> None:
         names = {id(p): name for name, p in backbone.named_parameters()}
+        if not any(id(group['params'][0]) in names for group in single):
+            # Frozen as a whole: there are no rates to tell of.
+            return
         scales, kept = self._scales(backbone), not_decayed(backbone)
         for group in single:
             name = names.get(id(group['params'][0]))

@@ -16,6 +16,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..backbones.frozen_norm import FrozenBN
+from ..backbones.lora import merge_lora
 from .fusion_trace import Pairs, find_pairs, has_own_hooks, trace_inputs
 from .parts import check_modes, make_fast
 
@@ -67,7 +68,8 @@ def fuse_for_inference(
 ) -> nn.Module:
     """Fold batch normalisation into convolutions, for a net or a whole detector.
 
-    One pass over a small blank image shows which convolution each normalisation
+    Adapters of LoRA are merged into the weights that they stand beside. One pass over a
+    small blank image shows which convolution each normalisation
     follows. A pair is folded if nothing else sees what the convolution returns, by
     ``torch.nn.utils.fusion`` in double precision. Layers that activate too (timm's)
     keep their activation. Everything else is left as it is: convolutions that change
@@ -112,6 +114,7 @@ def fuse_for_inference(
     if not isinstance(getattr(module, 'fused', None), Fusion):
         # mmdet's own nets return None from eval().
         module.eval()
+        merge_lora(module)
         module.fused = _fuse(module, example)  # type: ignore[assignment]
         module.requires_grad_(False)
         # On the instance, so that the class stays as it is; a partial of a function

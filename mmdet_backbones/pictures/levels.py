@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..backbones.contract import Backbone
+from ..backbones.contract import Backbone, differentiable
 from ..levels import measure
 
 _HEADS = ('rpn_head', 'bbox_head', 'query_head', 'mask_head')
@@ -86,7 +86,11 @@ def view_levels(
     """
     inputs = inputs.detach().requires_grad_(True)
     seen: dict[str, list[_Seen]] = {}
-    with torch.enable_grad(), contextlib.ExitStack() as hooks:
+    with (
+        torch.enable_grad(),
+        differentiable(detector),
+        contextlib.ExitStack() as hooks,
+    ):
         for place in ('backbone', 'neck'):
             part = getattr(detector, place, None)
             if isinstance(part, nn.Module):

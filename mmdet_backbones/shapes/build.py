@@ -177,7 +177,7 @@ def idle_parameters(
             outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
             total = sum(output.sum() for output in outputs if output.requires_grad)
             if not isinstance(total, Tensor):
-                return []
+                return list(trained)
             grads = torch.autograd.grad(
                 total, list(trained.values()), allow_unused=True
             )

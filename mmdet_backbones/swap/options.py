@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import CheckpointError, UserError
 from ..files import target_problem
+from ..levels import FrozenStages
 from ..own_data.for_config import DataFolder
 from ..weights import locate_checkpoint
 
@@ -49,6 +50,8 @@ class SwapOptions:
         size: Height and width of the images; those of the base if left out.
         lr: Learning rate for the batch of one GPU; that of the recipe if left out.
         no_weights: Whether the backbone starts from random values.
+        frozen: Stages of it without training, as its ``frozen_stages``; as far as
+            those of the base if left out.
         keep_width: Whether a neck gets as wide as the backbone, whatever it costs.
         neck: Pyramid for the one map of a plain ViT: ``'sfp'``, ViTDet's simple feature
             pyramid, or ``'adapter'``, which also looks at the image; the first if left
@@ -71,6 +74,7 @@ class SwapOptions:
     size: tuple[int, int] | None = None
     lr: float | None = None
     no_weights: bool = False
+    frozen: FrozenStages | None = None
     keep_width: bool = False
     neck: str | None = None
     backbone_options: tuple[str, ...] = ()
@@ -159,6 +163,11 @@ def _wrong_numbers(options: SwapOptions) -> Iterator[str]:
         )
     if options.no_weights and options.checkpoint is not None:
         yield '--no-weights and --checkpoint contradict each other: leave one out'
+    if options.no_weights and options.frozen not in (None, -1):
+        yield (
+            f'--frozen {options.frozen} would keep the random values of --no-weights: '
+            'leave one out'
+        )
     for flag, value in (('--epochs', options.epochs), ('--batch', options.batch)):
         if value is not None and value < 1:
             yield f'{flag} must be a positive integer, got {value}'

@@ -20,7 +20,7 @@ from ..commands import command
 from ..compat.batch_norm import is_batch_norm
 from ..detector_config.detector import DETECTOR_PROBE_SIZE, DetectorConfig
 from ..errors import UserError, explain
-from ..levels import Level, Preprocess
+from ..levels import ALL, FrozenStages, Level, Preprocess
 from ..registry import MODELS
 from ..shapes.build import build_weightless, fixed_size, idle_parameters
 from ..shapes.structure import largest_parts, probe_levels
@@ -128,7 +128,10 @@ def _by_stride(entry: Entry, levels: Sequence[Level]) -> Sequence[Level]:
 
 
 def backbone_settings(
-    new: Replacement, plan: LevelPlan, base: DetectorConfig
+    new: Replacement,
+    plan: LevelPlan,
+    base: DetectorConfig,
+    frozen: FrozenStages | None = None,
 ) -> dict[str, Any]:
     """The dict that stands under ``model.backbone``.
 
@@ -136,9 +139,11 @@ def backbone_settings(
         new: The backbone.
         plan: Of the levels that it shall return.
         base: The detector, whose freezing is kept where there are weights.
+        frozen: Stages without training instead of those of the base.
 
     Raises:
-        UserError: If it cannot return these levels alone, or not the image.
+        UserError: If it cannot return these levels alone, or not the image, or cannot
+            be frozen so.
     """
     settings = {**new.entry.config, **_level_arguments(new, plan.strides)}
     if plan.image and 'out_image' not in new.arguments:
@@ -147,7 +152,7 @@ def backbone_settings(
             '--neck sfp, or take a net of timm/'
         )
     settings.update(dict(out_image=True) if plan.image else {})
-    settings.update(_freezing(new, settings, base))
+    settings.update(_freezing(new, settings, base, frozen))
     settings.update(new.asked)
     settings['init_cfg'] = None
     if new.weights is not None:
@@ -201,16 +206,26 @@ def _by_stage(new: Replacement, count: int) -> dict[str, Any]:
 
 
 def _freezing(
-    new: Replacement, settings: Mapping[str, Any], base: DetectorConfig
+    new: Replacement,
+    settings: Mapping[str, Any],
+    base: DetectorConfig,
+    asked: FrozenStages | None,
 ) -> dict[str, Any]:
     """As in the base with pretrained weights; nothing frozen without."""
     known = new.arguments
     found: dict[str, Any] = {}
-    frozen = -1
-    if new.weights and new.batch_norm:
-        frozen = _frozen(new, _frozen_in(base))
+    frozen: FrozenStages = -1
+    if asked is not None:
+        _check_frozen(new, asked)
+        frozen = asked
+    elif new.weights:
+        frozen = _frozen_in(base)
+        if frozen != ALL:
+            frozen = _frozen(new, frozen) if new.batch_norm else -1
+        elif not isinstance(new.net, Backbone):
+            frozen = -1
     if 'frozen_stages' in known and (
-        frozen >= 0 or known['frozen_stages'].default != -1
+        frozen != -1 or known['frozen_stages'].default != -1
     ):
         found['frozen_stages'] = frozen
     if 'norm_eval' in known and new.batch_norm:
@@ -218,7 +233,31 @@ def _freezing(
     return {key: value for key, value in found.items() if settings.get(key) != value}
 
 
-def _frozen_in(base: DetectorConfig) -> int:
+def _check_frozen(new: Replacement, frozen: FrozenStages) -> None:
+    """Raise a ``UserError`` unless a backbone can be frozen so, and has weights."""
+    name = new.entry.name
+    if frozen == -1:
+        return
+    if not new.weights:
+        raise UserError(
+            f'--frozen {frozen}: no weights of {name} are known, so that random values '
+            'would be kept: write --checkpoint FILE, or leave --frozen out'
+        )
+    if isinstance(new.net, Backbone):
+        last = len(new.net.built_stages()) - 1
+        if frozen != ALL and not -1 <= frozen <= last:
+            raise UserError(
+                f'--frozen {frozen}: {name} has the stem and the stages 1 to {last}: '
+                f'write --frozen {last}, or --frozen {ALL} for the whole backbone'
+            )
+    elif frozen == ALL or 'frozen_stages' not in new.arguments:
+        raise UserError(
+            f"--frozen {frozen}: {name} is one of mmdet's classes, which cannot be "
+            'frozen so: take a net of another source, or leave --frozen out'
+        )
+
+
+def _frozen_in(base: DetectorConfig) -> FrozenStages:
     # A class of ours has read what stands for it under other names, and in defaults.
     if base.backbone and isinstance(base.net, Backbone):
         return base.net.frozen_stages

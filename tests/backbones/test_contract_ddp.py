@@ -68,6 +68,13 @@ def test_every_backbone_trains_frozen_and_without_its_tail(train_on_two):
 
 
 @pytest.mark.slow
+def test_heads_train_behind_a_wholly_frozen_backbone(train_on_two):
+    names = ('resnet18', 'timm-convnext', 'torchvision-swin', 'mobilenet-v3')
+    cases = {n: case(config(n, frozen_stages='all', with_cp=True)) for n in names}
+    assert train_on_two(cases) == dict.fromkeys(cases, '')
+
+
+@pytest.mark.slow
 def test_every_listed_net_trains_frozen(train_on_two):
     # For memory: the largest has 657 M parameters, 6 GB a process in single precision.
     cases = {

@@ -7,6 +7,7 @@ import torch
 from mmengine.logging import MMLogger
 from torch import nn
 
+from mmdet_backbones.backbones.residual import resnet_block
 from mmdet_backbones.backbones.residual.res2net import Res2Net
 from mmdet_backbones.backbones.residual.resnet import ResNet
 
@@ -81,6 +82,37 @@ def test_checkpointing_keeps_fewer_activations():
         return sum(sizes)
 
     assert kept(tiny(with_cp=True)) < 0.7 * kept(tiny())
+
+
+@pytest.mark.parametrize(
+    ('kind', 'arguments'),
+    [
+        ('WideBottleneck', dict(planes=16, width=32)),
+        ('DroppedBasicBlock', dict(planes=64, drop_path=0.0)),
+    ],
+)
+def test_a_block_alone_recomputes_and_counts_a_batch_once(kind, arguments):
+    block_of = getattr(resnet_block, kind)
+    steps = []
+    for with_cp in (False, True):
+        torch.manual_seed(0)
+        block = block_of(64, with_cp=with_cp, **arguments).train()
+        x = torch.rand(2, 64, 8, 8, requires_grad=True)
+        kept = {}
+
+        def keep(tensor, kept=kept):
+            kept[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            out = block(x)
+        out.square().mean().backward()
+        grads = {n: p.grad for n, p in block.named_parameters()}
+        steps.append((sum(kept.values()), {**grads, **dict(block.named_buffers())}))
+    (plain, expected), (fewer, found) = steps
+    assert fewer < plain
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, msg=name)
 
 
 @pytest.mark.parametrize('groups', [1, 2])

@@ -16,11 +16,28 @@ from mmdet.registry import MODELS
 from torch.nn.parallel import DistributedDataParallel
 
 
+class WithHead(torch.nn.Module):
+    """Something to train behind a backbone that has nothing."""
+
+    def __init__(self, backbone: torch.nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.heads = torch.nn.ModuleList(
+            torch.nn.Conv2d(channels, 1, 1) for channels in backbone.out_channels
+        )
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        maps = self.backbone(x)
+        return [head(y) for head, y in zip(self.heads, maps, strict=True)]
+
+
 def steps(cfg: dict, find_unused: bool, size: tuple[int, int], dtype: str) -> str:
     """Train two steps; say what went wrong, or nothing."""
     torch.manual_seed(0)
     torch.set_default_dtype(getattr(torch, dtype))
     net = MODELS.build(cfg)
+    if not any(p.requires_grad for p in net.parameters()):
+        net = WithHead(net)
     wrapped = DistributedDataParallel(
         net,
         find_unused_parameters=find_unused,

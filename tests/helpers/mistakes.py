@@ -103,7 +103,7 @@ MISTAKES = {
     'levels deep to shallow': on(R18, out_strides=(32, 16, 8, 4)),
     'a level as a number': on(R18, out_strides=32),
     'more stages frozen than there are': on(R18, frozen_stages=9),
-    'no number of stages frozen': on(R18, frozen_stages='all'),
+    'no number of stages frozen': on(R18, frozen_stages='every'),
     'a depth that is not there': on(OURS, depth=19),
     'a block of another depth': on(OURS, depth=50, block='basic'),
     'deformable convolutions of no kind': on(

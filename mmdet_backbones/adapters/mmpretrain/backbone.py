@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...backbones.lora import add_lora, read_lora
 from ...errors import ArgumentError
+from ...levels import ALL, FrozenStages
 from ...registry import MODELS
 from ...weights.names.libraries import INTO_MMPRETRAIN
 from ..adapted import AdaptedBackbone
@@ -18,6 +20,7 @@ _OUTSIDE = (
     'frozen_stages',
     'norm_eval',
     'with_cp',
+    'lora',
     'init_cfg',
 )
 # How many more stages than here a class freezes for one number: the stem comes as the
@@ -56,16 +59,18 @@ class MMPretrainBackbone(AdaptedBackbone):
             of the classifier of EfficientNet, MobileNet and ShuffleNet.
         in_channels: Channels of the image.
         frozen_stages: Stages without training: -1 none, 0 the stem, n the stem and the
-            first n stages. A stage is what a level adds to the level before it. Of
-            every class it is counted so. Of mmpretrain's own, EfficientNet and
-            EfficientNetV2 count one more, their 1 is the stem and their 0 nothing;
-            CSPDarkNet, CSPResNet, CSPResNeXt, DaViT, HorNet, both Swins and VAN count
-            one less, their 0 is the stem and the first stage. ConvNeXt, DenseNet and
-            EdgeNeXt freeze nothing for 0, MobileViT and VGG never the stem.
-            PoolFormer and RIFormer count each step between stages too.
+            first n stages, ``'all'`` the whole net. A stage is what a level adds to the
+            level before it. Of every class it is counted so. Of mmpretrain's own,
+            EfficientNet and EfficientNetV2 count one more, their 1 is the stem and
+            their 0 nothing; CSPDarkNet, CSPResNet, CSPResNeXt, DaViT, HorNet, both
+            Swins and VAN count one less, their 0 is the stem and the first stage.
+            ConvNeXt, DenseNet and EdgeNeXt freeze nothing for 0, MobileViT and VGG
+            never the stem. PoolFormer and RIFormer count each step between stages too.
         norm_eval: Whether batch normalisation stays in eval mode in training.
         with_cp: Whether blocks recompute their activations in the backward pass. So do
             ``memory_efficient`` and ``use_checkpoint`` in ``model``.
+        lora: Adapters of low rank that train in place of the net, which stays as it is
+            (needs peft), see :class:`~mmdet_backbones.backbones.lora.Lora`.
         init_cfg: See :class:`Backbone`.
 
     Raises:
@@ -87,9 +92,10 @@ class MMPretrainBackbone(AdaptedBackbone):
         out_indices: Sequence[int] | None = None,
         out_strides: Sequence[int] | None = None,
         in_channels: int = 3,
-        frozen_stages: int = -1,
+        frozen_stages: FrozenStages = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
+        lora: Mapping[str, Any] | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         _check_model(model)
@@ -106,6 +112,9 @@ class MMPretrainBackbone(AdaptedBackbone):
             with_cp,
         )
         super().__init__(adapted, frozen_stages, norm_eval, init_cfg)
+        if lora is not None:
+            add_lora(self, read_lora(lora, adapted.owner), adapted.owner, in_channels)
+            self.freeze()
 
 
 def model_dict(net: str, **arguments: Any) -> dict[str, Any]:
@@ -144,6 +153,6 @@ def _beside(names: Sequence[str], model: Mapping[str, Any]) -> dict[str, Any]:
     found = {ours.get(name, name): model[name] for name in names}
     kind = str(getattr(model['type'], '__name__', model['type']))
     more = _FREEZES_MORE.get(kind.removeprefix('mmpretrain.'), 0)
-    if found.get('frozen_stages', -1) >= 0:
+    if found.get('frozen_stages', ALL) != ALL and found['frozen_stages'] >= 0:
         found['frozen_stages'] += more
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...levels import IMAGENET
+from ...levels import IMAGENET, FrozenStages
 from ...registry import MODELS
 from ...weights.names import mobile, swin_convnext
 from ..adapted import AdaptedBackbone
@@ -30,7 +30,7 @@ class ShuffleNetV2(AdaptedBackbone):
         out_strides: Strides to return, instead of ``out_indices``.
         in_channels: Channels of the image.
         frozen_stages: -1 none, 0 the stem (``conv1``), n the stem and ``layers.0`` to
-            ``layers.{n-1}``, counted as in mmpretrain.
+            ``layers.{n-1}``, counted as in mmpretrain; ``'all'`` the whole net.
         conv_cfg: Kind of convolution, as mmcv takes it.
         norm_cfg: Kind of normalisation, as mmcv takes it; batch normalisation.
         act_cfg: Kind of activation, as mmcv takes it; ReLU.
@@ -60,7 +60,7 @@ class ShuffleNetV2(AdaptedBackbone):
         out_indices: Sequence[int] | None = None,
         out_strides: Sequence[int] | None = None,
         in_channels: int = 3,
-        frozen_stages: int = -1,
+        frozen_stages: FrozenStages = -1,
         conv_cfg: dict[str, Any] | None = None,
         norm_cfg: dict[str, Any] | None = None,
         act_cfg: dict[str, Any] | None = None,
@@ -102,7 +102,8 @@ class MobileNetV2(AdaptedBackbone):
         out_strides: Strides to return, instead of ``out_indices``.
         in_channels: Channels of the image.
         frozen_stages: -1 none, 0 the stem (``conv1``), n the stem and ``layer1`` to
-            ``layer{n}``, counted as in mmpretrain; 8 includes ``conv2``.
+            ``layer{n}``, counted as in mmpretrain; 8 includes ``conv2``, ``'all'`` is
+            the whole net.
         conv_cfg: Kind of convolution, as mmcv takes it.
         norm_cfg: Kind of normalisation, as mmcv takes it; batch normalisation.
         act_cfg: Kind of activation, as mmcv takes it; ReLU6.
@@ -125,7 +126,7 @@ class MobileNetV2(AdaptedBackbone):
         out_indices: Sequence[int] | None = None,
         out_strides: Sequence[int] | None = None,
         in_channels: int = 3,
-        frozen_stages: int = -1,
+        frozen_stages: FrozenStages = -1,
         conv_cfg: dict[str, Any] | None = None,
         norm_cfg: dict[str, Any] | None = None,
         act_cfg: dict[str, Any] | None = None,
@@ -170,7 +171,7 @@ class MobileNetV3(AdaptedBackbone):
         out_strides: Strides to return, instead of ``out_indices``.
         in_channels: Channels of the image.
         frozen_stages: -1 none, 0 the stem (``layer0``), n the layers 0 to n, counted as
-            in mmpretrain.
+            in mmpretrain; ``'all'`` the whole net.
         norm_eval: Whether batch normalisation stays in eval mode in training.
         with_cp: Whether blocks recompute their activations in the backward pass.
         init_cfg: See :class:`Backbone`.
@@ -197,7 +198,7 @@ class MobileNetV3(AdaptedBackbone):
         out_indices: Sequence[int] | None = None,
         out_strides: Sequence[int] | None = None,
         in_channels: int = 3,
-        frozen_stages: int = -1,
+        frozen_stages: FrozenStages = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
         init_cfg: dict | list[dict] | None = None,
@@ -238,7 +239,7 @@ class SwinTransformer(AdaptedBackbone):
         with_cp: Whether blocks recompute their activations in the backward pass.
         frozen_stages: -1 none, 0 the stem (``patch_embed``), n the stem and
             ``stages.0`` to ``stages.{n-1}`` with their norms. mmpretrain's class counts
-            one stage less: its 0 is 1 here.
+            one stage less: its 0 is 1 here. ``'all'`` is the whole net.
         norm_eval: Whether batch normalisation stays in eval mode in training.
         norm_cfg: Kind of normalisation of the outputs, as mmcv takes it; None for none.
         stage_cfgs: Further arguments of the stages, one dict for all or one for each.
@@ -274,7 +275,7 @@ class SwinTransformer(AdaptedBackbone):
         use_abs_pos_embed: bool = False,
         interpolate_mode: str = 'bicubic',
         with_cp: bool = False,
-        frozen_stages: int = -1,
+        frozen_stages: FrozenStages = -1,
         norm_eval: bool = False,
         norm_cfg: dict[str, Any] | None = _LAYER_NORM,
         stage_cfgs: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
@@ -330,7 +331,8 @@ class ConvNeXt(AdaptedBackbone):
         out_indices: Levels to return, shallow to deep, -1 the last; all if left out.
         out_strides: Strides to return, instead of ``out_indices``.
         frozen_stages: -1 none, 0 the stem (``downsample_layers.0``), n the stem and the
-            first n stages with their norms. mmpretrain's class freezes nothing for 0.
+            first n stages with their norms, ``'all'`` the whole net. mmpretrain's class
+            freezes nothing for 0.
         norm_eval: Whether batch normalisation stays in eval mode in training.
         with_cp: Whether blocks recompute their activations in the backward pass.
         init_cfg: See :class:`Backbone`.
@@ -371,7 +373,7 @@ class ConvNeXt(AdaptedBackbone):
         layer_scale_init_value: float = 1e-6,
         out_indices: Sequence[int] | None = None,
         out_strides: Sequence[int] | None = None,
-        frozen_stages: int = -1,
+        frozen_stages: FrozenStages = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
         init_cfg: dict | list[dict] | None = None,

@@ -10,8 +10,15 @@ from torch import Tensor, nn
 
 from ...backbones.checkpointing import checkpoint_blocks
 from ...backbones.contract import Backbone
+from ...backbones.lora import add_lora, read_lora
 from ...errors import ArgumentError, ArgumentTypeError
-from ...levels import Level, Preprocess, check_frozen_stages, select_levels
+from ...levels import (
+    FrozenStages,
+    Level,
+    Preprocess,
+    check_frozen_stages,
+    select_levels,
+)
 from ...registry import MODELS
 from ...shapes.structure import blocks_of, kept_stages, part_of, replace_part
 from ...weights.names.dialect import Dialect
@@ -52,7 +59,8 @@ class TIMMBackbone(Backbone):
             checkpoint=checkpoint_path)``; empty for none.
         in_channels: Channels of the input.
         frozen_stages: Stages without training: -1 none, 0 the stem, n the stem and
-            the first n stages. A stage is what a level adds to the level before it.
+            the first n stages, ``'all'`` the whole net. A stage is what a level adds to
+            the level before it.
         norm_eval: Whether batch normalisation stays in eval mode in training.
         with_cp: Whether blocks recompute their activations in the backward pass.
         drop_path_rate: Rate of stochastic depth; None keeps the net's default.
@@ -73,6 +81,10 @@ class TIMMBackbone(Backbone):
         out_image: Return the image before the levels, as one of stride 1, for a neck
             that looks at it:
             :class:`~mmdet_backbones.necks.spatial_adapter.SpatialAdapter`.
+        lora: Adapters of low rank that train in place of the net, which stays as it is
+            (needs peft): ``dict(r=8, alpha=16)``, with ``dropout`` and ``targets``, the
+            ends of the names of linear layers, see
+            :class:`~mmdet_backbones.backbones.lora.Lora`.
         init_cfg: See :class:`Backbone`.
 
     Raises:
@@ -94,7 +106,7 @@ class TIMMBackbone(Backbone):
         pretrained: bool = False,
         checkpoint_path: str = '',
         in_channels: int = 3,
-        frozen_stages: int = -1,
+        frozen_stages: FrozenStages = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
         drop_path_rate: float | None = None,
@@ -104,6 +116,7 @@ class TIMMBackbone(Backbone):
         window_size: int | Sequence[int] | None = None,
         global_blocks: int | Sequence[int] | None = None,
         out_image: bool = False,
+        lora: Mapping[str, Any] | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         # timm is imported when one of its nets is built, not with the registry.
@@ -146,6 +159,8 @@ class TIMMBackbone(Backbone):
         if with_cp:
             self._recompute(owner)
         check_frozen_stages(frozen_stages, len(self._stages) - 1, owner)
+        if lora is not None:
+            add_lora(self, read_lora(lora, owner), owner, in_channels)
         self.freeze()
 
     @property

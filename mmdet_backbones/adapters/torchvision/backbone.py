@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...backbones.contract import Backbone
-from ...levels import Preprocess, check_frozen_stages
+from ...backbones.lora import add_lora, read_lora
+from ...levels import FrozenStages, Preprocess, check_frozen_stages
 from ...registry import MODELS
 from ...shapes.build import on_meta
 from ...shapes.structure import kept_stages, part_of
@@ -44,8 +45,9 @@ class TorchvisionBackbone(Backbone):
         out_strides: Ascending strides instead of ``out_indices``.
         in_channels: Channels of the image.
         frozen_stages: Stages without training: -1 none, 0 the stem, n the stem and
-            the first n stages. A stage is what a level has and those before it have
-            not. All levels of the net count, whichever are returned.
+            the first n stages, ``'all'`` the whole net. A stage is what a level has
+            and those before it have not. All levels of the net count, whichever are
+            returned.
         norm_eval: Whether batch normalisation stays in eval mode in training.
         with_cp: Whether blocks recompute their activations in the backward pass.
         drop_path_rate: Rate of stochastic depth, rising linearly from 0 in the first
@@ -58,6 +60,9 @@ class TorchvisionBackbone(Backbone):
             ``vit_h_14`` if the weights are torchvision's ``IMAGENET1K_SWAG_E2E_V1``.
         output_stride: Largest stride; deeper stages are dilated instead of strided. 4,
             8 or 16 for ResNets of 50 layers and more, 16 for MobileNetV3.
+        lora: Adapters of low rank that train in place of the net, which stays as it is
+            (needs peft), see :class:`~mmdet_backbones.backbones.lora.Lora`. Of MaxViT;
+            ViT and Swin never call the layers of their attention.
         init_cfg: See :class:`Backbone`.
 
     Attributes:
@@ -84,13 +89,14 @@ class TorchvisionBackbone(Backbone):
         out_indices: Sequence[int] | None = None,
         out_strides: Sequence[int] | None = None,
         in_channels: int = 3,
-        frozen_stages: int = -1,
+        frozen_stages: FrozenStages = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
         drop_path_rate: float | None = None,
         norm_layer: str | None = None,
         image_size: int | None = None,
         output_stride: int | None = None,
+        lora: Mapping[str, Any] | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         # torchvision's models are imported when one is built, not with the registry.
@@ -120,6 +126,8 @@ class TorchvisionBackbone(Backbone):
             stages.pop()
         self._stages = stages
         check_frozen_stages(frozen_stages, len(self._stages) - 1, owner)
+        if lora is not None:
+            add_lora(self, read_lora(lora, owner), owner, in_channels)
         self.freeze()
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 from mmcv.cnn.bricks.plugin import infer_abbr
 from mmengine.registry import MODELS
 
-from ...levels import check_frozen_stages
+from ...levels import FrozenStages, check_frozen_stages
 from ..frozen_norm import FROZEN_BN, FrozenBN
 
 PLUGIN_POSITIONS = ('after_conv1', 'after_conv2', 'after_conv3')
@@ -106,7 +106,7 @@ def size_problems(**sizes: object) -> list[str]:
     ]
 
 
-def frozen_problems(frozen_stages: int, stages: int, owner: str) -> list[str]:
+def frozen_problems(frozen_stages: FrozenStages, stages: int, owner: str) -> list[str]:
     """Name what is wrong with ``frozen_stages`` for a net of so many stages."""
     try:
         check_frozen_stages(frozen_stages, stages, owner)

@@ -12,7 +12,7 @@ from mmengine.model import constant_init, kaiming_init
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from ...levels import IMAGENET, Level, select_levels
+from ...levels import IMAGENET, FrozenStages, Level, select_levels
 from ..contract import Backbone
 from ..frozen_norm import norm_trains
 from .arguments import (
@@ -164,7 +164,7 @@ class ResidualNet(Backbone):
         out_strides: Sequence[int] | None,
         deep_stem: bool,
         avg_down: bool,
-        frozen_stages: int,
+        frozen_stages: FrozenStages,
         conv_cfg: dict[str, Any] | None,
         norm_cfg: dict[str, Any] | None,
         norm_eval: bool,

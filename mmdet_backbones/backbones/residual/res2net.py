@@ -12,6 +12,7 @@ from mmcv.cnn.bricks import DropPath
 from mmengine.model import constant_init
 from torch import Tensor, nn
 
+from ...levels import FrozenStages
 from ...registry import MODELS
 from ...weights.names.resnet_vgg import RES2NET
 from ..checkpointing import checkpointed
@@ -86,7 +87,8 @@ class Res2Net(ResidualNet):
         pool_at_stride_1: Average the last split in the first block of a stage that
             keeps the size of the map (layer1), as the authors, timm and mmpretrain
             do. mmdet leaves this pool out: False for detectors trained with it.
-        frozen_stages: -1 none, 0 the stem, n the stem and the first n stages.
+        frozen_stages: -1 none, 0 the stem, n the stem and the first n stages,
+            ``'all'`` the whole net.
         conv_cfg: Kind of convolution, as mmcv takes it.
         norm_cfg: Kind of normalisation, as mmcv takes it; batch normalisation.
         norm_eval: Keep batch normalisation in eval mode while training, the default
@@ -138,7 +140,7 @@ class Res2Net(ResidualNet):
         deep_stem: bool = False,
         avg_down: bool = False,
         pool_at_stride_1: bool = True,
-        frozen_stages: int = -1,
+        frozen_stages: FrozenStages = -1,
         conv_cfg: dict[str, Any] | None = None,
         norm_cfg: dict[str, Any] | None = None,
         norm_eval: bool = True,

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from ...levels import FrozenStages
 from ...registry import MODELS
 from ...weights.names.resnet_vgg import RESNET
 from ..checkpointing import checkpoint_blocks
@@ -93,7 +94,8 @@ class ResNet(ResidualNet):
         groups: Groups of the 3x3 convolutions; 32 or 64 for ResNeXt.
         base_width: Channels of a group in the first stage. Left out, 4 for ResNeXt,
             ``base_channels`` otherwise.
-        frozen_stages: -1 none, 0 the stem, n the stem and the first n stages.
+        frozen_stages: -1 none, 0 the stem, n the stem and the first n stages,
+            ``'all'`` the whole net.
         freeze_at: The same as detectron2 counts: 0 nothing, 1 the stem, 2 the stem
             and the first stage.
         conv_cfg: Kind of convolution, as mmcv takes it.
@@ -147,7 +149,7 @@ class ResNet(ResidualNet):
         avg_down: bool = False,
         groups: int = 1,
         base_width: int | None = None,
-        frozen_stages: int | None = None,
+        frozen_stages: FrozenStages | None = None,
         freeze_at: int | None = None,
         conv_cfg: dict[str, Any] | None = None,
         norm_cfg: dict[str, Any] | None = None,
@@ -230,7 +232,7 @@ class ResNet(ResidualNet):
 
 
 def _freeze_at_problems(
-    frozen_stages: int | None, freeze_at: int | None, stages: int
+    frozen_stages: FrozenStages | None, freeze_at: int | None, stages: int
 ) -> list[str]:
     if freeze_at is None:
         return []

@@ -13,6 +13,7 @@ from mmdet.models.layers import ResLayer
 from mmengine.model import constant_init
 from torch import Tensor, nn
 
+from ..checkpointing import checkpoint_blocks
 from .net import StagePlan, deformable, init_layer, read_any_format
 
 
@@ -23,13 +24,24 @@ class WideBottleneck(Bottleneck):
         inplanes: Channels of the input.
         planes: A quarter of the channels of the output.
         width: Channels of the 3x3 convolution, a divisor of those of the output.
+        with_cp: Whether activations are recomputed instead of kept; unlike mmdet's
+            blocks it counts a batch once in the running statistics.
         **options: As for ``Bottleneck``.
     """
 
-    def __init__(self, inplanes: int, planes: int, width: int, **options: Any) -> None:
+    def __init__(
+        self,
+        inplanes: int,
+        planes: int,
+        width: int,
+        with_cp: bool = False,
+        **options: Any,
+    ) -> None:
         # The constructor above makes so many times its planes of the output.
         self.expansion = planes * Bottleneck.expansion // width
         super().__init__(inplanes, width, **options)
+        if with_cp:
+            checkpoint_blocks([self])
 
 
 class DroppedBasicBlock(BasicBlock):
@@ -39,14 +51,22 @@ class DroppedBasicBlock(BasicBlock):
         inplanes: Channels of the input.
         planes: Channels of the output.
         drop_path: Probability of dropping the residual of a sample in training.
+        with_cp: As for :class:`WideBottleneck`.
         **options: As for ``BasicBlock``.
     """
 
     def __init__(
-        self, inplanes: int, planes: int, drop_path: float, **options: Any
+        self,
+        inplanes: int,
+        planes: int,
+        drop_path: float,
+        with_cp: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(inplanes, planes, **options)
         self.drop_path = DropPath(drop_path)
+        if with_cp:
+            checkpoint_blocks([self])
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, inplanes, H, W) to (N, planes, H / stride, W / stride)."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ...compat.batch_norm import is_batch_norm
+from ...levels import ALL
 from ..names.dialect import is_computed
 from .report import some
 
@@ -45,10 +46,10 @@ def frozen_problem(
     if stages:
         keys = [key for stage in stages for key in by_stage[stage]]
         problems.append(
-            f'frozen_stages={backbone.frozen_stages} freezes random values in stage '
+            f'{_cause(backbone)} freezes random values in stage '
             f'{", ".join(map(str, stages))}: {some(keys)}'
         )
-        lines.append(f'frozen_stages={stages[0] - 1}')
+        lines.append('lora=None' if backbone.lora else f'frozen_stages={stages[0] - 1}')
     fixed = sorted(missing & _fixed_statistics(backbone))
     if fixed:
         problems.append(
@@ -65,15 +66,31 @@ def _frozen_keys(backbone: Target) -> dict[int, set[str]]:
     names: dict[int, list[str]] = {}
     for name, tensor in _tensors(backbone):
         names.setdefault(id(tensor), []).append(name)
-    return {
+    whole = backbone.frozen_stages == ALL or backbone.lora is not None
+    stages = backbone.built_stages() if whole else _stages(backbone)
+    found = {
         stage: {
             name
-            for part in backbone.stage_modules(stage)
+            for part in parts
             for tensor in _tensors_of(part)
             for name in names.get(id(tensor), ())
         }
-        for stage in range(backbone.frozen_stages + 1)
+        for stage, parts in enumerate(stages)
     }
+    if whole:
+        # What belongs to no stage, such as the normalisation of an output, is on top.
+        every = {name for held in names.values() for name in held}
+        found[max(found)] |= every.difference(*found.values())
+    return found
+
+
+def _cause(backbone: Target) -> str:
+    return 'lora' if backbone.lora else f'frozen_stages={backbone.frozen_stages!r}'
+
+
+def _stages(backbone: Target) -> list[Sequence[nn.Module | nn.Parameter]]:
+    assert backbone.frozen_stages != ALL
+    return [backbone.stage_modules(n) for n in range(backbone.frozen_stages + 1)]
 
 
 def _tensors(module: nn.Module | Target) -> Iterable[tuple[str, Tensor]]:

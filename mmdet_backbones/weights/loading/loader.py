@@ -120,6 +120,13 @@ def examine_checkpoint(
         CheckpointError: As :func:`load_pretrained`.
         PretrainedWeightsError: The same.
     """
+    with backbone.as_in(source.state_dict):
+        return _examined(backbone, source, prefix, terms)
+
+
+def _examined(
+    backbone: Target, source: Checkpoint, prefix: str | None, terms: Terms
+) -> tuple[LoadReport, Match, dict[str, Tensor | None]]:
     expected = backbone.state_dict()
     found = match(
         source.state_dict, expected, backbone.dialects, _prefixes(source, prefix)
