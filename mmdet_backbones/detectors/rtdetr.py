@@ -119,7 +119,7 @@ class RTDETR(DINO):
         Returns:
             What :meth:`forward_encoder` takes, and what the decoder takes beside that.
         """
-        maps = self._project(mlvl_feats)
+        maps = self.project(mlvl_feats)
         masks = padding_masks(maps, batch_data_samples)
         shapes = maps[0].new_tensor([x.shape[2:] for x in maps], dtype=torch.long)
         starts = torch.cat((shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]))
@@ -133,7 +133,15 @@ class RTDETR(DINO):
         more = dict(level_start_index=starts, valid_ratios=ratios)
         return dict(memory=memory, **shared), dict(**shared, **more)
 
-    def _project(self, maps: Sequence[Tensor]) -> list[Tensor]:
+    def project(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Bring the maps of the neck to what the decoder attends to.
+
+        Args:
+            maps: (N, C, H, W) of each level.
+
+        Raises:
+            ValueError: If they are not as many as the decoder is made for.
+        """
         if len(maps) != self.num_feature_levels:
             raise ValueError(
                 f'the decoder of RTDETR is made for {self.num_feature_levels} maps, '
