@@ -151,7 +151,7 @@ class DeformableDecoder(QueryDecoder):
         replace_attention(self.model)
         self.model.decoder.return_intermediate = False
         # mmdet's make a grid of a number of places that a graph cannot leave open.
-        if hasattr(self.model, 'encoder'):
+        if self.model.encoder is not None:
             self.model.encoder.get_encoder_reference_points = _reference_points
         self.model.gen_encoder_output_proposals = self.propose
 
@@ -265,8 +265,16 @@ class RtdetrDecoder(DeformableDecoder):
 
     def refine(self, **inputs: Any) -> tuple[Tensor, Tensor]:
         model: Any = self.model
-        scores, boxes = model.bbox_head(**model.forward_decoder(**inputs))
-        return scores[-1], boxes[-1]
+        head, last = model.bbox_head, model.decoder.num_layers - 1
+        # Not by way of the detector, which asks for the number of images.
+        states, boxes = model.decoder(
+            value=inputs.pop('memory'),
+            key_padding_mask=inputs.pop('memory_mask'),
+            self_attn_mask=inputs.pop('dn_mask'),
+            reg_branches=head.reg_branches,
+            **inputs,
+        )
+        return head.cls_branches[last](states[-1]), boxes[-1]
 
 
 def padding_mask(feature: Tensor, sizes: Tensor, padded: Shape) -> Tensor:

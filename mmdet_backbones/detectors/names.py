@@ -22,7 +22,9 @@ def _name_branches(keys: Collection[str]) -> dict[str, str]:
     lists = dict(cls='decoder.class_embed.', reg='decoder.bbox_embed.')
     return {
         key: (
-            heads[match[1]] if int(match[2]) == last else f'{lists[match[1]]}{match[2]}.'
+            heads[match[1]]
+            if int(match[2]) == last
+            else f'{lists[match[1]]}{match[2]}.'
         )
         + key[match.end() :]
         for key, match in found.items()
@@ -47,7 +49,10 @@ RTDETR_OF_TRANSFORMERS = Dialect(
     renumber=_name_branches,
     rules=(
         *(
-            (rf'^neck\.input_proj\.(\d+)\.{ours}\.', rf'encoder_input_proj.\1.{theirs}.')
+            (
+                rf'^neck\.input_proj\.(\d+)\.{ours}\.',
+                rf'encoder_input_proj.\1.{theirs}.',
+            )
             for ours, theirs in _NORM.items()
         ),
         *(

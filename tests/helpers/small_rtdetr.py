@@ -15,7 +15,9 @@ DECODER: dict[str, Any] = dict(
     num_layers=2,
     layer_cfg=dict(
         self_attn_cfg=dict(embed_dims=WIDTH, num_heads=4),
-        cross_attn_cfg=dict(embed_dims=WIDTH, num_heads=4, num_levels=3, num_points=4),
+        cross_attn_cfg=dict(
+            embed_dims=WIDTH, num_heads=4, num_levels=3, num_points=4, dropout=0.0
+        ),
         ffn_cfg=dict(embed_dims=WIDTH, feedforward_channels=40),
     ),
 )
@@ -116,7 +118,8 @@ def randomise(net: torch.nn.Module) -> Any:
             if name.endswith('running_var'):
                 value.copy_(noise + 0.5)
             elif value.dim() < 2:
-                value.add_(0.2 * (noise - 0.5))
+                # Those of normalisations are weights; transformers starts them at 0.
+                value.copy_(noise + 0.5 if name.endswith('weight') else noise - 0.5)
             else:
                 value.copy_((noise - 0.5) * 3.0 / value[0].numel() ** 0.5)
         # Their embedding of padding, which takes part in nothing.
