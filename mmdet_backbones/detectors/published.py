@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import torch
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
+from mmengine.registry import DefaultScope
 
-from ..errors import PretrainedWeightsError
+from .. import __version__
+from ..catalog.conversion import Conversion, write_weights
+from ..errors import CheckpointError, PretrainedWeightsError, UserError
+from ..files import path_of, target_problem
 from ..weights.loading.loader import load_checkpoint
 from ..weights.loading.matching import Match, match
 from ..weights.loading.report import LoadReport, some
 from ..weights.names.dialect import is_computed
 from ..weights.reading.reader import read_checkpoint
 from .names import RTDETR_OF_TRANSFORMERS
+from .rtdetr import RTDETR
 
 _BACKBONE = ('model.backbone.', 'backbone.')
 # Older files hold the branches of the decoder a second time.
@@ -22,9 +30,7 @@ _TWICE = ('class_embed.', 'bbox_embed.')
 def load_published(detector: Any, source: str) -> LoadReport:
     """Load a whole detector from a file of ``RTDetrForObjectDetection``.
 
-    The detector must be that of the file: its number of classes, queries' layers and
-    backbone. Training goes on from what this loads with another number of classes as
-    it does in mmdet, by ``load_from``, which leaves their branches out.
+    The detector must be that of the file: its classes, its layers and its backbone.
 
     Args:
         detector: An ``RTDETR`` on a backbone of this package; takes the weights in
@@ -57,6 +63,57 @@ def load_published(detector: Any, source: str) -> LoadReport:
         for key, tensor in found.found.items():
             own[key].copy_(tensor.make())
     return report
+
+
+def convert_detector(
+    source: str,
+    model: dict[str, Any],
+    target: str,
+    licence: str | None = None,
+    force: bool = False,
+) -> Conversion:
+    """Write a file of ``RTDetrForObjectDetection`` as ``load_from`` takes it.
+
+    Args:
+        source: As ``checkpoint`` of ``init_cfg``.
+        model: ``model`` of a config of the same detector.
+        target: Path of a ``.pth`` file.
+        licence: Of the weights, to be stored with them.
+        force: Replace a file that is there.
+
+    Returns:
+        What the backbone took, and what was stored beside the weights.
+
+    Raises:
+        CheckpointError: If the source cannot be read, or the target not be written.
+        PretrainedWeightsError: If the source is of another detector.
+        UserError: If the config is of a detector that no dialect is known for.
+    """
+    path = path_of(target)
+    problem = target_problem(path, ('.pth',), force, new_folder=False)
+    if problem:
+        raise CheckpointError(problem)
+    register_all_modules(init_default_scope=False)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        detector = MODELS.build(deepcopy(model))
+    if not isinstance(detector, RTDETR):
+        raise UserError(
+            f'whole detectors are read into mmdet_backbones.RTDETR, this config has '
+            f'{type(detector).__name__}: write --to with the name of its backbone, as '
+            'mmdet-backbones list has it'
+        )
+    report = load_published(detector, source)
+    meta = dict(
+        net='RTDETR',
+        source=report.source,
+        source_sha256=report.sha256,
+        source_names=RTDETR_OF_TRANSFORMERS.name,
+        converted_by=f'mmdet_backbones {__version__}',
+    )
+    if licence is not None:
+        meta['licence'] = licence
+    write_weights(path, detector.state_dict(), meta)
+    return Conversion(report, path, meta)
 
 
 def _problems(own: dict[str, torch.Tensor], found: Match) -> list[str]:

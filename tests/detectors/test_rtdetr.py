@@ -8,10 +8,12 @@ import torch
 from mmdet.models.dense_heads import DINOHead
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
+from mmengine.runner import load_checkpoint
 from safetensors.torch import save_file
 from small_rtdetr import CLASSES, DECODER, MODEL, NECK, build, samples, theirs
 from torch import nn
 
+from mmdet_backbones.cli.main import main
 from mmdet_backbones.detectors.published import load_published
 from mmdet_backbones.detectors.rtdetr import padding_masks
 from mmdet_backbones.errors import PretrainedWeightsError
@@ -239,3 +241,31 @@ def test_weights_of_another_detector_are_refused(published, changes, told):
         load_published(detector, str(published[1]))
     after = detector.state_dict()
     assert all(torch.equal(v, after[k]) for k, v in before.items())
+
+
+def test_a_converted_file_is_one_that_a_training_starts_from(published, tmp_path):
+    net, source = published
+    config, target = tmp_path / 'mine.py', tmp_path / 'whole.pth'
+    config.write_text(f'model = {MODEL!r}\n')
+    words = ['convert', str(source), '--to', str(config), '-o', str(target)]
+    assert main(words) == 0
+    detector = build()
+    load_checkpoint(detector, str(target), strict=True)
+    images = torch.rand(1, 3, *SIZE)
+    batch = samples(SIZE, [torch.empty(0, 4)], [[]])
+    with torch.no_grad():
+        scores = net(images).logits.sigmoid().flatten().topk(20).values
+        found = detector.predict(images, batch)[0].pred_instances.scores
+    torch.testing.assert_close(found, scores, atol=1e-5, rtol=0)
+
+
+def test_a_conversion_says_what_it_cannot_do(published, tmp_path, capsys):
+    config, target = tmp_path / 'mine.py', tmp_path / 'whole.pth'
+    config.write_text(f'model = {MODEL!r}\n')
+    words = ['convert', str(published[1]), '--to', str(config), '-o', str(target)]
+    assert main([*words, '--allow-missing', 'neck.*']) == 1
+    assert 'leave out --allow-missing' in capsys.readouterr().err
+    config.write_text("_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'\n")
+    assert main(words) == 1
+    assert 'this config has RetinaNet' in capsys.readouterr().err
+    assert not target.exists()
