@@ -54,6 +54,9 @@ class RTDETR(DINO):
         ValueError: From ``forward``, if the neck gives another number of maps.
     """
 
+    # First its config, as in mmdet, then the module.
+    decoder: Any
+
     def __init__(
         self,
         backbone: dict[str, Any],
@@ -214,7 +217,7 @@ def padding_masks(
     """
     samples = batch_data_samples or ()
     sizes = [tuple(sample.img_shape[:2]) for sample in samples]
-    padded = tuple(samples[0].batch_input_shape) if samples else None
+    padded = tuple(samples[0].batch_input_shape) if samples else ()
     if all(size == padded for size in sizes):
         return None
     mask = maps[0].new_ones((len(sizes), 1, *padded))

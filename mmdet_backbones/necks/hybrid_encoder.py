@@ -60,7 +60,7 @@ class HybridEncoder(BaseModule):
 
     def __init__(
         self,
-        in_channels: Sequence[int],
+        in_channels: int | Sequence[int],
         out_channels: int = 256,
         num_layers: int = 1,
         num_heads: int = 8,
