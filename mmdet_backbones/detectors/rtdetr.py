@@ -51,7 +51,8 @@ class RTDETR(DINO):
         init_cfg: As in mmengine.
 
     Raises:
-        ValueError: From ``forward``, if the neck gives another number of maps.
+        ValueError: From ``forward``, if the neck gives another number of maps, or these
+            have fewer places than there are queries.
     """
 
     # First its config, as in mmdet, then the module.
@@ -176,6 +177,7 @@ class RTDETR(DINO):
         Returns:
             What the decoder takes, and what the loss takes beside its output.
         """
+        self._require_places(memory)
         places, anchors = self.gen_encoder_output_proposals(
             memory, memory_mask, spatial_shapes
         )
@@ -201,6 +203,17 @@ class RTDETR(DINO):
             query=query, memory=memory, reference_points=reference, dn_mask=mask
         )
         return inputs, losses
+
+    def _require_places(self, memory: Tensor) -> None:
+        # A graph leaves the number open.
+        if torch.compiler.is_compiling() or memory.shape[1] >= self.num_queries:
+            return
+        count = memory.shape[1]
+        raise ValueError(
+            f'RTDETR chooses num_queries={self.num_queries} places of its maps, and '
+            f'images of this size have {count}: take larger images, or write '
+            f'model.num_queries={count} and model.test_cfg.max_per_img={count}'
+        )
 
 
 def padding_masks(

@@ -217,6 +217,16 @@ def test_maps_that_the_decoder_is_not_made_for_are_refused_and_the_line_cures():
     assert len(cured.predict(images, batch)[0].pred_instances) == 20
 
 
+def test_images_with_fewer_places_than_queries_are_refused_and_the_line_cures():
+    settings = dict(num_queries=300, test_cfg=dict(max_per_img=300))
+    images, batch = torch.rand(1, 3, *SIZE), samples(SIZE, [torch.empty(0, 4)], [[]])
+    with pytest.raises(ValueError, match='of this size have 252') as told:
+        build(**settings).predict(images, batch)
+    queries, most = map(int, re.findall(r'=(\d+)', str(told.value))[-2:])
+    cured = build(num_queries=queries, test_cfg=dict(max_per_img=most))
+    assert len(cured.predict(images, batch)[0].pred_instances) == 252
+
+
 @pytest.mark.parametrize(
     ('changes', 'told'),
     [

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from small_rtdetr import NECK, WIDTH, randomise, theirs
 from torch import Tensor, nn
 
-from mmdet_backbones.detectors.names import RTDETR_OF_TRANSFORMERS
+from mmdet_backbones.detectors.published import RTDETR_OF_TRANSFORMERS
 
 
 def build(**changes) -> nn.Module:
