@@ -15,6 +15,8 @@ from .backbones.lora import merge_lora as merge_lora
 from .backbones.residual.res2net import Res2Net as Res2Net
 from .backbones.residual.resnet import ResNet as ResNet
 from .check.config import check_config as check_config
+from .detectors.rtdetr import RTDETR as RTDETR
+from .detectors.varifocal_loss import QualityVarifocalLoss as QualityVarifocalLoss
 from .engine.cached_maps import CachedMapsHook as CachedMapsHook
 from .engine.checkpoint_hook import SafeCheckpointHook as SafeCheckpointHook
 from .engine.coco_metric import ClasswiseCocoMetric as ClasswiseCocoMetric
@@ -28,6 +30,7 @@ from .inference.fusion import fuse_for_inference as fuse_for_inference
 from .inference.memory_format import ChannelsLastHook as ChannelsLastHook
 from .levels import Level as Level
 from .necks.fpn import FPN as FPN
+from .necks.hybrid_encoder import HybridEncoder as HybridEncoder
 from .necks.simple_feature_pyramid import LayerNorm2d as LayerNorm2d
 from .necks.simple_feature_pyramid import SimpleFeaturePyramid as SimpleFeaturePyramid
 from .necks.single_level import SingleLevel as SingleLevel

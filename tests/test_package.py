@@ -1,6 +1,7 @@
 """What the package itself gives: its names, cheaply, and seen by type checkers."""
 
 import inspect
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,7 @@ def test_every_class_that_configs_name_can_be_imported():
 
 def _registered(of: registry.Registry) -> list[type]:
     of.import_from_location()
+    import_module('mmdet_backbones.detectors')
     found = of.module_dict.values()
     return [c for c in found if c.__module__.startswith('mmdet_backbones.')]
 

@@ -98,7 +98,7 @@ def convert(
     terms = Terms(min_coverage, tuple(allow_missing), tuple(allow_unexpected), True)
     report = load_checkpoint(net, checkpoint, terms=terms)
     meta = _meta(net, name, report, licence or _licence(checkpoint.metadata))
-    _write(path, dialect.write(net.state_dict()), meta)
+    write_weights(path, dialect.write(net.state_dict()), meta)
     return Conversion(report, path, meta)
 
 
@@ -152,7 +152,19 @@ def _meta(
     return meta
 
 
-def _write(path: Path, state_dict: dict[str, Tensor], meta: dict[str, str]) -> None:
+def write_weights(
+    path: Path, state_dict: Mapping[str, Tensor], meta: dict[str, str]
+) -> None:
+    """Write weights and what is known of them into one file.
+
+    Args:
+        path: Of a ``.pth`` or a ``.safetensors`` file.
+        state_dict: The weights.
+        meta: What stands beside them.
+
+    Raises:
+        OSError: If the file cannot be written whole.
+    """
     # Parts of one tensor would be written whole, or refused by safetensors.
     weights = {
         key: value.detach().clone(memory_format=torch.contiguous_format)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
 from .output import console, print_json
+
+if TYPE_CHECKING:
+    from ..catalog.conversion import Conversion
 
 EXAMPLES = (
     'mmdet-backbones convert weights.pth --list-keys',
     'mmdet-backbones convert timm://resnet50 --to res2net50_26w_4s -o mine.pth',
+    'mmdet-backbones convert rtdetr.safetensors --to my_rtdetr.py -o whole.pth',
 )
 
 
@@ -19,7 +24,8 @@ def add_flags(parser: ArgumentParser) -> None:
         '--to',
         metavar='NAME[@DIALECT]',
         help='a name of the subcommand list; with @DIALECT, for example '
-        'timm/resnet50@timm, under the names of that source instead of ours',
+        'timm/resnet50@timm, under the names of that source instead of ours; for all '
+        'of an RT-DETR of transformers the config of ours, CONFIG.py',
     )
     parser.add_argument('-o', '--output', help='.pth or .safetensors file to write')
     parser.add_argument('--licence', help='licence of the weights, stored with them')
@@ -48,12 +54,41 @@ def run(args: Namespace) -> None:
         return
     if not args.to or not args.output:
         raise UserError('write --to NAME and -o FILE, or --list-keys')
-    done = conversion.convert(
-        args.source, args.to, args.output,
-        licence=args.licence, min_coverage=args.min_coverage, force=args.force,
-        allow_missing=args.allow_missing, allow_unexpected=args.allow_unexpected,
-    )  # fmt: skip
+    if args.to.endswith('.py'):
+        done = _convert_detector(args)
+    else:
+        done = _convert_backbone(args)
     if args.json:
         print_json(done.to_dict())
     else:
         print(f'{done.report}\nwritten to {done.target}')
+
+
+def _convert_backbone(args: Namespace) -> Conversion:
+    from ..catalog import conversion
+
+    return conversion.convert(
+        args.source, args.to, args.output,
+        licence=args.licence, min_coverage=args.min_coverage, force=args.force,
+        allow_missing=args.allow_missing, allow_unexpected=args.allow_unexpected,
+    )  # fmt: skip
+
+
+def _convert_detector(args: Namespace) -> Conversion:
+    from ..detector_config.read import read_by_name
+    from ..detectors.published import convert_detector
+    from ..errors import UserError
+
+    given = dict(
+        min_coverage=args.min_coverage,
+        allow_missing=args.allow_missing,
+        allow_unexpected=args.allow_unexpected,
+    )
+    useless = [f'--{k.replace("_", "-")}' for k, v in given.items() if v]
+    if useless:
+        raise UserError(
+            f'all of a detector is in the file or it is refused: leave out '
+            f'{", ".join(useless)}'
+        )
+    model = read_by_name(args.to).model
+    return convert_detector(args.source, model, args.output, args.licence, args.force)

@@ -1,4 +1,5 @@
-"""Decoders of the DETR family: DETR, Conditional and DAB-DETR, Deformable DETR, DINO.
+"""Decoders of the DETR family: DETR, Conditional and DAB-DETR, Deformable DETR, DINO,
+RT-DETR.
 
 mmdet's transformers run as they are. What depends on data there, the valid area of each
 image and the shapes of the levels, is made here from the input of the graph.
@@ -42,12 +43,15 @@ def build(model: Any) -> Decoder | None:
     """
     from mmdet.models import detectors
 
+    from ..detectors.rtdetr import RTDETR
+
     kinds = {
         detectors.DETR: OneLevelDecoder,
         detectors.ConditionalDETR: OneLevelDecoder,
         detectors.DABDETR: OneLevelDecoder,
         detectors.DeformableDETR: DeformableDecoder,
         detectors.DINO: DinoDecoder,
+        RTDETR: RtdetrDecoder,
     }
     known = next((parent for parent in type(model).__mro__ if parent in kinds), None)
     if known is None or any(
@@ -147,7 +151,8 @@ class DeformableDecoder(QueryDecoder):
         replace_attention(self.model)
         self.model.decoder.return_intermediate = False
         # mmdet's make a grid of a number of places that a graph cannot leave open.
-        self.model.encoder.get_encoder_reference_points = _reference_points
+        if self.model.encoder is not None:
+            self.model.encoder.get_encoder_reference_points = _reference_points
         self.model.gen_encoder_output_proposals = self.propose
 
     def prepare(
@@ -236,6 +241,40 @@ class DinoDecoder(DeformableDecoder):
         states, last = decoder.norm(query), decoder.num_layers - 1
         boxes = _move(head.reg_branches[last](states), references)
         return head.cls_branches[last](states), boxes
+
+
+class RtdetrDecoder(DeformableDecoder):
+    """Of RT-DETR, whose encoder is its neck."""
+
+    def prepare(
+        self, features: Sequence[Tensor], sizes: Tensor, padded: Shape
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        model: Any = self.model
+        maps = model.project(features)
+        masks = [padding_mask(level, sizes, padded) for level in maps]
+        shared = dict(
+            memory_mask=torch.cat([mask.flatten(1) for mask in masks], 1),
+            spatial_shapes=[(level.shape[2], level.shape[3]) for level in maps],
+        )
+        ratios = torch.stack([model.get_valid_ratio(m) for m in masks], 1)
+        memory = torch.cat([_flat(level) for level in maps], 1)
+        return (
+            dict(memory=memory, **shared),
+            dict(**shared, valid_ratios=ratios, level_start_index=None),
+        )
+
+    def refine(self, **inputs: Any) -> tuple[Tensor, Tensor]:
+        model: Any = self.model
+        head, last = model.bbox_head, model.decoder.num_layers - 1
+        # Not by way of the detector, which asks for the number of images.
+        states, boxes = model.decoder(
+            value=inputs.pop('memory'),
+            key_padding_mask=inputs.pop('memory_mask'),
+            self_attn_mask=inputs.pop('dn_mask'),
+            reg_branches=head.reg_branches,
+            **inputs,
+        )
+        return head.cls_branches[last](states[-1]), boxes[-1]
 
 
 def padding_mask(feature: Tensor, sizes: Tensor, padded: Shape) -> Tensor:

@@ -213,6 +213,8 @@ NECK_RULES: dict[str, NeckRule] = {
     'YOLOXPAFPN': NeckRule(DENSE_STRIDES, same, doubles=True, widens=True),
     'CSPNeXtPAFPN': NeckRule(DENSE_STRIDES, same, doubles=True, widens=True),
     'ChannelMapper': NeckRule(DENSE_STRIDES, extended),
+    # The decoder behind it is made for as many maps.
+    'HybridEncoder': NeckRule(DENSE_STRIDES, same, count=_configured),
     'SSH': NeckRule(DENSE_STRIDES, same, count=_scales),
     'SSDNeck': NeckRule(
         (8, 16), ssd_outputs, count=_configured, fixed=True, follow=_ssd_follow

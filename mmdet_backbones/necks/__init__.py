@@ -2,6 +2,7 @@
 
 from . import (  # noqa: F401
     fpn,
+    hybrid_encoder,
     simple_feature_pyramid,
     single_level,
     spatial_adapter,

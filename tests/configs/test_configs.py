@@ -90,6 +90,7 @@ def test_all_configs_that_are_asked_for_are_there():
         'dino',
         'faster_rcnn',
         'retinanet',
+        'rtdetr',
         'rtmdet',
         'yolov3',
         'yolox',
@@ -125,11 +126,13 @@ def test_neck_and_heads_follow_the_backbone(name):
         assert given == (channels[::-1] if reverse else channels)
     out = neck_strides(model, strides)
     heads = head_strides(model)
-    assert heads or model.type == 'DINO'
+    assert heads or model.type in ('DINO', 'mmdet_backbones.RTDETR')
     assert heads == dict.fromkeys(heads, out)
     if model.get('roi_head'):
         extractor = model.roi_head.bbox_roi_extractor
         assert extractor.featmap_strides == out[: len(extractor.featmap_strides)]
+    if model.type == 'mmdet_backbones.RTDETR':
+        assert model.decoder.layer_cfg.cross_attn_cfg.num_levels == len(out)
     if model.type == 'DINO':
         levels = model.neck.num_outs
         assert model.encoder.layer_cfg.self_attn_cfg.num_levels == levels

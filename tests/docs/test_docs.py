@@ -18,6 +18,7 @@ import sys
 from configparser import ConfigParser
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     # What is ours stays, also where a guide is the first to ask for it.
     MODELS.import_from_location()
+    import_module('mmdet_backbones.detectors')
     known, modules = dict(MODELS.module_dict), set(sys.modules)
     yield tmp_path
     # What a guide registers is no part of this package.

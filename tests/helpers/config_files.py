@@ -41,5 +41,6 @@ def neck_strides(model, strides):
         while len(strides) < neck['num_outs']:
             strides = [*strides, 2 * strides[-1]]
         return strides
-    assert kind in ('YOLOXPAFPN', 'CSPNeXtPAFPN', 'SingleLevel', 'none'), kind
+    passing = ('YOLOXPAFPN', 'CSPNeXtPAFPN', 'HybridEncoder', 'SingleLevel', 'none')
+    assert kind in passing, kind
     return strides

@@ -262,12 +262,14 @@ ROUND_TRIPS = {
     'ResNet': ('ResNet of transformers', 'detectron2'),
     'ResNet-D': (
         'deep stem of the Res2Net authors and of timm', 'ResNet-D of mmpretrain',
-        'ResNet-D of RT-DETR and PaddleDetection'),
+        'ResNet-D of RT-DETR and PaddleDetection',
+        'ResNet-D of RT-DETR in transformers'),
     'Res2Net': (
         'deep stem of the Res2Net authors and of timm', 'deep stem of mmpretrain'),
     'timm resnet18': ('timm', 'ResNet of transformers', 'detectron2'),
     'timm resnet18d': (
-        'timm', 'ResNet-D of RT-DETR and PaddleDetection', 'deep stem of mmdet',
+        'timm', 'ResNet-D of RT-DETR and PaddleDetection',
+        'ResNet-D of RT-DETR in transformers', 'deep stem of mmdet',
         'ResNet-D of mmpretrain'),
     'timm mobilenetv3_small_050': (
         'MobileNetV3 of torchvision', 'MobileNetV3 of mmpretrain'),

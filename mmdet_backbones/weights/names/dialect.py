@@ -19,6 +19,7 @@ _HEADS = r'(?:fc|head|classifier)\.'
 # transformers library keep a backbone. The first of two that fit alike is taken.
 PREFIXES = (
     '', 'backbone.', 'backbone.body.', 'backbone.bottom_up.', 'model.backbone.',
+    'model.backbone.model.',
     'encoder.', 'encoder_q.', 'encoder_q.0.', 'base_encoder.', 'online_net.0.',
     'online_net.backbone.', 'target_net.0.', 'teacher.backbone.', 'teacher.',
     'student.backbone.', 'student.', 'momentum_encoder.', 'img_backbone.',

@@ -120,6 +120,28 @@ _RTDETR = Dialect(
         (r'\._variance$', '.running_var'),
     ),
 )
+_RTDETR_TRANSFORMERS = Dialect(
+    'ResNet-D of RT-DETR in transformers',
+    marker=r'embedder\.embedder\.0\.convolution\.',
+    rules=(
+        (r'^(layer1\..*)\.downsample\.1\.', r'\1.shortcut.convolution.'),
+        (r'^(layer1\..*)\.downsample\.2\.', r'\1.shortcut.normalization.'),
+        (r'\.downsample\.1\.', '.shortcut.1.convolution.'),
+        (r'\.downsample\.2\.', '.shortcut.1.normalization.'),
+        *(
+            (rf'^(layer\d\..+)\.{part}{i}\.', rf'\1.layer.{i - 1}.{name}.')
+            for i in (1, 2, 3)
+            for part, name in (('conv', 'convolution'), ('bn', 'normalization'))
+        ),
+        *((rf'^layer{i}\.', f'encoder.stages.{i - 1}.layers.') for i in (1, 2, 3, 4)),
+        (r'^bn1\.', 'embedder.embedder.2.normalization.'),
+        *(
+            (rf'^conv1\.{3 * i + offset}\.', f'embedder.embedder.{i}.{name}.')
+            for i in range(3)
+            for offset, name in enumerate(('convolution', 'normalization'))
+        ),
+    ),
+)
 
 _VGG_LAYER = re.compile(r'features\.(\d+)\.(conv|bn)\.(\w+)$')
 
@@ -165,12 +187,14 @@ RESNET = (
     _DETECTRON2,
     _TRANSFORMERS,
     _RTDETR.on(_DEEP_STEM_OF_TIMM),
+    _RTDETR_TRANSFORMERS.on(_DEEP_STEM_OF_TIMM),
 )
 RES2NET = (_DEEP_STEM_OF_TIMM, _DEEP_STEM_OF_MMPRETRAIN)
 INTO_TORCHVISION = (_TRANSFORMERS, _DETECTRON2, _CRAFT, _VGG_OF_MMPRETRAIN)
 INTO_TIMM = (
     *INTO_TORCHVISION,
     _RTDETR,
+    _RTDETR_TRANSFORMERS,
     _DEEP_STEM_OF_MMDET,
     _MMPRETRAIN_OF_TIMM,
 )

@@ -1,0 +1,3 @@
+"""Detectors that mmdet has not: RT-DETR."""
+
+from . import rtdetr, varifocal_loss  # noqa: F401
