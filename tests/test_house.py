@@ -8,7 +8,7 @@ from conftest import LONG
 
 PACKAGE = Path(__file__).parents[1] / 'mmdet_backbones'
 FILES = sorted(PACKAGE.rglob('*.py'))
-MOST_FILES = 330
+MOST_FILES = 350
 MOST_LINES = 500
 
 
