@@ -30,6 +30,8 @@ def add_flags(parser: ArgumentParser) -> None:
                      help='start from random values')  # fmt: skip
     net.add_argument('--keep-width', action='store_true',
                      help='let a neck get as wide as the backbone')  # fmt: skip
+    net.add_argument('--frozen-stages', type=int, metavar='N',
+                     help='-1: none; default: as in the base')  # fmt: skip
     data = parser.add_argument_group('data')
     data.add_argument('--data', metavar='DIR',
                       help='data set: annotations/train.json, val.json, train/ and '
@@ -68,6 +70,7 @@ def run(args: Namespace) -> int:
         lr=args.lr,
         no_weights=args.no_weights,
         keep_width=args.keep_width,
+        frozen_stages=args.frozen_stages,
         recipe=args.recipe,
     )
     if not args.dry_run:

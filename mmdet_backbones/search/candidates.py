@@ -190,6 +190,6 @@ def _unmet(params: int | None, licence: str | None, wishes: Wishes) -> Iterator[
         yield f'nobody counted its parameters, and --max-params is {most / 1e6:g}M'
     elif most is not None and params is not None and params > most:
         yield f'{params / 1e6:.1f}M parameters, --max-params is {most / 1e6:g}M'
-    if wanted is not None and licence not in (OWN, None):
-        if not fits_licence(licence, wanted):
-            yield f'the licence of its weights is {licence}, --licence is {wanted}'
+    named = licence not in (OWN, None)
+    if wanted is not None and named and not fits_licence(licence, wanted):
+        yield f'the licence of its weights is {licence}, --licence is {wanted}'

@@ -36,6 +36,7 @@ class SwapOptions:
         lr: Learning rate for the batch of one GPU; that of the recipe if left out.
         no_weights: Whether the backbone starts from random values.
         keep_width: Whether a neck gets as wide as the backbone, whatever it costs.
+        frozen_stages: Of the backbone, -1 for none; as in the base if left out.
         recipe: ``'fitting'`` to backbone, data and length, or ``'base'`` for the
             optimiser, rates and hooks of the base.
     """
@@ -54,6 +55,7 @@ class SwapOptions:
     lr: float | None = None
     no_weights: bool = False
     keep_width: bool = False
+    frozen_stages: int | None = None
     recipe: str = 'fitting'
 
 

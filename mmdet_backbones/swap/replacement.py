@@ -104,7 +104,10 @@ def _by_stride(entry: Entry, levels: Sequence[Level]) -> Sequence[Level]:
 
 
 def backbone_settings(
-    new: Replacement, strides: Sequence[int], base: DetectorConfig
+    new: Replacement,
+    strides: Sequence[int],
+    base: DetectorConfig,
+    frozen: int | None = None,
 ) -> dict[str, Any]:
     """The dict that stands under ``model.backbone``.
 
@@ -112,12 +115,19 @@ def backbone_settings(
         new: The backbone.
         strides: Of the levels that it shall return.
         base: The detector, whose freezing is kept where there are weights.
+        frozen: Stages to freeze instead.
 
     Raises:
-        UserError: If it cannot return these levels alone.
+        UserError: If it cannot return these levels alone, or cannot freeze stages.
     """
     settings = {**new.entry.config, **_level_arguments(new, strides)}
     settings.update(_freezing(new, settings, base))
+    if frozen is not None:
+        if 'frozen_stages' not in new.arguments:
+            raise UserError(
+                f'--frozen-stages: {new.entry.name} freezes no stages: leave it out'
+            )
+        settings['frozen_stages'] = frozen
     settings['init_cfg'] = None
     if new.weights is not None:
         init_cfg = dict(type='Pretrained', checkpoint=new.weights)

@@ -154,7 +154,7 @@ def _edits(
             edits[('data_preprocessor', key)] = value
     if plan is not None:
         edits.update(_padding(base, plan))
-        settings = backbone_settings(new, plan.strides, base)
+        settings = backbone_settings(new, plan.strides, base, options.frozen_stages)
         check_backbone(settings, plan.channels)
         edits[('backbone',)] = dict(_delete_=True, **settings)
         edits.update(plan.edits)
