@@ -108,7 +108,8 @@ def _for_workers() -> dict[str, str]:
     """What the processes of a cluster started here inherit: this package, too."""
     given = os.environ.get('PYTHONPATH')
     path = _ROOT if given is None else f'{_ROOT}{os.pathsep}{given}'
-    return dict(PYTHONPATH=path)
+    # Ray's processes give way to all others, unless told not to.
+    return dict(PYTHONPATH=path, RAY_worker_niceness='0')
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def search(
     """
     require_sound_options(options)
     state = open_search(options, resume)
-    order = _order(options)
+    order = trial_order(options)
     clock = Clock(state, options.hours)
     with shows as show:
         if not state.measured:
@@ -64,7 +64,7 @@ def search(
     return state
 
 
-def _order(options: SearchOptions) -> TrialOrder:
+def trial_order(options: SearchOptions) -> TrialOrder:
     """What trials are told; paths hold in processes that start elsewhere."""
     base = options.base if '::' in options.base else str(Path(options.base).resolve())
     files = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Mapping
@@ -53,6 +54,8 @@ def tune_trials(
 
     from .watching import Watch
 
+    # What fails is a row of the table.
+    logging.getLogger('ray.tune').setLevel(logging.CRITICAL)
     ended = [record for record in state.trials.values() if record.ended]
     gpus = 1 if ray.cluster_resources().get('GPU') else 0
     trainable = tune.with_resources(
@@ -102,9 +105,11 @@ def _sampler(
     state: SearchState, options: SearchOptions, ended: list[TrialRecord]
 ) -> Any:
     """Optuna's sampler, which knows what ended and starts with what did not."""
+    import optuna
     from optuna.distributions import CategoricalDistribution, FloatDistribution
     from ray.tune.search.optuna import OptunaSearch
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     keys = [candidate.key for candidate in state.usable]
     space: dict[str, Any] = dict(
         candidate=CategoricalDistribution(keys),

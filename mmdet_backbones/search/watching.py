@@ -44,6 +44,10 @@ class Watch(Callback):
         self._noted = time.monotonic()
         self._started: dict[str, float] = {}
 
+    def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
+        # Ray keeps a copy of what it is given; that one watches nothing.
+        return Callback, ()
+
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Note the time now and then, for a search that is killed."""
         if time.monotonic() - self._noted > _PACE:
