@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +33,18 @@ class Point(NamedTuple):
     milliseconds: float
     ap: float
     name: str
+
+
+class Guessed(NamedTuple):
+    """What was guessed of candidates before any was trained.
+
+    Attributes:
+        scores: By the key of the candidate, higher for better ones.
+        correlate: Correlates the ranks of two rows of numbers; None where it cannot.
+    """
+
+    scores: Mapping[str, float]
+    correlate: Callable[[Sequence[float], Sequence[float]], float | None]
 
 
 def ranked(state: SearchState) -> list[TrialRecord]:
@@ -98,7 +110,10 @@ def points_of(state: SearchState) -> list[Point]:
 
 
 def write_report(
-    state: SearchState, options: SearchOptions, order: TrialOrder
+    state: SearchState,
+    options: SearchOptions,
+    order: TrialOrder,
+    guessed: Guessed | None = None,
 ) -> list[Path]:
     """Write what was found.
 
@@ -106,6 +121,7 @@ def write_report(
         state: Of the search.
         options: Of the search.
         order: Of its trials.
+        guessed: Before the trials, to be compared with them.
 
     Returns:
         The files.
@@ -122,7 +138,7 @@ def write_report(
         files.append(options.out / PICTURE)
         write_atomically(files[-1], _picture(points, options))
     files.append(options.out / TABLE)
-    write_atomically(files[-1], to_markdown(state, options))
+    write_atomically(files[-1], to_markdown(state, options, guessed))
     state.write()
     return files
 
@@ -132,12 +148,16 @@ def next_command(options: SearchOptions) -> str:
     return f'{command("train")} {shlex.quote(str(options.out / WINNER))}'
 
 
-def to_markdown(state: SearchState, options: SearchOptions) -> str:
+def to_markdown(
+    state: SearchState, options: SearchOptions, guessed: Guessed | None = None
+) -> str:
     """Lay out a search as Markdown."""
-    return '\n'.join(_lines(state, options)) + '\n'
+    return '\n'.join(_lines(state, options, guessed)) + '\n'
 
 
-def _lines(state: SearchState, options: SearchOptions) -> Iterator[str]:
+def _lines(
+    state: SearchState, options: SearchOptions, guessed: Guessed | None
+) -> Iterator[str]:
     yield f'# Backbones for {options.data} in {options.base}\n'
     yield (
         f'{len(state.usable)} candidates, {len(state.candidates) - len(state.usable)} '
@@ -159,6 +179,8 @@ def _lines(state: SearchState, options: SearchOptions) -> Iterator[str]:
     yield from _table(HEADS, [row_of(state, record) for record in ranked(state)])
     if fast:
         yield f'\nOn the Pareto front: {", ".join(sorted(fast))}.'
+    if guessed is not None:
+        yield from _guess_lines(state, guessed)
     out = [c for c in state.candidates if c.refused]
     if out:
         yield '\n## Left out\n'
@@ -178,6 +200,22 @@ def _lines(state: SearchState, options: SearchOptions) -> Iterator[str]:
     yield from _table(('trial', 'trained, by each process', 'nodes'), rows)
     versions = ', '.join(f'{k} {v}' for k, v in state.versions.items())
     yield f'\nData {state.data[:16]}, {versions}.'
+
+
+def _guess_lines(state: SearchState, guessed: Guessed) -> Iterator[str]:
+    """Candidates as they were guessed beside what their trainings came to."""
+    rows = [
+        (guessed.scores[point.name], point.ap, point.name)
+        for point in points_of(state)
+        if point.name in guessed.scores
+    ]
+    yield '\n## Guessed before the trainings\n'
+    cells = [(n, f'{s:.4g}', f'{ap:.3f}') for s, ap, n in sorted(rows, reverse=True)]
+    yield from _table(('candidate', 'guess', 'best AP'), cells)
+    found = guessed.correlate([row[0] for row in rows], [row[1] for row in rows])
+    told = 'not known' if found is None else f'{found:.2f}'
+    count = len(rows)
+    yield f'\nSpearman rank correlation of guess and AP, {count} candidates: {told}.'
 
 
 def _spans(options: SearchOptions, record: TrialRecord) -> str:

@@ -14,7 +14,7 @@ from .candidates import Candidate, Wishes, find_candidates
 from .cluster import connect
 from .latency import measure_candidates
 from .options import SearchOptions, require_sound_options
-from .report import write_report
+from .report import Guessed, write_report
 from .state import RUNNING, WAITING, Clock, SearchState, Shows, open_search
 from .training import TrialOrder
 from .tuning import tune_trials
@@ -24,7 +24,10 @@ _MEASURING = 0.25
 
 
 def search(
-    options: SearchOptions, shows: AbstractContextManager[Shows], resume: bool = False
+    options: SearchOptions,
+    shows: AbstractContextManager[Shows],
+    resume: bool = False,
+    guessed: Guessed | None = None,
 ) -> SearchState:
     """Find the backbone for a data set, or go on with it where a search was ended.
 
@@ -32,6 +35,7 @@ def search(
         options: What to search.
         shows: Shows the state while it changes.
         resume: Whether there must be a search to go on with.
+        guessed: Before the trials, for the report.
 
     Returns:
         The search; its report is written.
@@ -60,7 +64,7 @@ def search(
             with connect(options.ray):
                 tune_trials(state, options, order, most, clock, show)
     clock.note()
-    write_report(state, options, order)
+    write_report(state, options, order, guessed)
     return state
 
 

@@ -69,7 +69,7 @@ def state_of(options: SearchOptions) -> dict:
     return json.loads((options.out / 'search.json').read_text())
 
 
-def killed_when(options: SearchOptions, reached, limit: float = 280) -> None:
+def killed_when(options: SearchOptions, reached, limit: float = 500) -> None:
     """Start the command; once something is reached, kill all of its processes."""
     log = options.out.with_suffix('.log').open('a')
     started = subprocess.Popen(
