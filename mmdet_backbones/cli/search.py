@@ -7,6 +7,7 @@ command goes on with a search that was ended, and trains nothing again.
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def run(args: Namespace) -> None:
     from ..catalog.listing import parse_count
     from ..search.display import Display, table_of
     from ..search.options import SearchOptions, parse_checkpoints, parse_latency
-    from ..search.report import next_command
+    from ..search.report import NOTHING_FOUND, next_command
     from ..search.searching import search
 
     names = ('base', 'data', 'out', 'device', 'rounds', 'licence', 'no_weights',
@@ -78,4 +79,7 @@ def run(args: Namespace) -> None:
         return
     console().print(table_of(state))
     print(options.out / 'search.md')
-    print(following or 'no trial measured anything')
+    if not any(record.ap for record in state.trials.values()):
+        print(NOTHING_FOUND, file=sys.stderr)
+    if following:
+        print(following)

@@ -98,8 +98,8 @@ def find_candidates(
     problems = []
     for pattern in wishes.patterns:
         try:
-            for name, found in _named(pattern):
-                named.setdefault(name, found)
+            for name, known in _named(pattern):
+                named.setdefault(name, known)
         except UserError as error:
             problems.append(str(error))
     given = wishes.checkpoints or {}
@@ -112,8 +112,8 @@ def find_candidates(
     if problems:
         raise UserError('\n'.join(problems))
     found = [
-        _candidate(name, entry, known, refused, wishes, size)
-        for name, (entry, known, refused) in named.items()
+        _candidate(name, entry, figures, refused, wishes, size)
+        for name, (entry, figures, refused) in named.items()
         for size in sizes
     ]
     return sorted(found, key=_promise)

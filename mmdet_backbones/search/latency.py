@@ -17,6 +17,7 @@ from ..detector_config.read import read_by_name
 from ..errors import CheckpointError, PretrainedWeightsError, UserError, explain
 from ..speed.nets import PreparedNet, Settings, in_detector
 from ..speed.timing import time_rounds
+from ..weights.reading.sources import bring
 from .candidates import Candidate
 from .options import SearchOptions
 from .training import TrialOrder
@@ -79,8 +80,11 @@ def _checked(candidate: Candidate, order: TrialOrder) -> Config:
 
     Raises:
         UserError: If it cannot be had, or the check finds that it cannot be trained.
+        CheckpointError: If its weights are not here and cannot be downloaded.
     """
     spec = TrialSpec(candidate.name, candidate.size)
+    if candidate.weights is not None:
+        bring(candidate.weights)
     with TemporaryDirectory() as folder:
         out = Path(folder, 'candidate.py')
         write_trial_config(spec, order.swap_options(spec, out, order.epochs))

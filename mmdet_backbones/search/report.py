@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,10 @@ TABLE, PICTURE, WINNER = 'search.md', 'search.png', 'winner.py'
 HEADS = ('trial', 'backbone', 'size', 'rate', 'freezing', 'AP', 'epochs', 'ms',
          'parameters', 'licence', 'time', 'state')  # fmt: skip
 _NONE = '-'
+NOTHING_FOUND = (
+    'No trial found anything, so that the order of them means nothing: write more '
+    '--epochs, or larger --sizes, and another folder.'
+)
 
 
 class Point(NamedTuple):
@@ -48,11 +53,16 @@ class Guessed(NamedTuple):
 
 
 def ranked(state: SearchState) -> list[TrialRecord]:
-    """Trials, the best first: those that trained all epochs before the others."""
-    return sorted(
-        state.trials.values(),
-        key=lambda record: (record.status != FINISHED, -record.ap, record.spec.name),
-    )
+    """Trials, the best first, and the faster of equals.
+
+    Those that trained all epochs stand before the others.
+    """
+
+    def order(record: TrialRecord) -> tuple[bool, float, float, str]:
+        took = state.candidate_of(record.spec).milliseconds or math.inf
+        return record.status != FINISHED, -record.ap, took, record.spec.name
+
+    return sorted(state.trials.values(), key=order)
 
 
 def best_of(state: SearchState) -> TrialRecord | None:
@@ -171,6 +181,8 @@ def _lines(
             f'Best: **{winner.spec.backbone}**, AP {winner.ap:.3f}. Train it to the '
             f'end:\n\n    {next_command(options)}\n'
         )
+        if not winner.ap:
+            yield f'{NOTHING_FOUND}\n'
         whole = sum(record.status == FINISHED for record in state.trials.values())
         if not whole:
             yield 'No trial trained all epochs: those that came further count less.\n'

@@ -46,7 +46,7 @@ def search(
     """
     require_sound_options(options)
     state = open_search(options, resume)
-    order = trial_order(options)
+    order = trial_order(options, state.data)
     clock = Clock(state, options.hours)
     with shows as show:
         if not state.measured:
@@ -68,7 +68,7 @@ def search(
     return state
 
 
-def trial_order(options: SearchOptions) -> TrialOrder:
+def trial_order(options: SearchOptions, digest: str) -> TrialOrder:
     """What trials are told; paths hold in processes that start elsewhere."""
     base = options.base if '::' in options.base else str(Path(options.base).resolve())
     files = {
@@ -79,6 +79,7 @@ def trial_order(options: SearchOptions) -> TrialOrder:
         folder=str((options.out / TRIALS).resolve()),
         base=base,
         data=str(Path(options.data).resolve()),
+        digest=digest,
         epochs=options.epochs,
         every=first_look(options.epochs),
         seed=options.seed,

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ from ..own_data.for_config import read_folder
 from ..runs.folders import SEARCH
 from .candidates import Candidate
 from .options import SearchOptions
+from .training import versions
 from .trial_config import TrialSpec
 
-_PACKAGES = ('mmdet_backbones', 'mmdet', 'mmengine', 'torch', 'timm', 'ray', 'optuna')
 WAITING, RUNNING, FINISHED = 'unfinished', 'running', 'finished'
 STOPPED, FAILED = 'stopped', 'failed'
 
@@ -173,7 +172,7 @@ def open_search(options: SearchOptions, resume: bool = False) -> SearchState:
             raise UserError(f"--resume: there is no search in '{options.out}'")
         if options.out.is_dir() and any(options.out.iterdir()):
             raise UserError(f"-o '{options.out}' holds something else: name another")
-        return SearchState(options.out, chosen, data, _versions())
+        return SearchState(options.out, chosen, data, versions())
     try:
         state = _read(path)
     except (ValueError, KeyError, TypeError) as error:
@@ -225,13 +224,3 @@ def digest_of(data: str) -> str:
                 size = path.stat().st_size
                 digest.update(f'{path.relative_to(root)} {size}\n'.encode())
     return digest.hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

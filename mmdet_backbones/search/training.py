@@ -6,25 +6,28 @@ import json
 import os
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from ..detector_config.read import read_by_name
 from ..engine import launch, resuming, running
 from ..engine.without_gpu import require_gpu
 from ..errors import explain
 from ..files import write_atomically
-from ..runs.logs import read_log, usual_metric
+from ..runs.logs import usual_metric
 from ..swap.swapping import SwapOptions
 from .trial_config import TrialSpec, write_trial_config
 
-CONFIG, PARTS, ERROR = 'trial.py', 'trained.json', 'error.txt'
+CONFIG, NOTES = 'trial.py', 'trial.json'
+DONE, ERROR = 'trained.json', 'error.txt'
+_PACKAGES = ('mmdet_backbones', 'mmdet', 'mmengine', 'torch', 'timm', 'ray', 'optuna')
 #: Gets epoch and AP after each validation.
 Report = Callable[[Mapping[str, Any]], None]
 
@@ -37,6 +40,7 @@ class TrialOrder:
         folder: Of all trials; every machine of a cluster sees it.
         base: Config of the detector, an absolute path or ``mmdet::folder/name.py``.
         data: Folder of the data set, an absolute path.
+        digest: Hash of the data set.
         epochs: Of a training that is not stopped.
         every: Epochs between validations.
         seed: Of the training.
@@ -50,6 +54,7 @@ class TrialOrder:
     folder: str
     base: str
     data: str
+    digest: str
     epochs: int
     every: int
     seed: int
@@ -90,7 +95,7 @@ def train_trial(order: TrialOrder, spec: TrialSpec, report: Report) -> None:
     """
     folder = Path(order.folder, spec.name)
     try:
-        done = _told_before(folder, order, report)
+        done = _told_before(folder, report)
         if done < order.epochs:
             _train(folder, order, spec, report)
     except Exception as error:  # of whatever a backbone does in a detector
@@ -100,33 +105,47 @@ def train_trial(order: TrialOrder, spec: TrialSpec, report: Report) -> None:
         report(dict(epoch=0, ap=0.0, error=text))
 
 
-def _told_before(folder: Path, order: TrialOrder, report: Report) -> float:
-    """Report what an earlier process measured; returns its last epoch."""
-    if not folder.is_dir():
-        return 0
-    log = read_log(folder)
-    metric = log.metric()
-    last = 0.0
-    for step, value in log.series(metric, log.unit) if metric else ():
-        last = step if log.unit == 'epoch' else _epoch(step, folder, order)
-        report(_measured(last, value))
-    return last
+def _told_before(folder: Path, report: Report) -> float:
+    """Report what earlier processes measured; returns the last epoch."""
+    done = _read_done(folder)
+    for epoch, ap in done.validations.items():
+        report(dict(epoch=epoch, ap=ap))
+    return max(done.validations, default=0)
 
 
-def _epoch(step: int, folder: Path, order: TrialOrder) -> float:
-    total = Config.fromfile(folder / CONFIG, import_custom_modules=False).train_cfg
-    return step * order.epochs / total.max_iters
+@dataclass
+class _Done:
+    """What the processes of a trial did.
+
+    Attributes:
+        parts: First and last iteration of each process, and where it ran.
+        validations: AP by epoch.
+    """
+
+    parts: list[dict[str, Any]] = field(default_factory=list)
+    validations: dict[float, float] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        content = dict(parts=self.parts, validations=list(self.validations.items()))
+        write_atomically(folder / DONE, json.dumps(content, indent=1), durable=True)
 
 
-def _measured(epoch: float, ap: float) -> dict[str, Any]:
-    # COCO gives -1 where nothing is to be found.
-    return dict(epoch=epoch, ap=max(float(ap), 0.0))
+def _read_done(folder: Path) -> _Done:
+    path = folder / DONE
+    if not path.is_file():
+        return _Done()
+    content = json.loads(path.read_text(encoding='utf-8'))
+    return _Done(content['parts'], dict(content['validations']))
 
 
 def _train(folder: Path, order: TrialOrder, spec: TrialSpec, report: Report) -> None:
     config = folder / CONFIG
     if not config.is_file():
         write_trial_config(spec, order.swap_options(spec, config, order.epochs))
+    notes = dict(
+        trial=asdict(spec), seed=order.seed, data=order.digest, versions=versions()
+    )
+    write_atomically(folder / NOTES, json.dumps(notes, indent=1))
     torch.set_num_threads(order.cpus)
     cfg = read_by_name(str(config))
     _settle(cfg, folder, order)
@@ -171,40 +190,35 @@ class _Tells(Hook):
     """Report validations, and write down which iterations this process trained."""
 
     def __init__(self, folder: Path, order: TrialOrder, report: Report) -> None:
-        self.path = folder / PARTS
+        self.folder = folder
         self.order = order
         self.report = report
-        self.parts: list[dict[str, Any]] = []
+        self.done = _read_done(folder)
 
     def before_train(self, runner: Runner) -> None:
         """Begin a part."""
-        if self.path.is_file():
-            self.parts = json.loads(self.path.read_text(encoding='utf-8'))
-        self.parts.append(
-            {'from': runner.iter, 'to': runner.iter, 'host': socket.gethostname(),
-             'process': os.getpid()}
-        )  # fmt: skip
+        here = dict(host=socket.gethostname(), process=os.getpid())
+        self.done.parts.append({'from': runner.iter, 'to': runner.iter, **here})
 
     def after_train_epoch(self, runner: Runner) -> None:
         """End it here, if no epoch follows."""
-        self.parts[-1]['to'] = runner.iter
-        write_atomically(self.path, json.dumps(self.parts, indent=1))
+        self.done.parts[-1]['to'] = runner.iter
+        self.done.write(self.folder)
 
     def after_val_epoch(
         self, runner: Runner, metrics: dict[str, float] | None = None
     ) -> None:
-        """Tell the AP, 0 if nothing was found."""
-        loop = runner.train_loop
-        whole = (
-            getattr(loop, 'max_epochs', None) if 'Epoch' in type(loop).__name__ else 0
-        )
-        epoch = (
-            runner.epoch if whole else runner.iter * self.order.epochs / loop.max_iters
-        )
-        if not whole:
-            self.after_train_epoch(runner)
+        """Tell the AP: 0 if nothing was found, where COCO has none or -1."""
+        loop: Any = runner.train_loop
+        epoch: float = runner.epoch
+        if not isinstance(loop, EpochBasedTrainLoop):
+            self.done.parts[-1]['to'] = runner.iter
+            epoch = runner.iter * self.order.epochs / loop.max_iters
         name = usual_metric(metrics or {})
-        self.report(_measured(epoch, metrics[name] if metrics and name else 0.0))
+        ap = max(float(metrics[name]), 0.0) if metrics and name else 0.0
+        self.done.validations[epoch] = ap
+        self.done.write(self.folder)
+        self.report(dict(epoch=epoch, ap=ap))
 
 
 def iterations_of(folder: Path) -> list[tuple[int, int]]:
@@ -213,12 +227,15 @@ def iterations_of(folder: Path) -> list[tuple[int, int]]:
     Args:
         folder: Of the trial.
     """
-    path = folder / PARTS
-    if not path.is_file():
-        return []
-    return [(p['from'], p['to']) for p in json.loads(path.read_text(encoding='utf-8'))]
+    return [(part['from'], part['to']) for part in _read_done(folder).parts]
 
 
-def order_to_dict(order: TrialOrder) -> dict[str, Any]:
-    """Return what Ray hands to the processes of trials."""
-    return asdict(order)
+def versions() -> dict[str, str]:
+    """Versions of the packages that train, as they are in this process."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -142,7 +142,7 @@ def _halving(
     """Successive halving that knows how far earlier trials came."""
     from ray.tune.schedulers import ASHAScheduler
 
-    found = ASHAScheduler(
+    found: Any = ASHAScheduler(
         time_attr=_TIME,
         metric=_METRIC,
         mode='max',

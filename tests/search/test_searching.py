@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
+import torch
 from searches import (
     NETS,
     assert_trained_once,
@@ -20,7 +21,7 @@ from searches import (
 from mmdet_backbones.cli.main import main
 from mmdet_backbones.errors import UserError
 from mmdet_backbones.search.searching import search, trial_order
-from mmdet_backbones.search.training import CONFIG, train_trial
+from mmdet_backbones.search.training import CONFIG, NOTES, train_trial
 from mmdet_backbones.search.trial_config import TrialSpec
 
 SPEC = TrialSpec(NETS[0], (64, 64))
@@ -33,7 +34,7 @@ class KilledError(Exception):
 @pytest.mark.slow
 def test_a_trial_goes_on_where_it_was_and_tells_all_again(tmp_path):
     options = small_search(tmp_path)
-    order = trial_order(options)
+    order = trial_order(options, 'abc')
     told = []
 
     def die(found):
@@ -54,15 +55,18 @@ def test_a_trial_goes_on_where_it_was_and_tells_all_again(tmp_path):
     train_trial(order, SPEC, third.append)
     assert third == again
     assert parts(options) == {SPEC.name: spans}
-    seeded = (tmp_path / 'found' / 'trials' / SPEC.name / CONFIG).read_text()
-    assert 'max_epochs=2' in seeded
+    folder = tmp_path / 'found' / 'trials' / SPEC.name
+    assert 'max_epochs=2' in (folder / CONFIG).read_text()
+    notes = json.loads((folder / NOTES).read_text())
+    assert (notes['seed'], notes['data']) == (0, 'abc')
+    assert notes['versions']['torch'] == torch.__version__.partition('+')[0]
 
 
 def test_a_trial_that_cannot_be_is_told_and_is_not_the_end(tmp_path):
     options = small_search(tmp_path)
     told: list[dict] = []
     train_trial(
-        trial_order(options), replace(SPEC, backbone='timm/resnet81'), told.append
+        trial_order(options, ''), replace(SPEC, backbone='timm/resnet81'), told.append
     )
     ((found),) = told
     assert found['epoch'] == 0
@@ -82,11 +86,8 @@ def test_nobody_is_left(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_search_that_is_killed_goes_on_and_trains_nothing_again(
-    tmp_path, capsys, monkeypatch
-):
+def test_a_search_that_is_killed_goes_on_and_trains_nothing_again(tmp_path, capsys):
     options = small_search(tmp_path)
-    measured_at = []
 
     def one_has_ended() -> bool:
         path = options.out / 'search.json'
@@ -118,17 +119,20 @@ def test_a_search_that_is_killed_goes_on_and_trains_nothing_again(
     for name in ('search.md', 'search.png', 'winner.py'):
         assert (options.out / name).is_file()
     # Its trials are trainings like any others.
-    assert main(['compare', str(options.out), '--json']) == 0
+    main(['compare', str(options.out), '--json'])
     compared = json.loads(capsys.readouterr().out)['runs']
-    assert {run['name'] for run in compared} == set(parts(options))
-    assert all(run['best']['value'] >= 0 for run in compared if run['best'])
+    assert {run['name']: run['reached'] for run in compared} == {
+        record['name']: record['series'][-1][0] for record in after['trials']
+    }
     # Once more, with nothing left to do.
     assert main([*words, '--json', '--resume']) == 0
     assert json.loads(capsys.readouterr().out)['trials'] == after['trials']
 
 
 @pytest.mark.slow
-def test_trials_move_from_a_machine_that_dies(tmp_path):
+def test_trials_move_from_a_machine_that_dies(tmp_path, monkeypatch):
+    monkeypatch.setenv('RAY_USAGE_STATS_ENABLED', '0')
+    monkeypatch.setenv('RAY_worker_niceness', '0')
     from ray.cluster_utils import Cluster
 
     cores = dict(num_cpus=1, include_dashboard=False, object_store_memory=80 << 20)
