@@ -1,4 +1,4 @@
-"""Find the backbone for a data set: many short trainings in a budget, on Ray.
+"""Find the backbone for a data set: short trainings in a budget.
 
 Candidates come from the catalog, by name, licence, size and the time that the detector
 takes with them here. Trainings are real ones; the worse ones are ended early. The same
