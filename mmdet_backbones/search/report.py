@@ -186,7 +186,14 @@ def _lines(
         whole = sum(record.status == FINISHED for record in state.trials.values())
         if not whole:
             yield 'No trial trained all epochs: those that came further count less.\n'
-        yield f'![AP against milliseconds]({PICTURE})\n'
+        if points_of(state):
+            yield f'![AP against milliseconds]({PICTURE})\n'
+    waiting = sum(not record.ended for record in state.trials.values())
+    if waiting:
+        yield (
+            f'{waiting} trials are unfinished: the same command, with more --hours if '
+            'they are over, goes on with them.\n'
+        )
     fast = {point.name for point in front(points_of(state))}
     yield from _table(HEADS, [row_of(state, record) for record in ranked(state)])
     if fast:

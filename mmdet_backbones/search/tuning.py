@@ -21,10 +21,8 @@ REDUCTION = 3
 # How often a trial is started again whose process or machine died.
 _STARTS = 3
 _METRIC, _TIME = 'ap', 'epoch'
-# Ctrl-C ends the search, as any command; and paths stay those of the user.
-_SETTINGS = dict(
-    TUNE_DISABLE_SIGINT_HANDLER='1', RAY_CHDIR_TO_TRIAL_DIR='0', RAY_AIR_NEW_OUTPUT='0'
-)
+# Without it Ctrl-C would not end the search as it ends any command.
+_NO_HANDLER = 'TUNE_DISABLE_SIGINT_HANDLER'
 
 
 def tune_trials(
@@ -48,7 +46,7 @@ def tune_trials(
         clock: Says how much time is left.
         show: Shows the state.
     """
-    os.environ.update(_SETTINGS)
+    os.environ[_NO_HANDLER] = '1'
     import ray
     from ray import tune
 
@@ -59,7 +57,7 @@ def tune_trials(
     ended = [record for record in state.trials.values() if record.ended]
     gpus = 1 if ray.cluster_resources().get('GPU') else 0
     trainable = tune.with_resources(
-        tune.with_parameters(_run, order=asdict(order)),
+        tune.with_parameters(_run, order=asdict(order), folder=os.getcwd()),
         dict(cpu=options.cpus_per_trial, gpu=gpus),
     )
     notes = options.out.resolve() / 'ray'
@@ -88,11 +86,14 @@ def tune_trials(
     shutil.rmtree(notes, ignore_errors=True)
 
 
-def _run(config: Mapping[str, Any], order: Mapping[str, Any]) -> None:
+def _run(config: Mapping[str, Any], order: Mapping[str, Any], folder: str) -> None:
     """Train one trial in a process of Ray."""
     import ray
     from ray import tune
 
+    # Ray moves to a folder of its own, where the relative paths of a base lead nowhere.
+    if os.path.isdir(folder):
+        os.chdir(folder)
     node = ray.get_runtime_context().get_node_id()[:8]
     train_trial(
         TrialOrder(**order),
