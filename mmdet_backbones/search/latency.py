@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,41 +23,22 @@ from .training import TrialOrder
 from .trial_config import TrialSpec, write_trial_config
 
 
-def measure_candidates(
-    candidates: list[Candidate],
-    options: SearchOptions,
-    order: TrialOrder,
-    in_time: Callable[[], bool],
-) -> Iterator[Candidate]:
-    """Swap, check and time each candidate; the slow and the broken ones are left out.
+def measure_candidate(
+    candidate: Candidate, options: SearchOptions, order: TrialOrder
+) -> Candidate:
+    """Swap, check and time a candidate; a slow or a broken one is left out.
 
     The detector is the one that would be trained, with random weights, folded as
     ``predict`` runs it, on one synthetic image.
 
     Args:
-        candidates: With or without a reason to be left out.
+        candidate: Without a reason to be left out.
         options: Of the search.
         order: Of its trials.
-        in_time: Whether there is time for another one.
 
-    Yields:
-        Each, measured or refused.
+    Returns:
+        It, measured or refused.
     """
-    for candidate in candidates:
-        if candidate.refused:
-            yield candidate
-        elif not in_time():
-            yield replace(
-                candidate,
-                refused='not measured: a quarter of --hours was over',
-            )
-        else:
-            yield _measured(candidate, options, order)
-
-
-def _measured(
-    candidate: Candidate, options: SearchOptions, order: TrialOrder
-) -> Candidate:
     try:
         config = _checked(candidate, order)
         seconds = time_candidate(candidate, config, options)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 from ..detector_config.read import read_by_name
 from ..errors import UserError
 from ..runs.costs import image_size
 from ..runs.folders import TRIALS
-from .candidates import Candidate, Wishes, find_candidates
+from .candidates import Wishes, find_candidates
 from .cluster import connect
-from .latency import measure_candidates
+from .latency import measure_candidate
 from .options import SearchOptions, require_sound_options
 from .report import Guessed, write_report
 from .state import RUNNING, WAITING, Clock, SearchState, Shows, open_search
@@ -21,6 +22,8 @@ from .tuning import tune_trials
 
 # Of the hours, for latencies.
 _MEASURING = 0.25
+# With more hours it is measured after all.
+LATE = 'not measured: a quarter of --hours was over'
 
 
 def search(
@@ -49,8 +52,7 @@ def search(
     order = trial_order(options, state.data)
     clock = Clock(state, options.hours)
     with shows as show:
-        if not state.measured:
-            _measure(state, options, order, clock, show)
+        _measure(state, options, order, clock, show)
         if not state.usable:
             write_report(state, options, order)
             raise UserError(
@@ -114,20 +116,18 @@ def _measure(
         )
         state.candidates = find_candidates(wishes, list(_sizes(options)))
         state.write()
-    known = [c for c in state.candidates if c.milliseconds is not None]
-    todo = [c for c in state.candidates if c.milliseconds is None]
-    found: list[Candidate] = []
     until = clock.seconds * (1 - _MEASURING)
-    measured = measure_candidates(todo, options, order, lambda: clock.left() > until)
-    for candidate in measured:
-        found.append(candidate)
-        rest = todo[len(found) :]
-        state.candidates = [*known, *found, *rest]
+    for index, candidate in enumerate(state.candidates):
+        if candidate.milliseconds is not None or candidate.refused not in ('', LATE):
+            continue
+        if clock.left() > until:
+            found = measure_candidate(candidate, options, order)
+        else:
+            found = replace(candidate, refused=LATE)
+        state.candidates[index] = found
         clock.note()
         state.write()
-        show(state, f'measured {len(found)} of {len(todo)}: {candidate.key}')
-    state.measured = True
-    state.write()
+        show(state, f'{found.key}: {found.refused or f"{found.milliseconds:g} ms"}')
 
 
 def _sizes(options: SearchOptions) -> Iterator[tuple[int, int]]:

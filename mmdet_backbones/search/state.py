@@ -82,7 +82,6 @@ class SearchState:
         data: Hash of the data set.
         versions: Of the packages that trained.
         candidates: All, those that are left out as well.
-        measured: Whether their latencies are known.
         trials: By the name of the trial's folder.
         spent: Seconds of all runs together.
         winner: Name of the best trial, once there is one.
@@ -93,7 +92,6 @@ class SearchState:
     data: str
     versions: dict[str, str] = field(default_factory=dict)
     candidates: list[Candidate] = field(default_factory=list)
-    measured: bool = False
     trials: dict[str, TrialRecord] = field(default_factory=dict)
     spent: float = 0.0
     winner: str | None = None
@@ -114,7 +112,6 @@ class SearchState:
             chosen=self.chosen,
             data=self.data,
             versions=self.versions,
-            measured=self.measured,
             spent=round(self.spent, 1),
             winner=self.winner,
             candidates=[candidate.to_dict() for candidate in self.candidates],

@@ -20,7 +20,7 @@ from searches import (
 
 from mmdet_backbones.cli.main import main
 from mmdet_backbones.errors import UserError
-from mmdet_backbones.search.searching import search, trial_order
+from mmdet_backbones.search.searching import LATE, search, trial_order
 from mmdet_backbones.search.training import CONFIG, NOTES, train_trial
 from mmdet_backbones.search.trial_config import TrialSpec
 
@@ -83,6 +83,19 @@ def test_nobody_is_left(tmp_path):
     for name in NETS:
         assert f'| {name} | 64 x 64 |' in report
     assert report.count('--latency is 1e-06 ms') == len(NETS)
+
+
+def test_hours_that_are_over_are_told_and_more_go_on(tmp_path):
+    options = small_search(tmp_path, hours=1e-9, latency=1e-6)
+    with pytest.raises(UserError, match='no candidate is left'):
+        search(options, nullcontext(lambda state, happened: None))
+    reasons = [c['refused'] for c in state_of(options)['candidates']]
+    assert reasons == [LATE] * len(NETS)
+    # With more of them the latencies are measured, and are too long.
+    more = replace(options, hours=1.0)
+    with pytest.raises(UserError, match='no candidate is left'):
+        search(more, nullcontext(lambda state, happened: None))
+    assert all(c['milliseconds'] for c in state_of(options)['candidates'])
 
 
 @pytest.mark.slow
