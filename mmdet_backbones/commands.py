@@ -14,6 +14,7 @@ SCRIPTS = {
     'swap': 'swap_backbone.py',
     'check': 'check_config.py',
     'train': 'train.py',
+    'search': 'search.py',
     'test': 'test.py',
     'predict': 'predict.py',
     'export': 'export.py',

@@ -34,6 +34,8 @@ LONG = {
     'own_data/test_prepare_data.py',
     'pictures/test_visualize_levels.py',
     'runs/test_compare_runs.py',
+    'search/test_searching.py',
+    'search/test_trial_config.py',
     'swap/test_swap.py',
     'swap/test_swap_data.py',
     'swap/test_swap_recipes.py',

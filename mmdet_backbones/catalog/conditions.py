@@ -67,12 +67,13 @@ def fits_licence(licence: str | None, wanted: str) -> bool:
 
     Args:
         licence: Of the weights, None if there are none, which is no licence.
-        wanted: Its name, a glob (``'cc-by-*'``), or ``'commercial'`` for one of
-            :data:`COMMERCIAL`. Capitals and small letters are the same.
+        wanted: Its name, a glob (``'cc-by-*'``), or ``'commercial'``, the same as
+            ``'permissive'``, for one of :data:`COMMERCIAL`. Capitals and small letters
+            are the same.
     """
     if licence is None:
         return False
-    if wanted.lower() == 'commercial':
+    if wanted.lower() in ('commercial', 'permissive'):
         return licence in COMMERCIAL
     return fnmatchcase(licence.lower(), wanted.lower())
 

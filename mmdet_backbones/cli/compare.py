@@ -13,7 +13,8 @@ EXAMPLES = ('mmdet-backbones compare work_dirs/a work_dirs/b -o compared',)
 
 def add_flags(parser: ArgumentParser) -> None:
     """Add what the subcommand takes."""
-    parser.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR')
+    parser.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR',
+                        help='of a training, or the folder of a search')  # fmt: skip
     parser.add_argument('-o', '--out', type=Path, metavar='OUT_DIR',
                         help='folder for table (Markdown and JSON) and plots; without '
                         'it the table is only printed')  # fmt: skip
@@ -25,11 +26,13 @@ def run(args: Namespace) -> int:
     """Print the table, or JSON; exit status 1 where a folder is no run."""
     from ..errors import UserError, shown
     from ..runs.comparing import compare, problems_with, write
+    from ..runs.folders import work_folders
 
-    problems = problems_with(args.work_dirs, args.out, args.force)
+    folders = work_folders(args.work_dirs)
+    problems = problems_with(folders, args.out, args.force)
     if problems:
         raise UserError('\n'.join(problems))
-    comparison = compare(args.work_dirs, args.metric)
+    comparison = compare(folders, args.metric)
     if args.json:
         print_json(comparison.to_dict())
     elif sys.stdout.isatty():

@@ -31,8 +31,8 @@ _NEEDED = ('torch', 'torchvision', 'timm', 'mmengine', 'mmcv', 'mmdet')
 # It is there to tell what is missing.
 _WITHOUT_THEM = ('doctor',)
 # Where parts of the host libraries are built, which talk while they are.
-_HOSTS_BUILD = ('inspect', 'swap', 'check', 'predict', 'export', 'app', 'benchmark',
-                'lr', 'convert', 'levels')  # fmt: skip
+_HOSTS_BUILD = ('inspect', 'swap', 'check', 'search', 'predict', 'export', 'app',
+                'benchmark', 'lr', 'convert', 'levels')  # fmt: skip
 _INSTALL = """  pip install "mmdet_backbones[mmdet]"
 or, for the maintained forks onedl-mmdetection and onedl-mmcv,
   pip install "mmdet_backbones[onedl]\""""

@@ -145,7 +145,17 @@ def _alone(name: str, settings: Settings) -> PreparedNet:
 
 
 def _in_detector(name: str, settings: Settings) -> PreparedNet:
-    model = _swapped_model(name, str(settings.detector))
+    return in_detector(name, _swapped_model(name, str(settings.detector)), settings)
+
+
+def in_detector(name: str, model: Any, settings: Settings) -> PreparedNet:
+    """Build a detector with random weights and synthetic images.
+
+    Args:
+        name: Of its backbone.
+        model: Of its config, under the default scope that the config has.
+        settings: How it is run.
+    """
     net = random_detector(model)
     _prepare(net, settings)
     boxes = [3] * settings.batch

@@ -1,0 +1,1 @@
+"""Which backbone for these data: many short trainings under one budget, on Ray."""

@@ -1,0 +1,126 @@
+"""Ray, started here or joined where it runs, with settings for one person's machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+
+#: Results are small, and tensors go through files. Ray takes no less.
+OBJECT_STORE = 80 << 20
+# With it Ray listens on 127.0.0.1 alone, by a setting that is for two other systems.
+_ALONE = 'RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER'
+_PATIENCE = 5.0
+_ROOT = str(Path(__file__).resolve().parents[2])
+
+
+def missing_packages(what: str, *packages: str) -> str | None:
+    """Say which packages of the extra ``search`` a command lacks.
+
+    Args:
+        what: The command, as it is written: ``'search'`` or ``'train --ray'``.
+        *packages: That it imports.
+
+    Returns:
+        The message with the line to write; None if all are there.
+    """
+    absent = [name for name in packages if find_spec(name) is None]
+    if not absent:
+        return None
+    return (
+        f"'{what}' needs {', '.join(absent)}, not installed here: write\n"
+        '  pip install "mmdet_backbones[search]"'
+    )
+
+
+@contextmanager
+def connect(address: str | None = None, cpus: int | None = None) -> Iterator[None]:
+    """Be connected to Ray within it.
+
+    Without an address Ray is started on this machine: reachable from it alone, with a
+    small object store, without a dashboard and without statistics of use. A process
+    that is connected already stays so.
+
+    Args:
+        address: Of a cluster that runs (``'10.0.0.1:6379'``, ``'auto'`` for the one of
+            this machine); None to start one.
+        cpus: Of the one that is started; as many as the machine has if left out.
+
+    Raises:
+        UserError: If Ray is not installed, or no cluster answers.
+    """
+    problem = missing_packages('--ray', 'ray')
+    if problem is not None:
+        raise UserError(problem)
+    # Ray reads them when it is imported.
+    os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
+    if address is None:
+        os.environ.setdefault(_ALONE, '0')
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    quiet: dict[str, Any] = dict(log_to_driver=False, logging_level=logging.ERROR)
+    with _environment(_for_workers()):
+        if address is None:
+            ray.init(
+                address='local',
+                num_cpus=cpus,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE,
+                **quiet,
+            )
+        else:
+            _join(address, quiet)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _join(address: str, settings: Mapping[str, Any]) -> None:
+    import ray
+
+    try:
+        # Ray itself waits for minutes where nobody answers.
+        host, _, port = address.removeprefix('ray://').rpartition(':')
+        if host and port.isdigit():
+            socket.create_connection((host, int(port)), _PATIENCE).close()
+        ray.init(address=address, **settings)
+    except (OSError, RuntimeError, ValueError) as error:
+        first = str(error).strip().split('\n')[0]
+        raise UserError(
+            f"no Ray cluster answers at '{address}' ({first}): leave the address out "
+            'to start Ray on this machine, or start a cluster with\n'
+            '  ray start --head --port 6379 --include-dashboard=false'
+        ) from error
+
+
+def _for_workers() -> dict[str, str]:
+    """What the processes of a cluster started here inherit: this package, too."""
+    given = os.environ.get('PYTHONPATH')
+    path = _ROOT if given is None else f'{_ROOT}{os.pathsep}{given}'
+    # Ray's processes give way to all others, unless told not to.
+    return dict(PYTHONPATH=path, RAY_worker_niceness='0')
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
