@@ -30,7 +30,7 @@ def add_flags(parser: ArgumentParser) -> None:
     net.add_argument('--checkpoint', help='weights: a path or an address')
     net.add_argument('--no-weights', action='store_true',
                      help='start from random values')  # fmt: skip
-    net.add_argument('--frozen', type=_stages, metavar='N',
+    net.add_argument('--frozen-stages', type=_stages, metavar='N',
                      help='stages that do not train: -1 none, 0 the stem, n the stem '
                      'and n stages, all the whole backbone; default: as far as in the '
                      'base')  # fmt: skip
@@ -85,7 +85,7 @@ def run(args: Namespace) -> int:
         size=tuple(args.size) if args.size else None,
         lr=args.lr,
         no_weights=args.no_weights,
-        frozen=args.frozen,
+        frozen_stages=args.frozen_stages,
         keep_width=args.keep_width,
         neck=args.neck,
         backbone_options=tuple(args.backbone_option),

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from ..backbones.contract import Backbone
 from ..engine.lr_scaling import find_scale
 from ..errors import UserError
+from ..levels import ALL, FrozenStages
 from ..registry import MODELS
 from ..shapes.build import build_weightless
 from ..swap.swapping import SwapOptions, save
@@ -101,14 +102,16 @@ def _rate_of(config: Config) -> float:
     return rate * scale.factor if scale is not None and wanted else float(rate)
 
 
-def _frozen_stages(config: Config, freezing: str) -> int:
+def _frozen_stages(config: Config, freezing: str) -> FrozenStages:
     if freezing == 'nothing':
         return -1
-    given = int(config.model.backbone.get('frozen_stages', -1))
+    given: FrozenStages = config.model.backbone.get('frozen_stages', -1)
+    if given == ALL:
+        return given
     net = build_weightless({**config.model.backbone, 'init_cfg': None})
     # With the deepest stage frozen, too, nothing of it would learn.
     assert isinstance(net, Backbone)
-    return min(given + 1, len(net.built_stages()) - 2)
+    return min(int(given) + 1, len(net.built_stages()) - 2)
 
 
 def can_freeze(config: dict[str, Any], weights: str | None) -> bool:

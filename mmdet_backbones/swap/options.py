@@ -50,7 +50,7 @@ class SwapOptions:
         size: Height and width of the images; those of the base if left out.
         lr: Learning rate for the batch of one GPU; that of the recipe if left out.
         no_weights: Whether the backbone starts from random values.
-        frozen: Stages of it without training, as its ``frozen_stages``; as far as
+        frozen_stages: Stages of it without training, as its own argument; as far as
             those of the base if left out.
         keep_width: Whether a neck gets as wide as the backbone, whatever it costs.
         neck: Pyramid for the one map of a plain ViT: ``'sfp'``, ViTDet's simple feature
@@ -74,7 +74,7 @@ class SwapOptions:
     size: tuple[int, int] | None = None
     lr: float | None = None
     no_weights: bool = False
-    frozen: FrozenStages | None = None
+    frozen_stages: FrozenStages | None = None
     keep_width: bool = False
     neck: str | None = None
     backbone_options: tuple[str, ...] = ()
@@ -163,10 +163,10 @@ def _wrong_numbers(options: SwapOptions) -> Iterator[str]:
         )
     if options.no_weights and options.checkpoint is not None:
         yield '--no-weights and --checkpoint contradict each other: leave one out'
-    if options.no_weights and options.frozen not in (None, -1):
+    if options.no_weights and options.frozen_stages not in (None, -1):
         yield (
-            f'--frozen {options.frozen} would keep the random values of --no-weights: '
-            'leave one out'
+            f'--frozen-stages {options.frozen_stages} would keep the random values of '
+            '--no-weights: leave one out'
         )
     for flag, value in (('--epochs', options.epochs), ('--batch', options.batch)):
         if value is not None and value < 1:

@@ -240,20 +240,21 @@ def _check_frozen(new: Replacement, frozen: FrozenStages) -> None:
         return
     if not new.weights:
         raise UserError(
-            f'--frozen {frozen}: no weights of {name} are known, so that random values '
-            'would be kept: write --checkpoint FILE, or leave --frozen out'
+            f'--frozen-stages {frozen}: no weights of {name} are known, so that random '
+            'values would be kept: write --checkpoint FILE, or leave --frozen-stages out'
         )
     if isinstance(new.net, Backbone):
         last = len(new.net.built_stages()) - 1
         if frozen != ALL and not -1 <= frozen <= last:
             raise UserError(
-                f'--frozen {frozen}: {name} has the stem and the stages 1 to {last}: '
-                f'write --frozen {last}, or --frozen {ALL} for the whole backbone'
+                f'--frozen-stages {frozen}: {name} has the stem and the stages 1 to '
+                f'{last}: write --frozen-stages {last}, or --frozen-stages {ALL} for '
+                'the whole backbone'
             )
     elif frozen == ALL or 'frozen_stages' not in new.arguments:
         raise UserError(
-            f"--frozen {frozen}: {name} is one of mmdet's classes, which cannot be "
-            'frozen so: take a net of another source, or leave --frozen out'
+            f"--frozen-stages {frozen}: {name} is one of mmdet's classes, which cannot "
+            'be frozen so: take a net of another source, or leave --frozen-stages out'
         )
 
 

@@ -160,7 +160,7 @@ def _edits(
             edits[('data_preprocessor', key)] = value
     if plan is not None:
         edits.update(_padding(base, plan))
-        settings = backbone_settings(new, plan, base, options.frozen)
+        settings = backbone_settings(new, plan, base, options.frozen_stages)
         check_backbone(settings, plan.channels)
         edits[('backbone',)] = dict(_delete_=True, **settings)
         edits.update(plan.edits)

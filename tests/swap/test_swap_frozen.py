@@ -27,18 +27,18 @@ def swapped(tmp_path, name, base=RETINANET, **options):
 
 @pytest.mark.parametrize('name', ['timm/resnet18', 'torchvision/swin_t'])
 def test_the_whole_backbone_is_frozen_where_that_is_asked_for(tmp_path, name):
-    config = swapped(tmp_path, name, frozen='all')
+    config = swapped(tmp_path, name, frozen_stages='all')
     assert config.model.backbone.frozen_stages == 'all'
     assert errors_of(check_config(config, training=False)) == []
 
 
 def test_a_base_that_is_frozen_as_a_whole_stays_so(tmp_path):
-    swapped(tmp_path, 'timm/resnet18', frozen='all')
+    swapped(tmp_path, 'timm/resnet18', frozen_stages='all')
     base = (tmp_path / 'new.py').rename(tmp_path / 'base.py')
     config = swapped(tmp_path, 'timm/convnext_atto', base=str(base))
     assert config.model.backbone.frozen_stages == 'all'
     trained = swapped(
-        tmp_path, 'timm/convnext_atto', base=str(base), frozen=-1, force=True
+        tmp_path, 'timm/convnext_atto', base=str(base), frozen_stages=-1, force=True
     )
     assert trained.model.backbone.get('frozen_stages', -1) == -1
 
@@ -46,9 +46,13 @@ def test_a_base_that_is_frozen_as_a_whole_stays_so(tmp_path):
 @pytest.mark.parametrize(
     ('name', 'options', 'message'),
     [
-        ('timm/resnet18', dict(frozen='all', no_weights=True), 'leave one out'),
-        ('timm/resnet18', dict(frozen=9), 'write --frozen 4, or --frozen all'),
-        ('mmdet/ResNet-50', dict(frozen='all'), 'a net of another source'),
+        ('timm/resnet18', dict(frozen_stages='all', no_weights=True), 'leave one out'),
+        (
+            'timm/resnet18',
+            dict(frozen_stages=9),
+            'write --frozen-stages 4, or --frozen-stages all',
+        ),
+        ('mmdet/ResNet-50', dict(frozen_stages='all'), 'a net of another source'),
     ],
 )
 def test_what_cannot_be_frozen_is_told(tmp_path, name, options, message):

@@ -252,14 +252,3 @@ def test_parameters_without_a_gradient_are_told(swapped):
     config = swapped(base, 'timm/mobilenetv2_100')
     assert 'find_unused_parameters' not in config
     assert 'no gradient' not in told(config)
-
-
-def test_stages_are_frozen_as_asked_for(swapped):
-    for stages in (-1, 2):
-        config = swapped(YOLOX, RESNET, frozen_stages=stages)
-        assert config.model.backbone.frozen_stages == stages
-    with pytest.raises(ValueError, match='frozen_stages'):
-        swapped(YOLOX, RESNET, frozen_stages=9)
-    # A class of mmdet that cannot.
-    with pytest.raises(ValueError, match='freezes no stages: leave it out'):
-        swapped(RETINANET, 'mmdet/PVT-tiny', frozen_stages=1)
