@@ -241,7 +241,8 @@ def _check_frozen(new: Replacement, frozen: FrozenStages) -> None:
     if not new.weights:
         raise UserError(
             f'--frozen-stages {frozen}: no weights of {name} are known, so that random '
-            'values would be kept: write --checkpoint FILE, or leave --frozen-stages out'
+            'values would be kept: write --checkpoint FILE, or leave --frozen-stages '
+            'out'
         )
     if isinstance(new.net, Backbone):
         last = len(new.net.built_stages()) - 1
