@@ -108,7 +108,11 @@ def replace_by(net: nn.Module, name: str, way: str) -> None:
         name: Of a module or a parameter, which becomes a buffer that is not saved.
         way: One of :data:`WAYS`.
     """
-    part, parent, leaf = part_of(net, name), parent_of(net, name), name.rpartition('.')[2]
+    part, parent, leaf = (
+        part_of(net, name),
+        parent_of(net, name),
+        name.rpartition('.')[2],
+    )
     if way == 'none':
         setattr(parent, leaf, None)
     elif isinstance(part, nn.Parameter):

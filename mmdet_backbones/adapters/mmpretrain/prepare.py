@@ -15,9 +15,9 @@ from ...backbones.checkpointing import checkpoint_blocks
 from ...levels import Level, describe_levels, select_levels
 from ..adapted import AdaptedNet, blocks_in
 from ..structure import RefusedError, SizeRule
+from ..trim import STRATEGIES, shorten
 from .nets import ZOO, Spec, build, make_spec, whole
 from .structure import examine, picks_of, structure_of, trainable
-from ..trim import STRATEGIES, shorten
 
 _Stages = Sequence[Sequence[str]]
 # By which classes recompute activations themselves, and count a batch twice.

@@ -25,9 +25,7 @@ class AnySizeHiera(HieraBackbone):
         tokens = unroll(tokens, size, config.patch_stride, schedule)
         self.encoder.schedule = self._schedule(size)
         hidden = self.encoder(tokens, output_hidden_states=True, return_dict=True)
-        maps = dict(
-            zip(self.stage_names, hidden.reshaped_hidden_states, strict=False)
-        )
+        maps = dict(zip(self.stage_names, hidden.reshaped_hidden_states, strict=False))
         return ModelOutput(
             feature_maps=tuple(
                 self.hidden_states_norms[stage](maps[stage]).permute(0, 3, 1, 2)
@@ -38,7 +36,9 @@ class AnySizeHiera(HieraBackbone):
     def _schedule(self, size: Any) -> dict[int, Any]:
         """How the tokens of each stage are laid out again, by its number."""
         config = self.config
-        grid = [side // step for side, step in zip(size, config.patch_stride, strict=True)]
+        grid = [
+            side // step for side, step in zip(size, config.patch_stride, strict=True)
+        ]
         left = [list(config.query_stride)] * (len(config.depths) - 1)
         schedule = {}
         for stage in range(len(config.depths)):

@@ -10,7 +10,7 @@ from torch import nn
 
 
 class CapturingHook:
-    """A hook of transformers that can be pickled; it is installed anew where it is read.
+    """A hook of transformers that can be pickled, and is installed anew when read.
 
     Args:
         module: That has the function which installs such hooks.
@@ -40,7 +40,9 @@ def make_picklable(net: nn.Module) -> None:
     """
     for module in net.modules():
         for key, hook in module._forward_hooks.items():
-            function, _, inner = getattr(hook, '__qualname__', '').partition('.<locals>.')
+            function, _, inner = getattr(hook, '__qualname__', '').partition(
+                '.<locals>.'
+            )
             if not inner or not hook.__module__.startswith('transformers.'):
                 continue
             installer = getattr(import_module(hook.__module__), function)

@@ -34,10 +34,13 @@ def _convert(spec: Spec, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give the tensors of a file the names that the net has for them."""
     net = _whole_net(spec)
     known, prefix = net.state_dict().keys(), f'{net.base_model_prefix}.'
-    return {
-        prefix + name if name not in known and prefix + name in known else name: tensor
-        for name, tensor in _renamed(net, state_dict).items()
-    }
+    named = {}
+    for name, tensor in _renamed(net, state_dict).items():
+        # What a file of a classifier has in front of the names of the net inside.
+        short = name.removeprefix(prefix)
+        spellings = (name, short, prefix + name)
+        named[next((n for n in spellings if n in known), short)] = tensor
+    return named
 
 
 def _renamed(net: nn.Module, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -128,7 +128,7 @@ def make_spec(
         near = get_close_matches(kind, ARCHITECTURES, n=3)
         hint = f'did you mean {" or ".join(near)}?' if near else 'it has '
         raise ValueError(
-            f"{owner}: AutoBackbone of transformers {version('transformers')} has no "
+            f'{owner}: AutoBackbone of transformers {version("transformers")} has no '
             f"'{kind}': {hint}{'' if near else ', '.join(ARCHITECTURES)}"
         )
     if kind in _NO_BACKBONES:
@@ -286,6 +286,6 @@ def maps_of(net: Any, x: Tensor) -> list[Tensor]:
 
 
 def whole(spec: Spec, indices: tuple[int, ...]) -> Mapping[str, Tensor]:
-    """Tensors of a net with these outputs before anything is dropped, without values."""
+    """Tensors of a net with these outputs, nothing dropped, without values."""
     with torch.device('meta'):
         return build(spec, indices).state_dict()

@@ -176,9 +176,7 @@ _TABLE: tuple[tuple[str, str, Mapping[str, dict[str, Any]], dict[str, Any]], ...
             'small': dict(depths=[1, 2, 11, 2]),
             'base': {},
             'base-plus': dict(embed_dim=112, num_heads=[2, 4, 8, 16]),
-            'large': dict(
-                embed_dim=144, depths=[2, 6, 36, 4], num_heads=[2, 4, 8, 16]
-            ),
+            'large': dict(embed_dim=144, depths=[2, 6, 36, 4], num_heads=[2, 4, 8, 16]),
         },
         {},
     ),

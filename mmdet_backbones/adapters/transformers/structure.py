@@ -138,8 +138,14 @@ def _with_all_levels(spec: Spec) -> tuple[tuple[int, ...], nn.Module, Size]:
 
 
 def _run(spec: Spec, net: nn.Module, size: Size) -> list[Tensor]:
-    with repeated_shapes(), torch.device('meta'):
+    with _shapes(spec), torch.device('meta'):
         return maps_of(net, torch.zeros(2, spec.in_channels, *size))
+
+
+@lru_cache(maxsize=1)
+def _shapes(spec: Spec) -> repeated_shapes:
+    # The runs of one net have most operations in common.
+    return repeated_shapes()
 
 
 def _run_frozen(spec: Spec, net: nn.Module, size: Size) -> list[Tensor]:
@@ -239,7 +245,11 @@ def _replace(
     """Replace the parts that can be, and tell by what."""
     replaced = []
     for name in names:
-        owner, leaf, part = parent_of(net, name), name.rpartition('.')[2], part_of(net, name)
+        owner, leaf, part = (
+            parent_of(net, name),
+            name.rpartition('.')[2],
+            part_of(net, name),
+        )
         members = dict(part._modules) if isinstance(part, nn.Module) else {}
         for way in WAYS:
             replace_by(net, name, way)
