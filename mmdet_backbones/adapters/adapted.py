@@ -88,7 +88,7 @@ class AdaptedBackbone(Backbone):
     """
 
     # Of outputs; a classifier has one, after its last stage.
-    additions = ('norm[0-9]*.*', 'norm_after_stage[0-9]*.*')
+    additions: tuple[str, ...] = ('norm[0-9]*.*', 'norm_after_stage[0-9]*.*')
     _net: nn.Module
 
     def __init__(

@@ -63,7 +63,7 @@ class TransformersBackbone(AdaptedBackbone):
     """
 
     # A class puts one in front of each output that it is asked for.
-    additions = ('hidden_states_norms.*',)
+    additions: tuple[str, ...] = ('hidden_states_norms.*',)
 
     def __init__(
         self,
