@@ -9,6 +9,9 @@ import timm
 import torch
 from huggingface_hub import constants
 from mmdet.registry import MODELS
+from mmdet.testing import demo_mm_inputs
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper
 from transformers import AutoBackbone, AutoModel, HieraConfig, HieraModel
 
 from mmdet_backbones.adapters.structure import RefusedError
@@ -19,11 +22,15 @@ from mmdet_backbones.adapters.transformers.nets import (
 )
 from mmdet_backbones.adapters.transformers.published import FAMILIES, PUBLISHED
 from mmdet_backbones.catalog.entries import load_source
+from mmdet_backbones.check.config import check_config
 from mmdet_backbones.errors import PretrainedWeightsError, settings_of
 from mmdet_backbones.levels import IMAGENET
 from mmdet_backbones.shapes.build import on_meta
+from mmdet_backbones.swap.swapping import SwapOptions, save
 from mmdet_backbones.weights.loading.loader import load_pretrained
 
+FASTER = 'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+DINO = 'dino/dino-4scale_r50_8xb2-12e_coco.py'
 # The same net in timm, by the hub's name of a published one.
 TIMM = (
     (r'dinov2-with-registers-(\w+)', r'vit_\1_patch14_reg4_dinov2'),
@@ -314,3 +321,41 @@ def test_every_architecture_is_a_backbone_or_says_why_not(kind):
         sum(out.sum() for out in part(torch.rand(2, 3, *size))).backward()
     trained = {n: p for n, p in part.named_parameters() if p.requires_grad}
     assert [n for n, p in trained.items() if p.grad is None] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('base', 'name'),
+    [
+        ('faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', 'facebook/dinov2-small'),
+        (
+            'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+            'facebook/convnextv2-atto-1k-224',
+        ),
+        ('dino/dino-4scale_r50_8xb2-12e_coco.py', 'microsoft/resnet-18'),
+    ],
+)
+def test_a_detector_trains_and_finds_with_a_net_of_transformers(base, name, tmp_path):
+    out = tmp_path / 'swapped.py'
+    save(SwapOptions(f'mmdet::{base}', f'transformers/{name}', out))
+    config = Config.fromfile(out)
+    assert check_config(config) == []
+    assert config.model.backbone.init_cfg.checkpoint == f'hf://{name}'
+    config.model.backbone.init_cfg = None
+    detector = MODELS.build(config.model)
+    optimizer = torch.optim.SGD(detector.parameters(), lr=1e-4)
+    wrapper = OptimWrapper(optimizer)
+    image = [3, 96, 128]
+    data = demo_mm_inputs(2, [image, image])
+    before = {n: p.clone() for n, p in detector.backbone.named_parameters()}
+    for _ in range(2):
+        losses = detector.train_step(data, wrapper)
+        assert all(torch.isfinite(loss).all() for loss in losses.values())
+    changed = [
+        not torch.equal(p, before[n])
+        for n, p in detector.backbone.named_parameters()
+        if p.requires_grad
+    ]
+    assert sum(changed) > len(changed) // 2
+    found = detector.eval().test_step(demo_mm_inputs(1, [image]))
+    assert found[0].pred_instances.bboxes.shape[1] == 4
