@@ -345,7 +345,8 @@ def test_a_detector_trains_and_finds_with_a_net_of_transformers(base, name, tmp_
     detector = MODELS.build(config.model)
     optimizer = torch.optim.SGD(detector.parameters(), lr=1e-4)
     wrapper = OptimWrapper(optimizer)
-    image = [3, 96, 128]
+    # DINO chooses 900 of the cells of its levels.
+    image = [3, 256, 288] if base == DINO else [3, 96, 128]
     data = demo_mm_inputs(2, [image, image])
     before = {n: p.clone() for n, p in detector.backbone.named_parameters()}
     for _ in range(2):
