@@ -9,6 +9,7 @@ from .adapters.mmpretrain.named import ShuffleNetV2 as ShuffleNetV2
 from .adapters.mmpretrain.named import SwinTransformer as SwinTransformer
 from .adapters.timm.backbone import TIMMBackbone as TIMMBackbone
 from .adapters.torchvision.backbone import TorchvisionBackbone as TorchvisionBackbone
+from .adapters.transformers.backbone import TransformersBackbone as TransformersBackbone
 from .backbones.contract import Backbone as Backbone
 from .backbones.frozen_norm import FrozenBN as FrozenBN
 from .backbones.lora import merge_lora as merge_lora

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..backbones.contract import Backbone, compute_again
 from ..backbones.lora import with_own_adapters
 from ..levels import FrozenStages, Level, check_frozen_stages
-from ..shapes.structure import kept_stages, part_of
+from ..shapes.structure import blocks_of, kept_stages, part_of
 from .inputs import pad_to_multiple
 from .structure import SizeRule
 
@@ -42,6 +42,7 @@ class AdaptedNet:
         sizes: Which images it takes.
         owner: What messages call the backbone.
         uncut: Gives the tensors of the net before anything was dropped of it.
+        idle: Parts that no level needs and its class cannot be without.
     """
 
     net: nn.Module
@@ -51,6 +52,25 @@ class AdaptedNet:
     sizes: SizeRule
     owner: str
     uncut: Callable[[], Mapping[str, Tensor]]
+    idle: tuple[str, ...] = ()
+
+
+def blocks_in(net: nn.Module, stages: Sequence[Sequence[str]]) -> list[nn.Module]:
+    """List the blocks of all stages but the stem, for activation checkpointing.
+
+    Args:
+        net: That has them.
+        stages: As in :class:`AdaptedNet`.
+    """
+    return [
+        block
+        for stage in kept_stages(net, stages)[1:]
+        for name in stage
+        if isinstance(part := part_of(net, name), nn.Module)
+        for block in blocks_of(part)
+        # A single layer has nothing to recompute but itself.
+        if any(True for _ in block.children())
+    ]
 
 
 class AdaptedBackbone(Backbone):
@@ -69,7 +89,7 @@ class AdaptedBackbone(Backbone):
     """
 
     # Of outputs; a classifier has one, after its last stage.
-    additions = ('norm[0-9]*.*', 'norm_after_stage[0-9]*.*')
+    additions: tuple[str, ...] = ('norm[0-9]*.*', 'norm_after_stage[0-9]*.*')
     _net: nn.Module
 
     def __init__(
@@ -87,6 +107,7 @@ class AdaptedBackbone(Backbone):
         self._owner = adapted.owner
         self._uncut = adapted.uncut
         self._stages = kept_stages(adapted.net, adapted.stages)
+        self._idle = adapted.idle
         self.freeze()
 
     def _share(self, net: nn.Module) -> None:
@@ -120,13 +141,17 @@ class AdaptedBackbone(Backbone):
         """
         height, width = x.shape[-2:]
         self._sizes.check(x, self._owner)
-        outputs = self._net.forward(pad_to_multiple(x, self._sizes.multiple))
+        outputs = self._outputs(pad_to_multiple(x, self._sizes.multiple))
         return tuple(
             outputs[pick][
                 ..., : -(-height // level.stride), : -(-width // level.stride)
             ]
             for pick, level in zip(self._picks, self.levels, strict=True)
         )
+
+    def _outputs(self, x: Tensor) -> Sequence[Tensor]:
+        """Run the net on images of a size that it takes."""
+        return self._net.forward(x)
 
     def uncut(self) -> Mapping[str, Tensor]:
         """Return the tensors, without values, of the net of all levels."""
@@ -135,6 +160,12 @@ class AdaptedBackbone(Backbone):
     def stage_modules(self, stage: int) -> Sequence[nn.Module | nn.Parameter]:
         """Parts of one stage, 0 is the stem; none for a dropped stage."""
         return [part_of(self._net, name) for name in self._stages[stage]]
+
+    def freeze(self) -> None:
+        """Take the frozen stages, and what no output needs, out of training."""
+        super().freeze()
+        for name in self._idle:
+            part_of(self._net, name).requires_grad_(False)
 
     def train(self, mode: bool = True) -> AdaptedBackbone:
         """Switch the mode; frozen stages and ``norm_eval`` layers stay in eval."""
@@ -146,13 +177,17 @@ class AdaptedBackbone(Backbone):
     def draw_weights(self) -> None:
         """Draw the weights as the net's own class does."""
         if not isinstance(self._net, BaseModule):
+            self._mark_children()
             return
         # The net writes to the record of who changed what.
         self._net._params_init_info = self._params_init_info
         self._net.init_weights()
         del self._net._params_init_info
+        self._mark_children()
+
+    def _mark_children(self) -> None:
         # mmengine would draw those layers again that do not remember they are drawn,
-        # such as mmcv's ConvModule.
+        # such as mmcv's ConvModule and the nets inside nets of transformers.
         for module in self.children():
             if not hasattr(module, 'is_init'):
                 vars(module)['is_init'] = True

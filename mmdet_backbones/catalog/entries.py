@@ -21,8 +21,8 @@ def resolve(name: str) -> dict[str, Any]:
 
     Args:
         name: ``'timm/convnext_tiny'``, ``'torchvision/vgg16_bn'``,
-            ``'mmpretrain/shufflenet-v2-1x'``, ``'mmdet/ResNet-50'``, or one of ours,
-            ``'res2net50_26w_6s'``.
+            ``'mmpretrain/shufflenet-v2-1x'``, ``'transformers/microsoft/resnet-50'``,
+            ``'mmdet/ResNet-50'``, or one of ours, ``'res2net50_26w_6s'``.
 
     Returns:
         A dict for ``MODELS.build``, the caller's own.
@@ -124,8 +124,15 @@ def _version(distributions: tuple[str, ...]) -> str | None:
 _Loaded = tuple[dict[str, Entry], dict[str, Entry]]
 
 
-# Classes whose one argument is the name that the library gives the net.
-_BY_NAME = {'timm': 'TIMMBackbone', 'torchvision': 'TorchvisionBackbone'}
+# Classes whose one argument is the name that the library gives the net, and what the
+# argument is called.
+_BY_NAME = {
+    'timm': ('TIMMBackbone', 'model_name'),
+    'torchvision': ('TorchvisionBackbone', 'model_name'),
+    'transformers': ('TransformersBackbone', 'model'),
+}
+# What stands before the name in the address of its weights, if not the source.
+_SCHEMES = {'transformers': 'hf'}
 
 
 # Nets of torchvision that have none of the weights meant where none are named.
@@ -136,10 +143,12 @@ _FIRST_WEIGHTS = dict.fromkeys(
 
 def _entry(name: str, has_weights: bool = True, tag: str = '') -> Entry:
     source, _, model = name.partition('/')
-    config = dict(type=f'mmdet_backbones.{_BY_NAME[source]}', model_name=model)
+    kind, argument = _BY_NAME[source]
+    config = {'type': f'mmdet_backbones.{kind}', argument: model}
     tag = tag or _FIRST_WEIGHTS.get(name, '')
     dotted = f'.{tag}' if tag else ''
-    weights = f'{source}://{model}{dotted}' if has_weights else None
+    scheme = _SCHEMES.get(source, source)
+    weights = f'{scheme}://{model}{dotted}' if has_weights else None
     return Entry(name, source, config, weights)
 
 
@@ -193,6 +202,20 @@ def _load_torchvision() -> _Loaded:
     return {name: _entry(name) for name in names}, aliases
 
 
+def _load_transformers() -> _Loaded:
+    from ..adapters.transformers.local_files import cached_models
+    from ..adapters.transformers.nets import ARCHITECTURES
+    from ..adapters.transformers.published import PUBLISHED
+
+    there = [n for n, net in PUBLISHED.items() if net['model_type'] in ARCHITECTURES]
+    entries = {f'transformers/{n}': _entry(f'transformers/{n}') for n in there}
+    # An architecture by its own name, with its default config.
+    for kind in ARCHITECTURES:
+        entries[f'transformers/{kind}'] = _entry(f'transformers/{kind}', False)
+    cached = [f'transformers/{name}' for name in cached_models(ARCHITECTURES)]
+    return entries, {name: _entry(name) for name in cached if name not in entries}
+
+
 def _load_mmpretrain() -> _Loaded:
     from .mmpretrain_names import read_entries
 
@@ -221,6 +244,7 @@ SOURCES: dict[str, tuple[tuple[str, ...], Callable[[], _Loaded]]] = {
     'timm': (('timm',), _load_timm),
     'torchvision': (('torchvision',), _load_torchvision),
     'mmpretrain': (('mmpretrain', 'onedl-mmpretrain'), _load_mmpretrain),
+    'transformers': (('transformers',), _load_transformers),
     'mmdet': (('mmdet', 'onedl-mmdetection'), _load_mmdet),
 }
 
@@ -256,9 +280,9 @@ def usual_weights(kind: str, value_of: Callable[[str], Any]) -> UsualWeights | N
         none are known.
     """
     scope, _, name = kind.rpartition('.')
-    named = next((source for source, cls in _BY_NAME.items() if cls == name), None)
+    named = next((source for source, cls in _BY_NAME.items() if cls[0] == name), None)
     if named is not None:
-        weights = _of_model(f'{named}/{value_of("model_name")}')
+        weights = _of_model(f'{named}/{value_of(_BY_NAME[named][1])}')
         # mmengine reads no names of timm; its wrapper takes `pretrained` instead.
         return UsualWeights(weights) if weights and scope == 'mmdet_backbones' else None
     sources = ['mmdet'] if scope in ('', 'mmdet') else ['mmpretrain']

@@ -16,7 +16,7 @@ EXAMPLES = (
     'mmdet-backbones list --licence commercial --sort top1 --max-params 30M',
     'mmdet-backbones list resnet50 --source timm torchvision',
 )
-_SOURCES = ('ours', 'timm', 'torchvision', 'mmpretrain', 'mmdet')
+_SOURCES = ('ours', 'timm', 'torchvision', 'mmpretrain', 'transformers', 'mmdet')
 _SORTS = ('macs', 'name', 'params', 'top1')
 
 

@@ -61,6 +61,16 @@ def test_a_package_that_mmpretrain_lacks_is_named(run_python, tmp_path, module):
     assert cure == f'  pip install {module.replace("_", "-")}'
 
 
+def test_without_transformers_one_message_says_what_to_type(run_python, tmp_path):
+    packages = packages_without('transformers', tmp_path)
+    code = 'import mmdet_backbones.adapters.transformers.nets'
+    result = run_python('-S', '-c', code, PYTHONPATH=str(packages))
+    assert result.returncode == 1
+    *_, problem, cure = result.stderr.splitlines()
+    assert problem.startswith("ImportError: transformers' nets need transformers")
+    assert cure == '  pip install "transformers>=4.49,<6"'
+
+
 def test_a_missing_package_is_no_fault_of_a_newer_transformers(run_python, tmp_path):
     packages = packages_without('mmpretrain', tmp_path)
     zoo = packages / 'mmpretrain' / 'models'

@@ -34,6 +34,26 @@ REPRESENTATIVES: dict[str, dict[str, Any]] = {
     'mmpretrain-efficientnet': dict(
         type='MMPretrainBackbone', model=dict(type='EfficientNet', arch='b0')
     ),
+    'transformers-resnet': dict(
+        type='TransformersBackbone', model='microsoft/resnet-18'
+    ),
+    'transformers-convnext': dict(
+        type='TransformersBackbone', model='facebook/convnextv2-atto-1k-224'
+    ),
+    'transformers-vit': dict(
+        type='TransformersBackbone',
+        model=dict(
+            model_type='dinov2',
+            hidden_size=64,
+            num_hidden_layers=4,
+            num_attention_heads=2,
+            image_size=56,
+        ),
+    ),
+    'transformers-swin': dict(
+        type='TransformersBackbone',
+        model=dict(model_type='swin', embed_dim=24, num_heads=[1, 2, 4, 8]),
+    ),
 }
 
 every = pytest.mark.parametrize('name', REPRESENTATIVES)

@@ -13,12 +13,11 @@ from torch import nn
 
 from ...backbones.checkpointing import checkpoint_blocks
 from ...levels import Level, describe_levels, select_levels
-from ...shapes.structure import blocks_of, kept_stages, part_of
-from ..adapted import AdaptedNet
+from ..adapted import AdaptedNet, blocks_in
 from ..structure import RefusedError, SizeRule
+from ..trim import STRATEGIES, shorten
 from .nets import ZOO, Spec, build, make_spec, whole
 from .structure import examine, picks_of, structure_of, trainable
-from .trim import STRATEGIES, shorten
 
 _Stages = Sequence[Sequence[str]]
 # By which classes recompute activations themselves, and count a batch twice.
@@ -61,7 +60,7 @@ def prepare(
     if strategy is not None:
         strategy(net, unused, indices[-1] + 1, found.count)
     if with_cp:
-        checkpoint_blocks(_blocks(net, found.stages))
+        checkpoint_blocks(blocks_in(net, found.stages))
     picks = picks_of(spec, indices)
     every = tuple(level.index for level in found.levels)
     uncut = partial(whole, spec, every)
@@ -78,19 +77,6 @@ def _choose(
     if out_strides is not None and out_indices is None and spec.has_head_level:
         levels = levels[:-1]
     return select_levels(levels, out_indices, out_strides, owner=spec.owner)
-
-
-def _blocks(net: nn.Module, stages: Sequence[Sequence[str]]) -> list[nn.Module]:
-    """List the blocks of all stages but the stem, for activation checkpointing."""
-    return [
-        block
-        for stage in kept_stages(net, stages)[1:]
-        for name in stage
-        if isinstance(part := part_of(net, name), nn.Module)
-        for block in blocks_of(part)
-        # A single layer has nothing to recompute but itself.
-        if any(True for _ in block.children())
-    ]
 
 
 @lru_cache(maxsize=64)
@@ -302,7 +288,7 @@ def prepare_named(
     stages = tuple(tuple(stage) for stage in family.stages(count))
     _leave(net, stages, indices, count)
     if with_cp:
-        checkpoint_blocks(_blocks(net, stages))
+        checkpoint_blocks(blocks_in(net, stages))
     picks, uncut = tuple(range(len(indices))), partial(whole, spec, tuple(range(count)))
     return AdaptedNet(net, levels, picks, stages, sizes, owner, uncut)
 

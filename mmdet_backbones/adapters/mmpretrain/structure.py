@@ -17,8 +17,8 @@ from ...levels import PROBE_SIZE
 from ...shapes.repeated import repeated_shapes
 from ...shapes.structure import Structure, find_structure
 from ..structure import RefusedError, SizeRule, WholeStructure, fit_padding, one_line
+from ..trim import pass_on
 from .nets import Spec, build, maps_of
-from .trim import pass_on
 
 # Strides of mmpretrain's nets, and patches of 7 or 14 pixels.
 _MULTIPLES = (1, 16, 32, 7, 14, 64)

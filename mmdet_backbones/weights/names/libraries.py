@@ -18,6 +18,12 @@ _TORCHVISION_ROOT = r'^body\.'
 # Top-level parts of torchvision's nets that come after the last feature map. The
 # classifier of SqueezeNet is convolutional and would pass for a feature map.
 HEADS = ('classifier', 'fc', 'head', 'heads', 'aux1', 'aux2', 'AuxLogits')
+# What models of transformers have beside the net that gives the maps: classifiers,
+# poolers, the normalisation before them, and what is trained with masked images.
+HEADS_OF_TRANSFORMERS = (
+    r'(?:\w+\.)?(?:classifier|cls_classifier|distillation_classifier|decoder|head|layer_?norm'
+    r'|lm_head|norm|pooler|projection)\.|(?:\w+\.)?embeddings\.mask_token$'
+)
 
 _TIMM = Dialect(
     'timm',

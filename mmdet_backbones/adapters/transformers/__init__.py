@@ -1,0 +1,3 @@
+"""transformers' nets."""
+
+from . import backbone  # noqa: F401
