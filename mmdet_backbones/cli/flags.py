@@ -41,6 +41,7 @@ def add_common_flags(parser: ArgumentParser) -> None:
     group = parser.add_argument_group('several processes')
     group.add_argument(
         '--gpus',
+        '--workers',
         type=int,
         metavar='N',
         help='start N processes on this machine, one for each GPU',

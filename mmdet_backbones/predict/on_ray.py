@@ -252,6 +252,7 @@ def _found(
     import ray.data
     from ray.exceptions import RayError
 
+    worker: Any = BoxWorker
     share = _share(options, workers)
     # More would take memory, and wait.
     share['compute'] = ray.data.ActorPoolStrategy(size=min(share['compute'], len(rows)))
@@ -259,7 +260,7 @@ def _found(
     _be_quiet()
     # A block for each, since only whole blocks come back.
     found = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        BoxWorker,
+        worker,
         fn_constructor_args=(options, os.getcwd(), threads),
         **share,
         **_tries(),
