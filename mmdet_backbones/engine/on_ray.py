@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 
@@ -129,22 +130,25 @@ def _process(config: dict[str, Any]) -> None:
 
 
 def _lost(error: Any) -> str:
-    """Say how a process was lost.
+    """Say which process was lost.
 
     Raises:
         UserError: If none was, but the training cannot be.
         Exception: Of a bug.
     """
-    from ray.exceptions import RayError
-
-    failures = [*getattr(error, 'worker_failures', {}).values()]
-    own = [getattr(one, 'cause', None) or one for one in failures]
-    for one in own:
+    failures: Mapping[int, Any] = getattr(error, 'worker_failures', {})
+    # Ray wraps what a process raises; of one that is gone it has an error of its own.
+    raised = {n: getattr(one, '_base_exc', None) for n, one in failures.items()}
+    for one in raised.values():
         if isinstance(one, _TOLD):
             raise UserError(str(one)) from error
-    others = [one for one in own if not isinstance(one, (RayError, SystemExit))]
-    # Those that are left fail in their next exchange with the one that is gone.
-    if len(others) == len(failures):
+    if any(one is not None and not _of_another(one) for one in raised.values()):
         raise error
-    first = next((one for one in own if isinstance(one, RayError)), error)
-    return f'a process was lost: {str(first).strip().splitlines()[0]}'
+    gone = [str(rank) for rank, one in raised.items() if one is None]
+    return f'process {", ".join(gone) or "?"} (from 0) was lost'
+
+
+def _of_another(error: BaseException) -> bool:
+    """Whether it is what a process meets when another one is gone."""
+    lost = isinstance(error, (SystemExit, torch.distributed.DistError))
+    return lost or 'gloo' in str(error)

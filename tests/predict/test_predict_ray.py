@@ -25,6 +25,7 @@ from mmdet_backbones.predict.shards import Shard, ShardFolder, images_of_one
 
 # Of two shards.
 SOME = 36
+ENVIRONMENT = dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
 
 
 @pytest.fixture(scope='module')
@@ -164,7 +165,7 @@ def start(folder, *words):
     return subprocess.Popen(
         [sys.executable, '-m', 'mmdet_backbones', 'predict', *map(str, words)],
         cwd=folder,
-        env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
+        env={**os.environ, **ENVIRONMENT},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
