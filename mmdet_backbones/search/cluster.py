@@ -71,7 +71,9 @@ def connect(
     if ray.is_initialized():
         yield
         return
-    quiet: dict[str, Any] = dict(log_to_driver=False, logging_level=logging.ERROR)
+    quiet: dict[str, Any] = dict(
+        log_to_driver=shows_output, logging_level=logging.ERROR
+    )
     with _environment(_for_workers()):
         if address is None:
             ray.init(

@@ -28,7 +28,8 @@ from ..own_data.for_config import read_folder
 from ..swap.swapping import SwapOptions, save
 from .boxes import BoxedImage, sample_boxes
 from .candidates import Candidate
-from .evidence import transferability
+from .evidence import rank_correlation, transferability
+from .report import Guessed
 
 GUESSES = 'guess.json'
 # An object is looked at where it is about so many cells wide: heads without anchors
@@ -255,6 +256,16 @@ def read_scores(path: Path) -> dict[str, float]:
             f"'{path}' holds no guesses ({type(error).__name__}: {error}): remove it, "
             'or make it again with --guess'
         ) from error
+
+
+def guesses_in(folder: Path) -> Guessed | None:
+    """Give the report of a search the guess in its folder; None if there is none.
+
+    Raises:
+        UserError: As :func:`read_scores`.
+    """
+    path = folder / GUESSES
+    return Guessed(read_scores(path), rank_correlation) if path.is_file() else None
 
 
 def guess_table(found: Sequence[Guess]) -> Table:

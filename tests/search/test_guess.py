@@ -8,9 +8,11 @@ import pytest
 import torch
 from scipy.optimize import minimize
 from scipy.stats import ortho_group, spearmanr
+from searches import NETS, command_of, small_search
 from trees import prepare, weights
 from wheels import DownloadError
 
+from mmdet_backbones.cli.main import main
 from mmdet_backbones.errors import UserError
 from mmdet_backbones.own_data.for_config import read_folder
 from mmdet_backbones.search.boxes import sample_boxes
@@ -25,6 +27,7 @@ from mmdet_backbones.search.guess import (
     _pooled,
     guess,
     guess_table,
+    guesses_in,
     read_scores,
     write_guesses,
 )
@@ -192,6 +195,27 @@ def test_a_candidate_that_cannot_be_guessed_is_a_row(squares, tmp_path):
     (tmp_path / 'guess.json').write_text('{}')
     with pytest.raises(UserError, match='holds no guesses'):
         read_scores(tmp_path / 'guess.json')
+
+
+def test_a_guess_is_the_first_step_of_a_search(tmp_path, capfd):
+    options = small_search(tmp_path)
+    command = [*command_of(options)[3:], '--guess', '--json']
+    assert main(command) == 0
+    told = json.loads(capfd.readouterr().out)['guesses']
+    assert {one['candidate']['name'] for one in told} == set(NETS)
+    assert [one['refused'] for one in told] == ['', '']
+    assert min(one['candidate']['milliseconds'] for one in told) > 0
+    keys = {f'{name}@64x64' for name in NETS}
+    assert read_scores(options.out / 'guess.json').keys() == keys
+    guessed = guesses_in(options.out)
+    assert guessed.scores.keys() == keys
+    assert guessed.correlate([1, 2, 3], [1, 3, 2]) == pytest.approx(0.5)
+    # What is measured is not measured again.
+    before = (options.out / 'search.json').read_text()
+    assert main(command) == 0
+    after = json.loads((options.out / 'search.json').read_text())
+    assert after['candidates'] == json.loads(before)['candidates']
+    assert not (options.out / 'trials').exists()
 
 
 @pytest.mark.slow
