@@ -26,7 +26,7 @@ EXAMPLES = (
     '--format csv',
     'mmdet-backbones predict work_dirs/mine archive -o found.jsonl --ray',
 )
-_FORMATS = ('json', 'csv', 'coco', 'yolo', 'voc', 'labelme', 'parquet')
+_FORMATS = ('json', 'csv', 'coco', 'parquet', 'yolo', 'voc', 'labelme')
 
 
 def add_flags(parser: ArgumentParser) -> None:
