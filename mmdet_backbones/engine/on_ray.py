@@ -126,7 +126,11 @@ def _process(config: dict[str, Any]) -> None:
             f"{socket.gethostname()} does not see the folder '{config['folder']}': "
             'machines need the same files in the same places'
         ) from error
-    config['work'](config['told'])
+    try:
+        config['work'](config['told'])
+    except SystemExit:
+        # The first process tells why none of them can; another error would hide it.
+        return
 
 
 def _lost(error: Any) -> str:
@@ -150,5 +154,4 @@ def _lost(error: Any) -> str:
 
 def _of_another(error: BaseException) -> bool:
     """Whether it is what a process meets when another one is gone."""
-    lost = isinstance(error, (SystemExit, torch.distributed.DistError))
-    return lost or 'gloo' in str(error)
+    return isinstance(error, torch.distributed.DistError) or 'gloo' in str(error)
