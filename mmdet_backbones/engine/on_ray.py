@@ -141,8 +141,12 @@ def _lost(error: Any) -> str:
         Exception: Of a bug.
     """
     failures: Mapping[int, Any] = getattr(error, 'worker_failures', {})
-    # Ray wraps what a process raises; of one that is gone it has an error of its own.
-    raised = {n: getattr(one, '_base_exc', None) for n, one in failures.items()}
+    # Ray may wrap what a process raises, and has errors of its own for one that is gone.
+    errors = {n: getattr(one, '_base_exc', one) for n, one in failures.items()}
+    raised = {
+        n: None if type(one).__module__.startswith('ray.') else one
+        for n, one in errors.items()
+    }
     for one in raised.values():
         if isinstance(one, _TOLD):
             raise UserError(str(one)) from error
