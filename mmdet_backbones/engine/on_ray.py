@@ -141,7 +141,7 @@ def _lost(error: Any) -> str:
         Exception: Of a bug.
     """
     failures: Mapping[int, Any] = getattr(error, 'worker_failures', {})
-    # Ray may wrap what a process raises, and has errors of its own for one that is gone.
+    # Ray may wrap what a process raises; one that is gone has an error of Ray.
     errors = {n: getattr(one, '_base_exc', one) for n, one in failures.items()}
     raised = {
         n: None if type(one).__module__.startswith('ray.') else one
