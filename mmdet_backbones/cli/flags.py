@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import SUPPRESS, ArgumentParser
+from argparse import SUPPRESS, ArgumentParser, Namespace
 
 
 def add_config_flags(parser: ArgumentParser) -> None:
@@ -41,6 +41,7 @@ def add_common_flags(parser: ArgumentParser) -> None:
     group = parser.add_argument_group('several processes')
     group.add_argument(
         '--gpus',
+        '--workers',
         type=int,
         metavar='N',
         help='start N processes on this machine, one for each GPU',
@@ -54,3 +55,20 @@ def add_common_flags(parser: ArgumentParser) -> None:
     group.add_argument(
         '--local_rank', '--local-rank', type=int, default=0, help=SUPPRESS
     )
+
+
+def add_ray_flags(parser: ArgumentParser, what: str) -> None:
+    """Add the flag that hands the work to a Ray cluster."""
+    parser.add_argument(
+        '--ray',
+        nargs='?',
+        const='',
+        metavar='ADDRESS',
+        help=f'{what} on the Ray cluster at this address (10.0.0.1:6379, auto), or on '
+        'one that is started here for it; ADDRESS stands last',
+    )
+
+
+def ray_address(args: Namespace) -> str | None:
+    """Return the address of the cluster; None to start one."""
+    return args.ray or None

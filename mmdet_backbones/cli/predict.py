@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .flags import add_detector_flags
+from ..errors import UserError
+from .flags import add_detector_flags, add_ray_flags, ray_address
 from .output import console, print_json
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ EXAMPLES = (
     'mmdet-backbones predict exported "photos/*.jpg" --format yolo -o photos',
     'mmdet-backbones predict work_dirs/mine aerial.tif --tile 800 -o trees.csv '
     '--format csv',
+    'mmdet-backbones predict work_dirs/mine archive -o found.jsonl --ray',
 )
-_FORMATS = ('json', 'csv', 'coco', 'yolo', 'voc', 'labelme')
+_FORMATS = ('json', 'csv', 'coco', 'parquet', 'yolo', 'voc', 'labelme')
 
 
 def add_flags(parser: ArgumentParser) -> None:
@@ -39,7 +41,8 @@ def add_flags(parser: ArgumentParser) -> None:
                      )  # fmt: skip
     out.add_argument('--format', choices=_FORMATS, default='json',
                      help='json is one line for each image; yolo, voc and labelme are '
-                     'labels, a file for each (%(default)s)')  # fmt: skip
+                     'labels, a file for each; parquet needs --ray (%(default)s)'
+                     )  # fmt: skip
     out.add_argument('--annotations', type=Path, metavar='FILE',
                      help='with --format coco: results with the ids of this data '
                      'set, for an AP')  # fmt: skip
@@ -61,6 +64,10 @@ def add_flags(parser: ArgumentParser) -> None:
     what.add_argument('--overlap', type=float, default=0.2, metavar='PART',
                       help='of a tile that it shares with the next (%(default)s)'
                       )  # fmt: skip
+    add_ray_flags(parser, 'find the boxes')
+    parser.add_argument('--workers', type=int, metavar='N',
+                        help='of the cluster, which find boxes at a time; default: one '
+                        'on each GPU, or on each core if there is none')  # fmt: skip
 
 
 def run(args: Namespace) -> int:
@@ -68,7 +75,7 @@ def run(args: Namespace) -> int:
     # OpenCV and FFmpeg tell on stderr what is told here in one message.
     os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
-    from ..errors import UserError, shown
+    from ..errors import shown
     from ..predict.running import predict
 
     options = _options_of(args)
@@ -87,13 +94,33 @@ def run(args: Namespace) -> int:
     # Lines and a bar would be on one terminal.
     quiet = write is _print and sys.stdout.isatty()
     track = (lambda items, *_: items) if quiet else _track
-    summary = predict(options, track, write, tell)
+    summary = (
+        _on_cluster(args, options, track, tell)
+        if options.on_ray
+        else predict(options, track, write, tell)
+    )
     if args.json:
         found = dict(found=[json.loads(line) for line in lines]) if write else {}
         print_json(summary.to_dict() | found)
     else:
         _tell_summary(summary, sys.stderr if write is _print else sys.stdout)
     return 130 if summary.stopped else int(bool(summary.problems))
+
+
+def _on_cluster(
+    args: Namespace, options: PredictOptions, track: Any, tell: Any
+) -> Summary:
+    from ..predict.on_ray import ManyImages
+    from ..search.cluster import connect, missing_packages
+
+    problem = missing_packages('predict --ray', 'ray', 'pyarrow')
+    if problem is not None:
+        raise UserError(problem)
+    many = ManyImages(options, tell)
+    if not many.left:
+        return many.run()
+    with connect(ray_address(args)):
+        return many.run(options.workers, track)
 
 
 def _options_of(args: Namespace) -> PredictOptions:
@@ -118,6 +145,8 @@ def _options_of(args: Namespace) -> PredictOptions:
         force=args.force,
         trust=args.trust,
         fast=args.fast,
+        on_ray=args.ray is not None,
+        workers=args.workers,
     )
 
 

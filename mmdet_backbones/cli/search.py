@@ -10,8 +10,12 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .output import console, print_json
+
+if TYPE_CHECKING:
+    from ..search.options import SearchOptions
 
 EXAMPLES = (
     'mmdet-backbones search mmdet::yolox/yolox_tiny_8xb8-300e_coco.py --data trees '
@@ -27,6 +31,9 @@ def add_flags(parser: ArgumentParser) -> None:
                         help='data set, as swap takes it')  # fmt: skip
     parser.add_argument('--resume', action='store_true',
                         help='only go on with the search in FOLDER')  # fmt: skip
+    parser.add_argument('--guess', action='store_true',
+                        help='train nothing: guess by how well pretrained features '
+                        'tell the objects from background')  # fmt: skip
     flag = parser.add_argument_group('candidates').add_argument
     flag('--backbones', nargs='+', required=True, metavar='NAME',
          help='names or globs of the subcommand list')  # fmt: skip
@@ -57,6 +64,7 @@ def run(args: Namespace) -> None:
     """Search, and print the table or JSON."""
     from ..catalog.listing import parse_count
     from ..search.display import Display, table_of
+    from ..search.guess import guesses_in
     from ..search.options import SearchOptions, parse_checkpoints, parse_latency
     from ..search.report import NOTHING_FOUND, next_command
     from ..search.searching import search
@@ -72,7 +80,10 @@ def run(args: Namespace) -> None:
         max_params=parse_count(args.max_params) if args.max_params else None,
         checkpoints=parse_checkpoints(args.checkpoints),
     )
-    state = search(options, Display(), args.resume)
+    if args.guess:
+        _guess(options, args)
+        return
+    state = search(options, Display(), args.resume, guesses_in(options.out))
     following = next_command(options) if state.winner else None
     if args.json:
         print_json(dict(state.to_dict(), next=following))
@@ -83,3 +94,16 @@ def run(args: Namespace) -> None:
         print(NOTHING_FOUND, file=sys.stderr)
     if following:
         print(following)
+
+
+def _guess(options: SearchOptions, args: Namespace) -> None:
+    from ..search.display import Display
+    from ..search.guess import GUESSES, guess_table
+    from ..search.searching import guess_first
+
+    found = guess_first(options, Display(), args.resume)
+    if args.json:
+        print_json(dict(guesses=[one.to_dict() for one in found]))
+        return
+    console().print(guess_table(found))
+    print(options.out / GUESSES)

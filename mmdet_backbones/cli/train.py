@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from . import processes
-from .flags import add_common_flags
+from .flags import add_common_flags, add_ray_flags, ray_address
 from .output import print_json
 
 EXAMPLES = (
     'mmdet-backbones train mine.py',
     'mmdet-backbones train mine.py --gpus 4 --amp --resume',
+    'mmdet-backbones train mine.py --gpus 16 --ray 10.0.0.1:6379',
 )
 
 
@@ -41,6 +44,7 @@ def add_flags(parser: ArgumentParser) -> None:
         help='leave out images that cannot be read, and count them; without this the '
         'training stops',
     )
+    add_ray_flags(parser, 'train')
     _add_choices(parser)
 
 
@@ -78,11 +82,54 @@ def _add_choices(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Train, or start the processes that do."""
+    if args.ray is not None:
+        _train_on_cluster(args)
+        return 0
     if processes.starts_others(args):
         return processes.start('train', args.gpus, args.words)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     _train(args)
     return 0
+
+
+def _train_on_cluster(args: Namespace) -> None:
+    """Start the processes on a Ray cluster; what is wrong is told before that."""
+    from ..check.config import require_sound
+    from ..detector_config.read import read_config
+    from ..engine import launch, resuming, running
+    from ..engine.on_ray import train_on_ray
+    from ..errors import UserError
+    from ..search.cluster import connect, missing_packages
+
+    problems = [missing_packages('train --ray', 'ray', 'pyarrow')]
+    if args.gpus is None or args.gpus < 1:
+        problems.append(
+            'the batch of a step and the learning rate follow the number of processes: '
+            'write --gpus N with --ray'
+        )
+    if args.launcher != 'none':
+        problems.append(
+            f'--ray starts the processes: leave out --launcher {args.launcher}'
+        )
+    if any(problems):
+        raise UserError('\n'.join(filter(None, problems)))
+    cfg = read_config(args)
+    launch.require_model(cfg)
+    resuming.set_resume(cfg, args.resume)
+    running.require_load_from(cfg)
+    launch.require_data(cfg, 'train', 'val')
+    running.require_work_dir(cfg)
+    if not args.no_check:
+        require_sound(cfg, args.gpus)
+    told = {**vars(args), 'launcher': 'pytorch', 'json': False, 'no_check': True}
+    with connect(ray_address(args), shows_output=True):
+        train_on_ray(train_one_of, told, cfg, args.gpus)
+    _tell(Path(cfg.work_dir), args)
+
+
+def train_one_of(told: Mapping[str, Any]) -> None:
+    """Train in one of several processes, which others started and joined."""
+    _train(Namespace(**told))
 
 
 def _train(args: Namespace) -> None:
@@ -116,16 +163,16 @@ def _train(args: Namespace) -> None:
         launch.compile_parts(runner)
     running.train(runner, args.force)
     if runner.rank == 0:
-        _tell(Path(runner.work_dir), args, runner.logger)
+        _tell(Path(runner.work_dir), args, runner.logger.info)
     # Whoever holds a model that is wrapped for several processes keeps their threads.
     del runner
     launch.leave_processes()
 
 
-def _tell(work_dir: Path, args: Namespace, logger) -> None:  # type: ignore[no-untyped-def]
+def _tell(work_dir: Path, args: Namespace, say: Callable[[str], Any] = print) -> None:
     from ..runs.comparing import compare, summarise
 
-    logger.info(summarise(work_dir, args.config))
+    say(summarise(work_dir, args.config))
     if args.json:
         (found,) = compare([work_dir]).to_dict()['runs']
         print_json(found)

@@ -58,6 +58,7 @@ class Detector:
         checkpoint: str | os.PathLike | None = None,
         trust: bool = False,
         fast: bool = False,
+        threads: int | None = None,
     ) -> Detector:
         """Load a detector.
 
@@ -72,6 +73,8 @@ class Detector:
                 can bring code of whoever wrote it.
             fast: Fold batch normalisation; on a GPU also run in float16 and replay
                 CUDA graphs for the first sizes of images. Scores move a little.
+            threads: That an exported detector computes on; all cores if left out.
+                Of other detectors ``torch.set_num_threads`` decides.
 
         Raises:
             UserError: A ``ValueError``: if it cannot be found or built, the checkpoint
@@ -81,7 +84,7 @@ class Detector:
         folder = exported_folder(os.fspath(model))
         given = None if checkpoint is None else os.fspath(checkpoint)
         if folder is not None:
-            return cls(load_exported(folder, device, given, trust, fast))
+            return cls(load_exported(folder, device, given, trust, fast, threads))
         # Where all detectors are exported, nobody waits for torch.
         from .locating import find_trained
         from .torch_detector import TorchDetector

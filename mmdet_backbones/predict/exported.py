@@ -54,6 +54,7 @@ def load_exported(
     checkpoint: str | None,
     trust: bool,
     fast: bool = False,
+    threads: int | None = None,
 ) -> ExportedFinder:
     """Load what an export left.
 
@@ -63,6 +64,7 @@ def load_exported(
         checkpoint: What a user named; none can be.
         trust: As for :func:`~mmdet_backbones.runtime.load`.
         fast: What a user asked for; it is as fast as its format.
+        threads: As for :func:`~mmdet_backbones.runtime.load`.
 
     Raises:
         UserError: If the folder cannot be used so.
@@ -81,4 +83,4 @@ def load_exported(
         )
     if problems:
         raise UserError('\n'.join(problems))
-    return ExportedFinder(load(folder, trust=trust))
+    return ExportedFinder(load(folder, threads, trust))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .detector import number_problems
+from .detector import Detector, number_problems
 from .tiling import Tiling
 
 
@@ -32,6 +32,8 @@ class PredictOptions:
         force: Replace files that are there.
         trust: Load a detector that was exported for torch.
         fast: As for :meth:`.detector.Detector.load`.
+        on_ray: Whether the workers of a Ray cluster find the boxes.
+        workers: How many do; None for one on each GPU, or each core if there is none.
     """
 
     model: str
@@ -50,6 +52,19 @@ class PredictOptions:
     force: bool = False
     trust: bool = False
     fast: bool = False
+    on_ray: bool = False
+    workers: int | None = None
+
+    def load(self, threads: int | None = None) -> Detector:
+        """Load the detector, on so many threads if it is exported."""
+        return Detector.load(
+            self.model,
+            self.device,
+            self.checkpoint,
+            self.trust,
+            self.fast,
+            threads,
+        )
 
     @property
     def lowest(self) -> float:
@@ -69,3 +84,7 @@ class PredictOptions:
             yield f'--{problem}'
         if self.tiling is not None:
             yield from self.tiling.problems()
+        if self.workers is not None and not self.on_ray:
+            yield '--workers belongs to --ray: write both'
+        elif self.workers is not None and self.workers < 1:
+            yield f'--workers is 1 or more, got {self.workers}'

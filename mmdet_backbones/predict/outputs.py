@@ -16,10 +16,14 @@ from .labels import CLASSES, LABELS, LabelFiles, label_file, odd_names
 from .lines import LineFile, partial_of
 from .options import PredictOptions
 from .painting import film_file, picture_file
+from .parquet import parquet_problem
 from .sources import Sources
 from .tables import CocoData, CocoResults, CsvTable, JsonLines, TableFile
 
-_ENDINGS = {'json': ('.jsonl', '.json'), 'csv': ('.csv',), 'coco': ('.json',)}
+_ENDINGS = {'json': ('.jsonl', '.json'), 'csv': ('.csv',), 'coco': ('.json',),
+            'parquet': ('.parquet',)}  # fmt: skip
+# What is made of many small files in the end.
+_ON_RAY = ('json', 'parquet')
 FORMATS = (*_ENDINGS, *LABELS)
 
 
@@ -36,6 +40,7 @@ def output_problems(options: PredictOptions, sources: Sources) -> Iterator[str]:
             f"--format {kind} is for images, and '{film}' is none: write --format json "
             'or csv for it'
         )
+    yield from _ray_problems(options, sources)
     if options.annotations is not None and kind != 'coco':
         yield '--annotations belongs to --format coco: write both'
     elif options.annotations is not None and _same(options.annotations, out):
@@ -53,6 +58,38 @@ def output_problems(options: PredictOptions, sources: Sources) -> Iterator[str]:
             )
     if options.paint is not None:
         yield from _paint_problems(options, sources)
+
+
+def _ray_problems(options: PredictOptions, sources: Sources) -> Iterator[str]:
+    if not options.on_ray:
+        if options.format == 'parquet':
+            yield (
+                '--format parquet is written of what a Ray cluster finds: write --ray '
+                'as well, or --format json'
+            )
+        return
+    if options.format not in _ON_RAY:
+        yield (
+            f'--ray writes --format {" or ".join(_ON_RAY)}, got {options.format}: '
+            'write one of them, or leave --ray out'
+        )
+    elif options.out is None:
+        yield (
+            '--ray needs a file for the boxes: write -o found'
+            f'{_ENDINGS[options.format][0]}'
+        )
+    if options.format == 'parquet' and (problem := parquet_problem()) is not None:
+        yield problem
+    if sources.films:
+        film = sources.films[0].name
+        yield f"--ray is for images, and '{film}' is none: leave it out"
+    if options.paint is not None:
+        yield '--ray paints nothing: leave out --paint, or --ray'
+    if options.device not in (None, 'cpu', 'cuda'):
+        yield (
+            f'--ray gives every worker its GPU, got --device {options.device}: write '
+            '--device cuda, or leave it out'
+        )
 
 
 def _same(one: Path, other: Path | None) -> bool:

@@ -40,6 +40,7 @@ class Summary:
         problems: What could not be read.
         notes: What a user should know.
         stopped: Whether somebody stopped it before the end.
+        timed: Of the images, those that these seconds were spent on; None for all.
     """
 
     images: int = 0
@@ -49,11 +50,13 @@ class Summary:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     stopped: bool = False
+    timed: int | None = None
 
     @property
     def rate(self) -> float:
         """Images a second."""
-        return self.images / self.seconds if self.seconds else 0.0
+        images = self.images if self.timed is None else self.timed
+        return images / self.seconds if self.seconds else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``json.dumps`` takes."""
@@ -88,15 +91,9 @@ def predict(
         UserError: If it cannot be done; says all of it, before the detector is
             loaded where that can be.
     """
-    sources = _checked(options)
-    detector = Detector.load(
-        options.model,
-        options.device,
-        options.checkpoint,
-        options.trust,
-        options.fast,
-    )
-    wanted = _wanted(detector.names, options.classes)
+    sources = checked_sources(options)
+    detector = options.load()
+    wanted = wanted_labels(detector.names, options.classes)
     summary = Summary()
 
     def note(text: str) -> None:
@@ -108,13 +105,20 @@ def predict(
     names = [detector.names[label] for label in wanted]
     table = open_table(options, sources, detector.names, names, write, note)
     painter = None if options.paint is None else Painter(options.paint)
-    run = _Run(options, detector, wanted, table, painter, summary, tell)
+    run = Prediction(options, detector, wanted, table, painter, summary, tell)
     run.all(sources, track)
     return summary
 
 
-def _checked(options: PredictOptions) -> Sources:
-    """Find the sources, and everything that is wrong with what is asked for."""
+def checked_sources(options: PredictOptions) -> Sources:
+    """Find the sources.
+
+    Args:
+        options: What is wanted.
+
+    Raises:
+        UserError: Says everything that is wrong with what is asked for.
+    """
     problems = [*options.problems()]
     sources = None
     try:
@@ -130,8 +134,16 @@ def _checked(options: PredictOptions) -> Sources:
     return sources
 
 
-def _wanted(names: tuple[str, ...], given: Sequence[str] | None) -> list[int]:
-    """Number the classes that are looked for."""
+def wanted_labels(names: tuple[str, ...], given: Sequence[str] | None) -> list[int]:
+    """Number the classes that are looked for.
+
+    Args:
+        names: Of all classes.
+        given: Of those that are looked for; None for all.
+
+    Raises:
+        UserError: If there is no class of a name.
+    """
     if given is None:
         return [*range(len(names))]
     problems = []
@@ -146,7 +158,7 @@ def _wanted(names: tuple[str, ...], given: Sequence[str] | None) -> list[int]:
 
 
 @dataclass
-class _Run:
+class Prediction:
     """One prediction.
 
     Attributes:

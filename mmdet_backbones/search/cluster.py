@@ -41,7 +41,9 @@ def missing_packages(what: str, *packages: str) -> str | None:
 
 
 @contextmanager
-def connect(address: str | None = None, cpus: int | None = None) -> Iterator[None]:
+def connect(
+    address: str | None = None, cpus: int | None = None, shows_output: bool = False
+) -> Iterator[None]:
     """Be connected to Ray within it.
 
     Without an address Ray is started on this machine: reachable from it alone, with a
@@ -52,6 +54,7 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Non
         address: Of a cluster that runs (``'10.0.0.1:6379'``, ``'auto'`` for the one of
             this machine); None to start one.
         cpus: Of the one that is started; as many as the machine has if left out.
+        shows_output: Whether what its processes print is shown here.
 
     Raises:
         UserError: If Ray is not installed, or no cluster answers.
@@ -68,7 +71,9 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Non
     if ray.is_initialized():
         yield
         return
-    quiet: dict[str, Any] = dict(log_to_driver=False, logging_level=logging.ERROR)
+    quiet: dict[str, Any] = dict(
+        log_to_driver=shows_output, logging_level=logging.ERROR
+    )
     with _environment(_for_workers()):
         if address is None:
             ray.init(

@@ -13,6 +13,7 @@ from ..runs.costs import image_size
 from ..runs.folders import TRIALS
 from .candidates import Wishes, find_candidates
 from .cluster import connect
+from .guess import GUESSES, Guess, GuessOptions, guess, write_guesses
 from .latency import measure_candidate
 from .options import SearchOptions, require_sound_options
 from .report import Guessed, write_report
@@ -68,6 +69,42 @@ def search(
     clock.note()
     write_report(state, options, order, guessed)
     return state
+
+
+def guess_first(
+    options: SearchOptions, shows: AbstractContextManager[Shows], resume: bool = False
+) -> list[Guess]:
+    """Guess which candidates suit the data set; nothing is trained.
+
+    A search in the same folder goes on from the candidates and latencies of the guess,
+    and its report compares both.
+
+    Args:
+        options: What to search.
+        shows: Shows how far it is.
+        resume: As for :func:`search`.
+
+    Returns:
+        A guess for each candidate, the most promising first; it is written, too.
+
+    Raises:
+        UserError: If something that is asked for cannot be had.
+    """
+    require_sound_options(options)
+    state = open_search(options, resume)
+    clock = Clock(state, options.hours)
+    looks = GuessOptions(
+        options.base, options.data, device=options.device, seed=options.seed
+    )
+    with shows as show:
+        _measure(state, options, trial_order(options, state.data), clock, show)
+        found = guess(
+            state.candidates, looks, lambda key: show(state, f'guessing {key}')
+        )
+    write_guesses(options.out / GUESSES, looks, found)
+    clock.note()
+    state.write()
+    return found
 
 
 def trial_order(options: SearchOptions, digest: str) -> TrialOrder:
