@@ -20,6 +20,18 @@ USUAL_GLOBAL_BLOCKS = 4
 _POSITIONS = ('rope', 'position_embeddings')
 
 
+class ViTParts(NamedTuple):
+    """What windows are put into.
+
+    Attributes:
+        patches: The convolution that makes the patches.
+        attentions: The layer of attention of each block.
+    """
+
+    patches: nn.Module
+    attentions: Sequence[nn.Module]
+
+
 class Windows(Remembered):
     """The windows of a net, and the patches of the image that it looks at.
 
@@ -82,6 +94,40 @@ def attend_in_windows(
         # On the instance, as for checkpointing: it is copied and pickled with the net.
         attention.windows = windows  # type: ignore[assignment]
         attention.forward = partial(_in_windows, attention)
+
+
+def use_windows(
+    parts: ViTParts | None,
+    size: int | Sequence[int] | None,
+    global_blocks: int | Sequence[int] | None,
+    owner: str,
+    windowed: str,
+) -> None:
+    """Confine the attention of a plain ViT to windows, or say why that cannot be.
+
+    Args:
+        parts: Of the net; None if it is no plain ViT.
+        size: As for :func:`attend_in_windows`.
+        global_blocks: As there.
+        owner: Name of the backbone, for the message.
+        windowed: The nets of its library that can, for the message.
+
+    Raises:
+        ValueError: If it is another net, or the arguments are none for it.
+    """
+    if size is None:
+        raise ArgumentError(
+            f'{owner}: global_blocks={global_blocks!r} has no effect without '
+            'window_size: write window_size=14 beside it, or leave it out',
+            dict(window_size=14),
+        )
+    if parts is None:
+        raise ArgumentError(
+            f'{owner} is no plain ViT of a kind whose attention can be confined to '
+            f'windows; {windowed} are: leave out window_size and global_blocks',
+            dict(window_size=None, global_blocks=None),
+        )
+    attend_in_windows(parts.patches, parts.attentions, size, global_blocks, owner)
 
 
 def windowed_blocks(

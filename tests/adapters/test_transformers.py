@@ -302,6 +302,47 @@ def test_the_rate_of_stochastic_depth_is_honoured_or_refused():
         on_meta(lambda: small('convnextv2', drop_path_rate=1.5))
 
 
+VITS = [kind for kind in ('dinov2', 'dinov3_vit') if kind in SMALL]
+
+
+@pytest.mark.parametrize('kind', VITS)
+def test_windows_keep_weights_and_see_less(kind):
+    plain = small(kind).eval()
+    for parameter in plain.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    patch = plain.levels[0].stride
+    x = torch.rand(1, 3, 3 * patch, 5 * patch)
+    with torch.no_grad():
+        expected = plain(x)
+        for window, equal in ((5, True), (2, False)):
+            net = small(kind, window_size=window, global_blocks=1).eval()
+            net.load_state_dict(plain.state_dict())
+            assert torch.allclose(net(x)[-1], expected[-1], atol=1e-5) == equal
+
+
+def test_only_plain_vits_take_windows():
+    with pytest.raises(ValueError, match='dinov3_vit are: leave out') as raised:
+        small('resnet', window_size=2)
+    cure = {k: v for k, v in settings_of(raised.value).items() if v is not None}
+    assert small('resnet', **cure).levels
+
+
+def test_adapters_of_low_rank_train_alone():
+    torch.manual_seed(0)
+    net = small('dinov2', lora=dict(r=2)).eval()
+    x = torch.rand(1, 3, 42, 28)
+    plain = small('dinov2').eval()
+    plain.load_state_dict(
+        {key: value for key, value in net.state_dict().items() if 'lora' not in key}
+    )
+    learning = [name for name, p in net.named_parameters() if p.requires_grad]
+    assert learning
+    assert all('lora' in name for name in learning)
+    assert torch.equal(net(x)[-1], plain(x)[-1])
+    net(x)[-1].sum().backward()
+    assert any(p.grad is not None for p in net.parameters())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('kind', ARCHITECTURES)
 def test_every_architecture_is_a_backbone_or_says_why_not(kind):

@@ -9,8 +9,12 @@ from torch import nn
 
 from mmdet_backbones.adapters.timm import nets
 from mmdet_backbones.adapters.timm.backbone import TIMMBackbone
-from mmdet_backbones.adapters.timm.windows import use_windows
-from mmdet_backbones.adapters.windows import attend_in_windows, windowed_blocks
+from mmdet_backbones.adapters.timm.windows import WINDOWED, plain_vit_parts
+from mmdet_backbones.adapters.windows import (
+    attend_in_windows,
+    use_windows,
+    windowed_blocks,
+)
 from mmdet_backbones.errors import ArgumentError, settings_of
 
 # A table of positions, with one class token and with two; rotation in two layouts, the
@@ -42,7 +46,7 @@ def shallow(name, *windows):
     options |= dict(dynamic_img_size=True, dynamic_img_pad=True)
     net = nets.build(name, tuple(options.items()), (0, 1, 2))
     if windows:
-        use_windows(net, *windows, name)
+        use_windows(plain_vit_parts(net), *windows, name, WINDOWED)
     return drawn(net), net.feature_info.reduction()[-1]
 
 

@@ -23,6 +23,7 @@ from ...registry import MODELS
 from ...shapes.structure import blocks_of, kept_stages, part_of, replace_part
 from ...weights.names.dialect import Dialect
 from ...weights.names.libraries import INTO_TIMM
+from ..windows import use_windows
 
 if TYPE_CHECKING:
     from .nets import Options
@@ -122,7 +123,7 @@ class TIMMBackbone(Backbone):
         # timm is imported when one of its nets is built, not with the registry.
         from . import nets as timm_nets
         from .structure import lost_levels, sizes_near, structure_of
-        from .windows import use_windows
+        from .windows import WINDOWED, plain_vit_parts
 
         timm_nets.check_name(model_name)
         owner = f"TIMMBackbone('{model_name}')"
@@ -153,7 +154,8 @@ class TIMMBackbone(Backbone):
         self.timm_model = timm_nets.build(model_name, self._options, indices)
         self._drop_tail(options, in_channels, indices)
         if window_size is not None or global_blocks is not None:
-            use_windows(self.timm_model, window_size, global_blocks, owner)
+            parts = plain_vit_parts(self.timm_model)
+            use_windows(parts, window_size, global_blocks, owner, WINDOWED)
         # Of all levels, whichever are requested; a deep one may be missing here.
         self._stages = kept_stages(self.timm_model, found.stages)
         if with_cp:

@@ -7,9 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
+from ...backbones.lora import add_lora, read_lora
+from ...levels import FrozenStages
 from ...registry import MODELS
 from ...weights.names.dialect import Dialect
 from ..adapted import AdaptedBackbone
+from ..windows import use_windows
 
 
 @MODELS.register_module()
@@ -40,10 +43,16 @@ class TransformersBackbone(AdaptedBackbone):
             share a stride the deepest one has it.
         in_channels: Channels of the image.
         frozen_stages: Stages without training: -1 none, 0 the stem, n the stem and the
-            first n stages. A stage is what a level adds to the level before it.
+            first n stages, ``'all'`` the whole net. A stage is what a level adds to the
+            level before it.
         norm_eval: Whether batch normalisation stays in eval mode in training.
         with_cp: Whether blocks recompute their activations in the backward pass.
         drop_path_rate: Rate of stochastic depth; None keeps that of the config.
+        window_size: For plain ViTs (DINOv2, DINOv3):
+            attention within windows of so many patches, as in :class:`TIMMBackbone`.
+        global_blocks: Blocks that see the whole image all the same, as there.
+        lora: Adapters of low rank that train in place of the net, which stays as it is
+            (needs peft), see :class:`~mmdet_backbones.backbones.lora.Lora`.
         init_cfg: See :class:`Backbone`.
 
     Attributes:
@@ -71,10 +80,13 @@ class TransformersBackbone(AdaptedBackbone):
         out_indices: Sequence[int] | None = None,
         out_strides: Sequence[int] | None = None,
         in_channels: int = 3,
-        frozen_stages: int = -1,
+        frozen_stages: FrozenStages = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
         drop_path_rate: float | None = None,
+        window_size: int | Sequence[int] | None = None,
+        global_blocks: int | Sequence[int] | None = None,
+        lora: Mapping[str, Any] | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         name = _name(model)
@@ -83,12 +95,19 @@ class TransformersBackbone(AdaptedBackbone):
         from .nets import make_spec
         from .prepare import prepare
         from .published import FAMILIES
+        from .windows import WINDOWED, plain_vit_parts
 
         owner = f"TransformersBackbone('{name}')"
         spec = make_spec(owner, model, in_channels, drop_path_rate)
         adapted = prepare(spec, out_indices, out_strides, with_cp)
+        if window_size is not None or global_blocks is not None:
+            parts = plain_vit_parts(adapted.net)
+            use_windows(parts, window_size, global_blocks, owner, WINDOWED)
         super().__init__(adapted, frozen_stages, norm_eval, init_cfg)
         self._spec = spec
+        if lora is not None:
+            add_lora(self, read_lora(lora, owner), owner, in_channels)
+            self.freeze()
         beside = read_preprocess(model) if isinstance(model, str) else None
         self.preprocess = beside or FAMILIES.get(spec.kind)
 
