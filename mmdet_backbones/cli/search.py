@@ -38,6 +38,8 @@ def add_flags(parser: ArgumentParser) -> None:
     flag('--backbones', nargs='+', required=True, metavar='NAME',
          help='names or globs of the subcommand list')  # fmt: skip
     flag('--latency', metavar='20ms', help='of the detector for an image, at most')
+    flag('--latency-of', choices=['torch', 'onnx', 'openvino'], default='torch',
+         help='the detector in torch, or as export writes it')  # fmt: skip
     flag('--device', choices=['cpu', 'cuda'], default='cpu',
          help='where the latency is measured')  # fmt: skip
     flag('--rounds', type=int, default=10, help='how often it is measured')

@@ -7,11 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from torch import nn
 
 from ..check.config import check_config
 from ..check.findings import describe, errors_of
+from ..check.trial import random_detector
 from ..detector_config.read import read_by_name
 from ..errors import CheckpointError, PretrainedWeightsError, UserError, explain
 from ..speed.nets import PreparedNet, Settings, in_detector
@@ -28,8 +31,8 @@ def measure_candidate(
 ) -> Candidate:
     """Swap, check and time a candidate; a slow or a broken one is left out.
 
-    The detector is the one that would be trained, with random weights, folded as
-    ``predict`` runs it, on one synthetic image.
+    The detector is the one that would be trained, with random weights, on one
+    synthetic image: folded as ``predict`` runs it, or exported.
 
     Args:
         candidate: Without a reason to be left out.
@@ -86,7 +89,43 @@ def time_candidate(
     settings = Settings(
         size=candidate.size, device=options.device, fuse=True, rounds=options.rounds
     )
-    with DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet')):
-        net: PreparedNet = in_detector(candidate.name, config.model, settings)
+    with (
+        DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet')),
+        TemporaryDirectory() as folder,
+    ):
+        if options.latency_of == 'torch':
+            net = in_detector(candidate.name, config.model, settings)
+        else:
+            net = _exported(candidate, config, options.latency_of, Path(folder))
         (times,) = time_rounds([net], settings)
     return statistics.median(times)
+
+
+def _exported(
+    candidate: Candidate, config: Config, engine: str, folder: Path
+) -> PreparedNet:
+    """The detector as `export` writes it, from pixels to boxes.
+
+    Raises:
+        UserError: If it cannot be exported.
+    """
+    # Importing what only this needs takes seconds.
+    from ..deploy import ExportOptions, export
+    from ..deploy.evidence import blocks
+    from ..runtime import load
+
+    given, weights, out = folder / 'detector.py', folder / 'random.pth', folder / engine
+    config.dump(given)
+    torch.save(dict(state_dict=random_detector(config.model).state_dict()), weights)
+    # What random weights find is no matter: the trained one is proven when exported.
+    options = ExportOptions(
+        str(given),
+        out,
+        engine,
+        size=candidate.size,
+        checkpoint=str(weights),
+        force=True,
+    )
+    detector = load(export(options))
+    image = blocks(candidate.size, 0)
+    return PreparedNet(candidate.name, nn.Identity(), lambda: detector.predict([image]))

@@ -18,6 +18,7 @@ from ..weights import locate_checkpoint
 from .cluster import missing_packages
 
 DEVICES = ('cpu', 'cuda')
+ENGINES = ('torch', 'onnx', 'openvino')
 # A search may go on with others of these: they choose no other trainings.
 _FREE = ('out', 'hours', 'trials', 'ray', 'cpus_per_trial', 'storage')
 
@@ -32,6 +33,8 @@ class SearchOptions:
         backbones: Names of the catalog, or globs.
         out: Folder of the search.
         latency: Most milliseconds that the detector may take for an image.
+        latency_of: What is measured: ``'torch'``, the detector as ``predict`` folds it,
+            or ``'onnx'`` or ``'openvino'``, as ``export`` writes it.
         device: Where latencies are measured.
         licence: Of the usual weights.
         max_params: Of a backbone without any head.
@@ -53,6 +56,7 @@ class SearchOptions:
     backbones: tuple[str, ...]
     out: Path
     latency: float | None = None
+    latency_of: str = 'torch'
     device: str = 'cpu'
     licence: str | None = None
     max_params: int | None = None
@@ -100,7 +104,28 @@ def _problems(options: SearchOptions) -> Iterator[str]:
         yield f'--device must be {" or ".join(DEVICES)}, got {options.device!r}'
     elif options.device == 'cuda' and not torch.cuda.is_available():
         yield '--device cuda: torch sees no GPU here; write --device cpu'
+    yield from _wrong_engine(options)
     yield from _wrong_places(options)
+
+
+def _wrong_engine(options: SearchOptions) -> Iterator[str]:
+    if options.latency_of not in ENGINES:
+        known = ' or '.join(ENGINES)
+        yield f'--latency-of must be {known}, got {options.latency_of!r}'
+    elif options.latency_of != 'torch':
+        # Its importing takes seconds.
+        from ..deploy.formats import missing_packages as missing_for
+
+        if missing := missing_for(options.latency_of, 'fp32'):
+            yield (
+                f'--latency-of {options.latency_of} needs {", ".join(missing)}, not '
+                'installed here: write\n  pip install "mmdet_backbones[deploy]"'
+            )
+        if options.device != 'cpu':
+            yield (
+                f'--latency-of {options.latency_of} is measured on the CPU: write '
+                '--device cpu, or --latency-of torch'
+            )
 
 
 def _wrong_numbers(options: SearchOptions) -> Iterator[str]:

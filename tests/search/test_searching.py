@@ -32,6 +32,16 @@ class KilledError(Exception):
 
 
 @pytest.mark.slow
+def test_latencies_of_what_export_writes(tmp_path):
+    options = small_search(tmp_path, latency_of='onnx', latency=1e-3)
+    with pytest.raises(UserError, match='no candidate is left'):
+        search(options, nullcontext(lambda state, happened: None))
+    for candidate in state_of(options)['candidates']:
+        assert candidate['milliseconds'] > 0, candidate
+        assert '--latency is 0.001 ms' in candidate['refused']
+
+
+@pytest.mark.slow
 def test_a_trial_goes_on_where_it_was_and_tells_all_again(tmp_path):
     options = small_search(tmp_path)
     order = trial_order(options, 'abc')
