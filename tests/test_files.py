@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmdet_backbones.catalog.conversion import _write
+from mmdet_backbones.catalog.conversion import write_weights
 from mmdet_backbones.check.findings import Finding
 from mmdet_backbones.errors import (
     ArgumentError,
@@ -228,7 +228,7 @@ def on_a_full_disk(step):
 
 
 def save_torch(path):
-    _write(path, {'a': torch.rand(100_000)}, {'net': 'x'})
+    write_weights(path, {'a': torch.rand(100_000)}, {'net': 'x'})
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,8 @@ def fresh(tmp_path_factory):
     (folder / 'timm' / '__init__.py').write_text(f'raise RuntimeError({BROKEN!r})')
     code = (
         'import json, sys\n'
+        # mmengine looks there for an optimizer, and that brings torchvision.
+        'sys.modules["transformers"] = None\n'
         'from mmdet_backbones.catalog import find\n'
         'from mmdet_backbones.catalog.listing import list_backbones\n'
         'arch = find("mmpretrain/swin-tiny").config["arch"]\n'

@@ -21,6 +21,9 @@ WITHOUT = (
     'timm-vit',
     'timm-swin',
     'torchvision-swin',
+    'transformers-convnext',
+    'transformers-vit',
+    'transformers-swin',
     'swin',
     'convnext',
 )

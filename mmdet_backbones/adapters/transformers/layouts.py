@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from ...weights.names.dialect import Dialect
 from ...weights.names.libraries import HEADS_OF_TRANSFORMERS
-from .nets import Spec, build
+from .nets import NetSpec, build
 
 
-def official_layout(spec: Spec) -> Dialect:
+def official_layout(spec: NetSpec) -> Dialect:
     """Return a dialect of all files that transformers itself would read into a net."""
     return Dialect(
         'as transformers converts it',
@@ -30,7 +30,7 @@ def official_layout(spec: Spec) -> Dialect:
     )
 
 
-def _convert(spec: Spec, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _convert(spec: NetSpec, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give the tensors of a file the names that the net has for them."""
     net = _whole_net(spec)
     known, prefix = net.state_dict().keys(), f'{net.base_model_prefix}.'
@@ -75,6 +75,6 @@ def _renamed(net: nn.Module, state_dict: Mapping[str, Tensor]) -> dict[str, Tens
 
 
 @lru_cache(maxsize=4)
-def _whole_net(spec: Spec) -> Any:
+def _whole_net(spec: NetSpec) -> Any:
     with torch.device('meta'):
         return build(spec, (spec.count - 1,))

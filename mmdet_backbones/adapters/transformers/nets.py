@@ -75,7 +75,7 @@ _PART_OF = {'tipsv2': ('tipsv2_vision_model', 'vision_config')}
 
 
 @dataclass(frozen=True)
-class Spec:
+class NetSpec:
     """What net to build.
 
     Attributes:
@@ -101,7 +101,7 @@ def make_spec(
     model: str | Mapping[str, Any],
     in_channels: int,
     drop_path_rate: float | None,
-) -> Spec:
+) -> NetSpec:
     """Find the config that is meant and check it.
 
     Args:
@@ -140,7 +140,7 @@ def make_spec(
     if drop_path_rate is not None:
         _check_drop_path(owner, kind, drop_path_rate)
         given['drop_path_rate'] = drop_path_rate
-    return Spec(owner, kind, json.dumps(given, sort_keys=True), in_channels)
+    return NetSpec(owner, kind, json.dumps(given, sort_keys=True), in_channels)
 
 
 def resolve(owner: str, model: str) -> dict[str, Any]:
@@ -214,7 +214,7 @@ def _check_drop_path(owner: str, kind: str, rate: float) -> None:
         )
 
 
-def configuration(spec: Spec, indices: Sequence[int] | None) -> Any:
+def configuration(spec: NetSpec, indices: Sequence[int] | None) -> Any:
     """Make the config of a net that gives the outputs of these numbers.
 
     Raises:
@@ -240,7 +240,7 @@ def configuration(spec: Spec, indices: Sequence[int] | None) -> Any:
     return config
 
 
-def build(spec: Spec, indices: Sequence[int]) -> nn.Module:
+def build(spec: NetSpec, indices: Sequence[int]) -> nn.Module:
     """Build a net with the outputs of these numbers.
 
     Raises:
@@ -285,7 +285,7 @@ def maps_of(net: Any, x: Tensor) -> list[Tensor]:
     return list(outputs)
 
 
-def whole(spec: Spec, indices: tuple[int, ...]) -> Mapping[str, Tensor]:
+def whole(spec: NetSpec, indices: tuple[int, ...]) -> Mapping[str, Tensor]:
     """Tensors of a net with these outputs, nothing dropped, without values."""
     with torch.device('meta'):
         return build(spec, indices).state_dict()

@@ -8,12 +8,12 @@ from functools import partial
 from ...backbones.checkpointing import checkpoint_blocks
 from ...levels import select_levels
 from ..adapted import AdaptedNet, blocks_in
-from .nets import Spec, build, whole
+from .nets import NetSpec, build, whole
 from .structure import plan_of, structure_of
 
 
 def prepare(
-    spec: Spec,
+    spec: NetSpec,
     out_indices: Sequence[int] | None,
     out_strides: Sequence[int] | None,
     with_cp: bool,

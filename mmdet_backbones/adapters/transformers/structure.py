@@ -31,7 +31,7 @@ from ..structure import (
     one_line,
 )
 from ..trim import WAYS, cut_lists, in_list, parent_of, replace_by
-from .nets import Spec, build, configuration, maps_of
+from .nets import NetSpec, build, configuration, maps_of
 
 # Strides of the nets, and windows of patches; patches of a net are tried first.
 _MULTIPLES = (4, 8, 14, 16, 32, 64)
@@ -70,7 +70,7 @@ class PlannedStructure(WholeStructure):
 
 
 @lru_cache(maxsize=64)
-def structure_of(spec: Spec) -> PlannedStructure:
+def structure_of(spec: NetSpec) -> PlannedStructure:
     """Find levels, stages and image sizes of a net.
 
     Raises:
@@ -92,7 +92,7 @@ def structure_of(spec: Spec) -> PlannedStructure:
 
 
 @lru_cache(maxsize=64)
-def plan_of(spec: Spec, indices: tuple[int, ...]) -> Plan:
+def plan_of(spec: NetSpec, indices: tuple[int, ...]) -> Plan:
     """Find out what a net with these levels does not need, and how it can go."""
     found = structure_of(spec)
     if len(indices) == found.count:
@@ -102,7 +102,7 @@ def plan_of(spec: Spec, indices: tuple[int, ...]) -> Plan:
         return _plan(spec, net, found.sizes.padded(PROBE_SIZE))
 
 
-def _with_all_levels(spec: Spec) -> tuple[tuple[int, ...], nn.Module, Size]:
+def _with_all_levels(spec: NetSpec) -> tuple[tuple[int, ...], nn.Module, Size]:
     """Build a net with every output that depends on its weights.
 
     Returns:
@@ -137,24 +137,24 @@ def _with_all_levels(spec: Spec) -> tuple[tuple[int, ...], nn.Module, Size]:
     )
 
 
-def _run(spec: Spec, net: nn.Module, size: Size) -> list[Tensor]:
+def _run(spec: NetSpec, net: nn.Module, size: Size) -> list[Tensor]:
     with _shapes(spec), torch.device('meta'):
         return maps_of(net, torch.zeros(2, spec.in_channels, *size))
 
 
 @lru_cache(maxsize=1)
-def _shapes(spec: Spec) -> repeated_shapes:
+def _shapes(spec: NetSpec) -> repeated_shapes:
     # The runs of one net have most operations in common.
     return repeated_shapes()
 
 
-def _run_frozen(spec: Spec, net: nn.Module, size: Size) -> list[Tensor]:
+def _run_frozen(spec: NetSpec, net: nn.Module, size: Size) -> list[Tensor]:
     with torch.no_grad():
         return _run(spec, net, size)
 
 
 def _fit(
-    spec: Spec, net: nn.Module, indices: Sequence[int]
+    spec: NetSpec, net: nn.Module, indices: Sequence[int]
 ) -> tuple[SizeRule, Structure]:
     """Find which images a net takes, and its structure for them."""
     padding = fit_padding(partial(_run_frozen, spec, net), _multiples(spec))
@@ -167,13 +167,13 @@ def _fit(
     return sizes, replace(found, levels=levels)
 
 
-def _multiples(spec: Spec) -> tuple[int, ...]:
+def _multiples(spec: NetSpec) -> tuple[int, ...]:
     patch = _pair(getattr(configuration(spec, None), 'patch_size', None))
     first = (patch[0],) if patch is not None else ()
     return tuple(dict.fromkeys((1, *first, *_MULTIPLES)))
 
 
-def _own_size(spec: Spec) -> Size:
+def _own_size(spec: NetSpec) -> Size:
     """Return the one size of a net that takes no other."""
     return _pair(getattr(configuration(spec, None), 'image_size', None)) or (224, 224)
 
@@ -187,7 +187,7 @@ def _pair(value: Any) -> Size | None:
 
 
 def _examine(
-    spec: Spec, net: nn.Module, indices: Sequence[int], sizes: SizeRule
+    spec: NetSpec, net: nn.Module, indices: Sequence[int], sizes: SizeRule
 ) -> Structure:
     return find_structure(
         net,
@@ -199,7 +199,7 @@ def _examine(
     )
 
 
-def _unused(spec: Spec, net: nn.Module, size: Size) -> list[str]:
+def _unused(spec: NetSpec, net: nn.Module, size: Size) -> list[str]:
     """Name the largest parts that no output depends on."""
     trained = {n: p for n, p in net.named_parameters() if p.requires_grad}
     with torch.enable_grad():
@@ -209,7 +209,7 @@ def _unused(spec: Spec, net: nn.Module, size: Size) -> list[str]:
     return largest_parts(net, idle)
 
 
-def _plan(spec: Spec, net: nn.Module, size: Size) -> Plan:
+def _plan(spec: NetSpec, net: nn.Module, size: Size) -> Plan:
     """Try ways to take what no output needs out of a net, which is changed."""
     left = _unused(spec, net, size)
     run = partial(_run_frozen, spec, net, size)
