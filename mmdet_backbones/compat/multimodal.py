@@ -7,7 +7,7 @@ from types import ModuleType
 
 from mmengine.utils import digit_version
 
-# The first one beside which mmpretrain 1.2.0 cannot be imported.
+# The first one beside which mmpretrain 1.2.0 and onedl-mmpretrain 1.3.6 cannot be imported.
 TRANSFORMERS = '4.53'
 
 
@@ -17,6 +17,11 @@ def installed(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def installed_mmpretrain() -> str | None:
+    """Return the version of mmpretrain, of whichever family, or None."""
+    return installed('mmpretrain') or installed('onedl-mmpretrain')
 
 
 def stumbles_over_transformers() -> bool:
@@ -31,7 +36,7 @@ def stumbles_over_transformers() -> bool:
     return (
         digit_version(transformers) >= digit_version(TRANSFORMERS)
         and installed('pycocotools') is not None
-        and installed('mmpretrain') is not None
+        and installed_mmpretrain() is not None
     )
 
 

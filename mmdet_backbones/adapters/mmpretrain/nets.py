@@ -19,7 +19,12 @@ from torch import Tensor, nn
 from ...arguments import arguments_of
 from ...commands import command
 from ...compat.doctor.rules import TESTED
-from ...compat.multimodal import TRANSFORMERS, installed, stumbles_over_transformers
+from ...compat.multimodal import (
+    TRANSFORMERS,
+    installed,
+    installed_mmpretrain,
+    stumbles_over_transformers,
+)
 from ...shapes.build import on_default_device, on_meta
 from ..inputs import set_in_channels
 from ..structure import RefusedError, one_line
@@ -56,7 +61,7 @@ def _explain(error: Exception) -> str:
     if stumbles_over_transformers():
         return (
             f'Importing mmpretrain failed ({said}). mmpretrain '
-            f'{installed("mmpretrain")} cannot be imported where pycocotools and '
+            f'{installed_mmpretrain()} cannot be imported where pycocotools and '
             f'transformers >= {TRANSFORMERS} are both installed (found '
             f'{installed("transformers")}) and its multimodal nets are imported. '
             'Import mmdet_backbones before it, or write one of\n'
