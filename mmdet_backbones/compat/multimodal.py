@@ -7,7 +7,8 @@ from types import ModuleType
 
 from mmengine.utils import digit_version
 
-# The first one beside which mmpretrain 1.2.0 and onedl-mmpretrain 1.3.6 cannot be imported.
+# The first one beside which mmpretrain 1.2.0, and onedl-mmpretrain 1.3.6, cannot be
+# imported.
 TRANSFORMERS = '4.53'
 
 
