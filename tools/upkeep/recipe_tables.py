@@ -80,7 +80,8 @@ def _section(setting: tuple[str, int, int], rows: list[Row]) -> Iterator[str]:
         found = [_told(cells.get((factor, value, d))) for d in detectors]
         yield f'| {factor} | {value} | {" | ".join(found)} |'
     yield ''
-    minutes = sum(row['seconds'] for row in rows) / 60
+    # A training that other work slowed down has none.
+    minutes = sum(row.get('seconds', 0) for row in rows) / 60
     yield f'{len(rows)} trainings, {minutes:.0f} minutes in all.'
     yield ''
 
