@@ -89,14 +89,6 @@ CASES = {
         'no-pkg-resources',
         ['no setuptools', 'pip install "setuptools<82"'],
     ),
-    'transformers': (
-        snapshot(
-            transformers='4.56.2',
-            errors={'mmpretrain': 'TypeError: NoneType takes no arguments'},
-        ),
-        'mmpretrain-transformers',
-        ['4.56.2', 'NoneType takes no arguments', 'pip install "transformers<4.53"'],
-    ),
     'CPU torch, CUDA torchvision': (
         snapshot(
             builds={'torch': '2.13.0+cpu', 'torchvision': '0.29.1+cu130'},
@@ -191,6 +183,23 @@ CASES = {
         ['import mmdet fails', 'SyntaxError: invalid'],
     ),
 }
+
+
+def test_a_new_transformers_beside_mmpretrain_is_a_warning():
+    case = snapshot(
+        transformers='4.56.2',
+        errors={'mmpretrain': 'TypeError: NoneType takes no arguments'},
+    )
+    (finding,) = judge(case)
+    assert (finding.severity, finding.id) == ('warning', 'mmpretrain-transformers')
+    told = f'{finding.problem} {finding.cure}'
+    assert explain(case).healthy
+    for text in (
+        '4.56.2',
+        'NoneType takes no arguments',
+        'pip install "transformers<4.53"',
+    ):
+        assert text in told
 
 
 @pytest.mark.parametrize('name', CASES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mmdet_backbones.commands import TOOLS, command
@@ -247,11 +247,12 @@ def _broken_libraries(found: Snapshot) -> _Findings:
     error = _failure(found, 'mmpretrain')
     known = fits(found.versions.get('transformers', '0'), '<4.53')
     if error and not known and found.has('pycocotools') and found.works('torchvision'):
-        yield _error(
+        # mmdet_backbones leaves the multimodal nets out.
+        yield _warning(
             'mmpretrain-transformers',
             'import mmpretrain.models fails where pycocotools and transformers >= 4.53 '
-            f'are both installed; found {found.shown("pycocotools", "transformers")}'
-            f': {error}',
+            'are both installed, unless mmdet_backbones is imported before it; found '
+            f'{found.shown("pycocotools", "transformers")}: {error}',
             'pip install "transformers<4.53"',
             'pip uninstall -y transformers',
         )
@@ -318,11 +319,11 @@ def _late_trials(found: Snapshot) -> _Findings:
             )
 
 
-def _unexplained(found: Snapshot) -> _Findings:
+def _unexplained(found: Snapshot, findings: Sequence[EnvironmentFinding]) -> _Findings:
     tested = f'pip install {_SETS[1] if found.onedl() else _SETS[0]}'
     for trial in _LAST:
         error = found.error(trial)
-        if error:
+        if error and not any(error in finding.problem for finding in findings):
             problem = (
                 f'import {trial} fails, and no rule of the doctor says why: {error}'
             )
@@ -345,5 +346,5 @@ def judge(snapshot: Snapshot) -> list[EnvironmentFinding]:
     """Apply every rule to a snapshot, errors first."""
     findings = [finding for rule in _RULES for finding in rule(snapshot)]
     if not any(finding.severity == ERROR for finding in findings):
-        findings += _unexplained(snapshot)
+        findings += _unexplained(snapshot, findings)
     return sorted(findings, key=lambda finding: finding.severity != ERROR)
