@@ -20,7 +20,7 @@ from .cluster import missing_packages
 DEVICES = ('cpu', 'cuda')
 ENGINES = ('torch', 'onnx', 'openvino')
 # A search may go on with others of these: they choose no other trainings.
-_FREE = ('out', 'hours', 'trials', 'ray', 'cpus_per_trial', 'storage')
+_FREE = ('out', 'hours', 'trials', 'ray', 'cpus_per_trial')
 
 
 @dataclass(frozen=True)
