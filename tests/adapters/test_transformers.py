@@ -343,6 +343,24 @@ def test_adapters_of_low_rank_train_alone():
     assert any(p.grad is not None for p in net.parameters())
 
 
+def test_a_new_process_reads_nets_that_it_never_built(run_python, tmp_path):
+    image = torch.rand(1, 3, 64, 64)
+    nets = {kind: small(kind).eval() for kind in SMALL}
+    with torch.no_grad():
+        maps = {kind: net(image) for kind, net in nets.items()}
+    torch.save((image, nets, maps), tmp_path / 'nets.pth')
+    code = (
+        'import sys, torch\n'
+        'image, nets, maps = torch.load(sys.argv[1], weights_only=False)\n'
+        'with torch.no_grad():\n'
+        '    for kind, net in nets.items():\n'
+        '        torch.testing.assert_close(net(image), maps[kind], rtol=0, atol=0)\n'
+        'print(*nets)'
+    )
+    done = run_python('-c', code, str(tmp_path / 'nets.pth'))
+    assert done.stdout.split() == list(SMALL), done.stderr[-2000:]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('kind', ARCHITECTURES)
 def test_every_architecture_is_a_backbone_or_says_why_not(kind):

@@ -119,6 +119,13 @@ class TransformersBackbone(AdaptedBackbone):
 
         return (official_layout(self._spec),)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        from .nets import whole
+
+        # What a class collects is noted when one is built, which reading does not do.
+        whole(self._spec, (0,))
+
     def _outputs(self, x: Tensor) -> Sequence[Tensor]:
         from .nets import maps_of
 
