@@ -59,6 +59,8 @@ def add_flags(parser: ArgumentParser) -> None:
     flag = parser.add_argument_group('machines').add_argument
     flag('--ray', metavar='ADDRESS', help='of a cluster that sees the same files; '
          'default: this machine')  # fmt: skip
+    flag('--storage', metavar='URL', help='where machines that share no disk keep the '
+         'trials: s3://bucket/folder, or another address of fsspec')  # fmt: skip
     flag('--cpus-per-trial', type=int, default=1, metavar='N')
 
 
@@ -73,7 +75,7 @@ def run(args: Namespace) -> None:
 
     names = ('base', 'data', 'out', 'device', 'rounds', 'licence', 'no_weights',
              'hours', 'trials', 'epochs', 'batch', 'seed', 'ray',
-             'cpus_per_trial')  # fmt: skip
+             'storage', 'cpus_per_trial')  # fmt: skip
     options = SearchOptions(
         **{name: getattr(args, name) for name in names},
         backbones=tuple(args.backbones),

@@ -16,11 +16,12 @@ from ..files import ABSENT, FOLDER, what_is
 from ..swap.options import SMALLEST_SIDE
 from ..weights import locate_checkpoint
 from .cluster import missing_packages
+from .mirror import storage_problem
 
 DEVICES = ('cpu', 'cuda')
 ENGINES = ('torch', 'onnx', 'openvino')
 # A search may go on with others of these: they choose no other trainings.
-_FREE = ('out', 'hours', 'trials', 'ray', 'cpus_per_trial')
+_FREE = ('out', 'hours', 'trials', 'ray', 'cpus_per_trial', 'storage')
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class SearchOptions:
         checkpoints: Files of weights by name of a backbone.
         seed: Of trainings and of the choice of trials.
         ray: Address of a cluster, None for Ray on this machine.
+        storage: Where machines that share no disk keep the work folders of trials, a
+            path or an address that fsspec knows.
         cpus_per_trial: Cores of a training.
         rounds: How often each latency is measured.
     """
@@ -69,6 +72,7 @@ class SearchOptions:
     checkpoints: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     ray: str | None = None
+    storage: str | None = None
     cpus_per_trial: int = 1
     rounds: int = 10
 
@@ -163,6 +167,10 @@ def _wrong_places(options: SearchOptions) -> Iterator[str]:
             locate_checkpoint(source)
         except CheckpointError as error:
             yield f'--checkpoint {name}={source}: {error}'
+    if options.storage is not None:
+        problem = storage_problem(options.storage)
+        if problem is not None:
+            yield problem
     if not str(options.out).isprintable() or not options.out.name:
         yield f'-o takes the name of a folder, got {str(options.out)!r}'
         return

@@ -15,6 +15,7 @@ from .candidates import Wishes, find_candidates
 from .cluster import connect
 from .guess import GUESSES, Guess, GuessOptions, guess, write_guesses
 from .latency import measure_candidate
+from .mirror import Mirror
 from .options import SearchOptions, require_sound_options
 from .report import Guessed, write_report
 from .state import RUNNING, WAITING, Clock, SearchState, Shows, open_search
@@ -66,6 +67,9 @@ def search(
         if clock.left() > 0 and sum(r.ended for r in state.trials.values()) < most:
             with connect(options.ray):
                 tune_trials(state, options, order, most, clock, show)
+            if order.storage is not None:
+                for name in state.trials:
+                    Mirror(order.storage, Path(order.folder, name)).fetch()
     clock.note()
     write_report(state, options, order, guessed)
     return state
@@ -110,12 +114,10 @@ def guess_first(
 def trial_order(options: SearchOptions, digest: str) -> TrialOrder:
     """What trials are told; paths hold in processes that start elsewhere."""
     base = options.base if '::' in options.base else str(Path(options.base).resolve())
-    files = {
-        name: source if '://' in source else str(Path(source).resolve())
-        for name, source in options.checkpoints.items()
-    }
+    files = {name: _absolute(source) for name, source in options.checkpoints.items()}
     return TrialOrder(
         folder=str((options.out / TRIALS).resolve()),
+        storage=_absolute(options.storage) if options.storage else None,
         base=base,
         data=str(Path(options.data).resolve()),
         digest=digest,
@@ -128,6 +130,10 @@ def trial_order(options: SearchOptions, digest: str) -> TrialOrder:
         no_weights=options.no_weights,
         checkpoints=files,
     )
+
+
+def _absolute(place: str) -> str:
+    return place if '://' in place else str(Path(place).resolve())
 
 
 def first_look(epochs: int) -> int:

@@ -23,10 +23,11 @@ from ..errors import explain
 from ..files import write_atomically
 from ..runs.logs import usual_metric
 from ..swap.swapping import SwapOptions
+from .mirror import DONE, Mirror
 from .trial_config import TrialSpec, write_trial_config
 
 CONFIG, NOTES = 'trial.py', 'trial.json'
-DONE, ERROR = 'trained.json', 'error.txt'
+ERROR = 'error.txt'
 _PACKAGES = ('mmdet_backbones', 'mmdet', 'mmengine', 'torch', 'timm', 'ray', 'optuna')
 #: Gets epoch and AP after each validation.
 Report = Callable[[Mapping[str, Any]], None]
@@ -37,7 +38,9 @@ class TrialOrder:
     """What every trial of a search has in common.
 
     Attributes:
-        folder: Of all trials; every machine of a cluster sees it.
+        folder: Of all trials; every machine of a cluster sees it, or has its own where
+            there is a ``storage``.
+        storage: Address of copies of the work folders, None for none.
         base: Config of the detector, an absolute path or ``mmdet::folder/name.py``.
         data: Folder of the data set, an absolute path.
         digest: Hash of the data set.
@@ -52,6 +55,7 @@ class TrialOrder:
     """
 
     folder: str
+    storage: str | None
     base: str
     data: str
     digest: str
@@ -95,6 +99,8 @@ def train_trial(order: TrialOrder, spec: TrialSpec, report: Report) -> None:
     """
     folder = Path(order.folder, spec.name)
     try:
+        if order.storage is not None:
+            Mirror(order.storage, folder).fetch()
         done = _told_before(folder, report)
         if done < order.epochs:
             _train(folder, order, spec, report)
@@ -102,6 +108,8 @@ def train_trial(order: TrialOrder, spec: TrialSpec, report: Report) -> None:
         text = f'{type(error).__name__}: {explain(error)}'
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / ERROR, text)
+        if order.storage is not None:
+            Mirror(order.storage, folder).push()
         report(dict(epoch=0, ap=0.0, error=text))
 
 
@@ -194,6 +202,7 @@ class _Tells(Hook):
         self.order = order
         self.report = report
         self.done = _read_done(folder)
+        self.mirror = Mirror(order.storage, folder) if order.storage else None
 
     def before_train(self, runner: Runner) -> None:
         """Begin a part."""
@@ -203,7 +212,7 @@ class _Tells(Hook):
     def after_train_epoch(self, runner: Runner) -> None:
         """End it here, if no epoch follows."""
         self.done.parts[-1]['to'] = runner.iter
-        self.done.write(self.folder)
+        self._write()
 
     def after_val_epoch(
         self, runner: Runner, metrics: dict[str, float] | None = None
@@ -217,8 +226,13 @@ class _Tells(Hook):
         name = usual_metric(metrics or {})
         ap = max(float(metrics[name]), 0.0) if metrics and name else 0.0
         self.done.validations[epoch] = ap
-        self.done.write(self.folder)
+        self._write()
         self.report(dict(epoch=epoch, ap=ap))
+
+    def _write(self) -> None:
+        self.done.write(self.folder)
+        if self.mirror is not None:
+            self.mirror.push()
 
 
 def iterations_of(folder: Path) -> list[tuple[int, int]]:

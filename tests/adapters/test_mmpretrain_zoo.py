@@ -144,7 +144,13 @@ NETS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     'LeViT': (dict(arch='128s', img_size=64), {}),
     'EfficientFormer': (dict(arch='l1'), dict(reshape_last_feat=True)),
-    'RepMLPNet': (dict(arch='b'), {}),
+    'RepMLPNet': (
+        dict(
+            arch=dict(channels=[8, 16, 24, 32], depths=[1] * 4, sharesets_nums=[1] * 4),
+            img_size=96,
+        ),
+        {},
+    ),
     'Vig': (dict(arch='tiny'), {}),
     'PyramidVig': (dict(arch='tiny'), {}),
 }

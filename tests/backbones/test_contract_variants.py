@@ -25,6 +25,17 @@ VARIANTS = {
     **torchvision_variants(),
     **timm_variants(),
 }
+# Others differ from these in width and depth only.
+OF_TORCHVISION = {
+    f'torchvision-{name}'
+    for name in (
+        *('alexnet', 'convnext_tiny', 'densenet121', 'efficientnet_b0', 'googlenet'),
+        *('efficientnet_v2_s', 'inception_v3', 'maxvit_t', 'mnasnet0_5', 'resnet18'),
+        *('mobilenet_v2', 'mobilenet_v3_small', 'regnet_x_400mf', 'regnet_y_400mf'),
+        *('resnet50', 'shufflenet_v2_x0_5', 'squeezenet1_0', 'swin_t', 'swin_v2_t'),
+        *('vgg11', 'vgg11_bn', 'vit_b_32'),
+    )
+}
 # The first of each class of ours and one of every family of timm. Of torchvision's
 # families test_torchvision_nets.py trains one net each.
 COMPUTED = {
@@ -35,13 +46,16 @@ COMPUTED = {
 
 def on_devices():
     """Small nets compute; the others do so exhaustively and are on meta otherwise."""
+    assert set(VARIANTS) >= OF_TORCHVISION
     for name in VARIANTS:
         small = name in COMPUTED
         yield pytest.param(
             name, 'cpu', marks=pytest.mark.slow if small else pytest.mark.exhaustive
         )
         if not small:
-            yield pytest.param(name, 'meta', marks=pytest.mark.slow)
+            rest = name.startswith('torchvision') and name not in OF_TORCHVISION
+            mark = pytest.mark.exhaustive if rest else pytest.mark.slow
+            yield pytest.param(name, 'meta', marks=mark)
 
 
 # One net of each class, and of each kind of timm net.
@@ -90,7 +104,7 @@ def check_training(net, size):
     net.zero_grad()
 
 
-def check_freezing(cfg):
+def check_freezing(cfg, size):
     net = MODELS.build(dict(cfg, frozen_stages=1, norm_eval=True))
     net.train()
     parts = [part for stage in (0, 1) for part in net.stage_modules(stage)]
@@ -101,6 +115,8 @@ def check_freezing(cfg):
         else:
             assert not part.requires_grad
     assert any(not p.requires_grad for p in net.parameters())
+    # All that DistributedDataParallel asks of a net without its search.
+    check_training(net, size)
 
 
 def check_copies(net):
@@ -121,7 +137,7 @@ def test_the_contract_holds(name, device):
         check_training(net, size)
         # The numbers of a copy are those of the default tests.
         check_copies(net.to('meta'))
-        check_freezing(cfg)
+        check_freezing(cfg, size)
         for arguments, error in (
             (dict(nonsense=1), TypeError),
             (dict(out_indices=(99,)), ValueError),

@@ -206,7 +206,7 @@ def assert_as_recorded(source: str, every: int = 1, jobs: int = 1) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize('source', SOURCES)
 def test_backbones_are_as_recorded(source):
-    assert_as_recorded(source, every={'timm': 40, 'mmpretrain': 20}.get(source, 2))
+    assert_as_recorded(source, every={'timm': 40, 'mmpretrain': 40}.get(source, 8))
 
 
 @pytest.mark.exhaustive

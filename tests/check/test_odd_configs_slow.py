@@ -18,7 +18,6 @@ from mmdet_backbones.engine.lr_scaling import tabulate_rates
 from mmdet_backbones.errors import run
 from mmdet_backbones.swap.swapping import SwapOptions, swap_backbone
 
-pytestmark = pytest.mark.slow
 LONGEST = 10
 HOW = ('replaced', 'replaced', 'replaced', 'dropped', 'renamed')
 WAYS = dict(
@@ -62,9 +61,21 @@ def survive(path: Path) -> None:
         assert time.monotonic() - start < LONGEST
 
 
-@settings(**WAYS, max_examples=220)
+@pytest.mark.slow
+@settings(**WAYS, max_examples=110)
 @given(data=st.data())
 def test_values_replaced_dropped_and_renamed(data, content, folder):
+    replace_drop_and_rename(data, content, folder)
+
+
+@pytest.mark.exhaustive
+@settings(**WAYS, max_examples=1000)
+@given(data=st.data())
+def test_many_more_values(data, content, folder):
+    replace_drop_and_rename(data, content, folder)
+
+
+def replace_drop_and_rename(data, content, folder):
     # What is read first, and the rest.
     places = [*places_in(content)]
     first = [p for p in places if p[0] in ('model', 'optim_wrapper', 'param_scheduler')]
@@ -81,6 +92,7 @@ def test_values_replaced_dropped_and_renamed(data, content, folder):
     survive(path)
 
 
+@pytest.mark.slow
 @settings(**WAYS, max_examples=180)
 @given(data=st.data())
 def test_damaged_text(data, content, folder):

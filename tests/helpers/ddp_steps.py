@@ -31,10 +31,9 @@ class WithHead(torch.nn.Module):
         return [head(y) for head, y in zip(self.heads, maps, strict=True)]
 
 
-def steps(cfg: dict, find_unused: bool, size: tuple[int, int], dtype: str) -> str:
+def steps(cfg: dict, find_unused: bool, size: tuple[int, int]) -> str:
     """Train two steps; say what went wrong, or nothing."""
     torch.manual_seed(0)
-    torch.set_default_dtype(getattr(torch, dtype))
     net = MODELS.build(cfg)
     if not any(p.requires_grad for p in net.parameters()):
         net = WithHead(net)
@@ -62,9 +61,7 @@ def main() -> None:
     dist.init_process_group('gloo', timeout=timedelta(seconds=120))
     results = {}
     for name, case in json.loads(Path(sys.argv[1]).read_text()).items():
-        results[name] = steps(
-            case['cfg'], case['find_unused'], tuple(case['size']), case['dtype']
-        )
+        results[name] = steps(case['cfg'], case['find_unused'], tuple(case['size']))
         # A wrapped net refers to itself; without this the next ones stand beside it.
         gc.collect()
     if dist.get_rank() == 0:

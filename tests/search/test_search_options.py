@@ -37,13 +37,14 @@ def test_every_mistake_is_told_at_once(options, tmp_path):
         options, latency=-1.0, hours=0.0, trials=0, epochs=0, batch=0, rounds=0,
         cpus_per_trial=10_000, sizes=(8,), no_weights=True, licence='mit',
         device='tpu', latency_of='tensorrt', out=tmp_path / 'file',
+        storage='nosuch://bucket',
     )  # fmt: skip
     with pytest.raises(UserError) as error:
         require_sound_options(wrong)
     told = str(error.value).splitlines()
     for word in ('--latency', '--hours', '--trials', '--epochs', '--batch', '--rounds',
                  '--cpus-per-trial', '--sizes', '--no-weights', '--device',
-                 '--latency-of', '-o '):  # fmt: skip
+                 '--latency-of', '--storage', '-o '):  # fmt: skip
         assert sum(line.split(' ')[0] == word.strip() for line in told) == 1, word
     require_sound_options(options)
 

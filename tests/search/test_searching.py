@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
+import fsspec
 import pytest
 import torch
 from searches import (
@@ -21,7 +23,12 @@ from searches import (
 from mmdet_backbones.cli.main import main
 from mmdet_backbones.errors import UserError
 from mmdet_backbones.search.searching import LATE, search, trial_order
-from mmdet_backbones.search.training import CONFIG, NOTES, train_trial
+from mmdet_backbones.search.training import (
+    CONFIG,
+    NOTES,
+    iterations_of,
+    train_trial,
+)
 from mmdet_backbones.search.trial_config import TrialSpec
 
 SPEC = TrialSpec(NETS[0], (64, 64))
@@ -70,6 +77,37 @@ def test_a_trial_goes_on_where_it_was_and_tells_all_again(tmp_path):
     notes = json.loads((folder / NOTES).read_text())
     assert (notes['seed'], notes['data']) == (0, 'abc')
     assert notes['versions']['torch'] == torch.__version__.partition('+')[0]
+
+
+@pytest.mark.slow
+def test_a_trial_goes_on_where_nothing_of_it_is_on_the_disk(tmp_path):
+    options = small_search(tmp_path, storage='memory://bucket')
+    orders = [
+        replace(trial_order(options, 'abc'), folder=str(tmp_path / machine))
+        for machine in ('one', 'other', 'third')
+    ]
+
+    def die(found):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_trial(orders[0], SPEC, die)
+    # What it trained is out of reach.
+    for path in (tmp_path / 'one' / SPEC.name).glob('*.pth'):
+        path.unlink()
+    told: list[dict] = []
+    train_trial(orders[1], SPEC, told.append)
+    assert [found['epoch'] for found in told] == [1, 2]
+    assert iterations_of(tmp_path / 'other' / SPEC.name) == [(0, 2), (2, 4)]
+    # The first machine comes back with its older state, another one with nothing.
+    for order in orders[0], orders[2]:
+        again: list[dict] = []
+        train_trial(order, SPEC, again.append)
+        assert again == told
+        assert iterations_of(Path(order.folder) / SPEC.name) == [(0, 2), (2, 4)]
+    # One checkpoint at a time, as on the disk.
+    kept = fsspec.filesystem('memory').glob(f'/bucket/{SPEC.name}/*.pth')
+    assert kept == [f'/bucket/{SPEC.name}/epoch_2.pth']
 
 
 def test_a_trial_that_cannot_be_is_told_and_is_not_the_end(tmp_path):
