@@ -12,12 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..files import path_of
 
 #: Results are small, and tensors go through files. Ray takes no less.
 OBJECT_STORE = 80 << 20
 # With it Ray listens on 127.0.0.1 alone, by a setting that is for two other systems.
 _ALONE = 'RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER'
 _PATIENCE = 5.0
+# `ray start` asks for a token once this machine has one, which the first Ray that is
+# started here makes; `ray.init` sends it to a cluster that it joins only if told to.
+_AUTHENTICATION = 'RAY_AUTH_MODE'
+_TOKENS = ('RAY_AUTH_TOKEN', 'RAY_AUTH_TOKEN_PATH')
 _ROOT = str(Path(__file__).resolve().parents[2])
 
 
@@ -66,6 +71,8 @@ def connect(
     os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
     if address is None:
         os.environ.setdefault(_ALONE, '0')
+    elif _has_token():
+        os.environ.setdefault(_AUTHENTICATION, 'token')
     import ray
 
     if ray.is_initialized():
@@ -91,6 +98,10 @@ def connect(
         ray.shutdown()
 
 
+def _has_token() -> bool:
+    return any(map(os.environ.get, _TOKENS)) or path_of('~/.ray/auth_token').is_file()
+
+
 def _join(address: str, settings: Mapping[str, Any]) -> None:
     import ray
 
@@ -105,7 +116,8 @@ def _join(address: str, settings: Mapping[str, Any]) -> None:
         raise UserError(
             f"no Ray cluster answers at '{address}' ({first}): leave the address out "
             'to start Ray on this machine, or start a cluster with\n'
-            '  ray start --head --port 6379 --include-dashboard=false'
+            '  ray start --head --port 6379 --include-dashboard=false\n'
+            'If it runs on another machine, its ~/.ray/auth_token must be here, too'
         ) from error
 
 
