@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 
+from ..environment import missing_extra
 from ..errors import UserError
 from .subject import load_subject
 
@@ -38,12 +38,8 @@ class AppOptions:
 
 def problems_with(options: AppOptions) -> list[str]:
     """Return every reason why nothing can be served; none if it can."""
-    found = []
-    if find_spec('gradio') is None:
-        found.append(
-            "'app' needs Gradio, which is not installed: write\n"
-            '  pip install "mmdet_backbones[app]"'
-        )
+    missing = missing_extra('app', 'app', 'gradio')
+    found = [missing] if missing else []
     if options.port is not None and not 0 < options.port < 1 << 16:
         found.append(f'--port is from 1 to 65535, got {options.port}')
     if not 0 <= options.threshold <= 1:

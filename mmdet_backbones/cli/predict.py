@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..environment import missing_extra
 from ..errors import UserError
 from .flags import add_detector_flags, add_ray_flags, ray_address
 from .output import console, print_json
@@ -111,9 +112,9 @@ def _on_cluster(
     args: Namespace, options: PredictOptions, track: Any, tell: Any
 ) -> Summary:
     from ..predict.on_ray import ManyImages
-    from ..search.cluster import connect, missing_packages
+    from ..search.cluster import connect
 
-    problem = missing_packages('predict --ray', 'ray', 'pyarrow')
+    problem = missing_extra('predict --ray', 'search', 'ray', 'pyarrow')
     if problem is not None:
         raise UserError(problem)
     many = ManyImages(options, tell)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..environment import missing_extra
 from . import processes
 from .flags import add_common_flags, add_ray_flags, ray_address
 from .output import print_json
@@ -99,9 +100,9 @@ def _train_on_cluster(args: Namespace) -> None:
     from ..engine import launch, resuming, running
     from ..engine.on_ray import train_on_ray
     from ..errors import UserError
-    from ..search.cluster import connect, missing_packages
+    from ..search.cluster import connect
 
-    problems = [missing_packages('train --ray', 'ray', 'pyarrow')]
+    problems = [missing_extra('train --ray', 'search', 'ray', 'pyarrow')]
     if args.gpus is None or args.gpus < 1:
         problems.append(
             'the batch of a step and the learning rate follow the number of processes: '

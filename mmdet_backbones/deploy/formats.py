@@ -6,16 +6,15 @@ import ast
 import contextlib
 import io
 import logging
-import os
 import warnings
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..environment import variables
 from ..errors import UserError
 from ..runtime.description import OUTPUTS
 from .intake import Size
@@ -36,10 +35,9 @@ _TRACED = 384
 _LONGEST = 400
 
 
-def missing_packages(format: str, precision: str) -> list[str]:
-    """Name the packages that a format needs and that are not installed."""
-    needed = [*PACKAGES[format], *(['nncf'] if precision == 'int8' else [])]
-    return [name for name in needed if find_spec(name) is None]
+def packages_of(format: str, precision: str) -> list[str]:
+    """Name the packages that a format needs."""
+    return [*PACKAGES[format], *(['nncf'] if precision == 'int8' else [])]
 
 
 def export_program(
@@ -178,17 +176,8 @@ def without_telemetry() -> Iterator[None]:
 
     They do unless they believe to be in a test on a server.
     """
-    settings = {'CI': 'true', 'NNCF_CI': '1'}
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    try:
+    with variables({'CI': 'true', 'NNCF_CI': '1'}):
         yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..environment import missing_extra
 from ..files import ABSENT, FOLDER, what_is
 from ..runtime import is_exported
 from . import formats
@@ -72,11 +73,10 @@ def problems_in(options: ExportOptions) -> Iterator[str]:
             f'--format {" or ".join(able)}, or --precision '
             f'{" or ".join(("fp32", *_LOWER[options.format]))}'
         )
-    elif missing := formats.missing_packages(options.format, options.precision):
-        yield (
-            f'--format {options.format} needs {", ".join(missing)}, not installed '
-            'here: write\n  pip install "mmdet_backbones[deploy]"'
-        )
+    else:
+        needed = formats.packages_of(options.format, options.precision)
+        if missing := missing_extra(f'--format {options.format}', 'deploy', *needed):
+            yield missing
     if options.size is not None and min(options.size) < 1:
         yield f'--size takes height and width in pixels, got {options.size}'
     if not 0 <= options.max_drop < 1:

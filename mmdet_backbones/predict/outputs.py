@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..environment import missing_extra
 from ..errors import UserError
 from ..files import ABSENT, FOLDER, already_there, target_problem, what_is
 from ..own_data.records import some
@@ -16,7 +17,6 @@ from .labels import CLASSES, LABELS, LabelFiles, label_file, odd_names
 from .lines import LineFile, partial_of
 from .options import PredictOptions
 from .painting import film_file, picture_file
-from .parquet import parquet_problem
 from .sources import Sources
 from .tables import CocoData, CocoResults, CsvTable, JsonLines, TableFile
 
@@ -78,8 +78,9 @@ def _ray_problems(options: PredictOptions, sources: Sources) -> Iterator[str]:
             '--ray needs a file for the boxes: write -o found'
             f'{_ENDINGS[options.format][0]}'
         )
-    if options.format == 'parquet' and (problem := parquet_problem()) is not None:
-        yield problem
+    missing = missing_extra('--format parquet', 'search', 'pyarrow')
+    if options.format == 'parquet' and missing:
+        yield missing
     if sources.films:
         film = sources.films[0].name
         yield f"--ray is for images, and '{film}' is none: leave it out"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,6 @@ from ..files import whole_file
 
 # Of one group, which is what a reader has in memory at once.
 _ROWS = 10_000
-
-
-def parquet_problem() -> str | None:
-    """Say what is missing here to write Parquet; None if nothing is."""
-    if find_spec('pyarrow') is not None:
-        return None
-    return (
-        '--format parquet needs pyarrow, which is not installed: write\n'
-        '  pip install "mmdet_backbones[search]"'
-    )
 
 
 def write_parquet(path: Path, texts: Iterable[str]) -> None:

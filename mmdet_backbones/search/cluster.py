@@ -7,10 +7,10 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ..environment import missing_extra, variables
 from ..errors import UserError
 from ..files import path_of
 
@@ -24,25 +24,6 @@ _PATIENCE = 5.0
 _AUTHENTICATION = 'RAY_AUTH_MODE'
 _TOKENS = ('RAY_AUTH_TOKEN', 'RAY_AUTH_TOKEN_PATH')
 _ROOT = str(Path(__file__).resolve().parents[2])
-
-
-def missing_packages(what: str, *packages: str) -> str | None:
-    """Say which packages of the extra ``search`` a command lacks.
-
-    Args:
-        what: The command, as it is written: ``'search'`` or ``'train --ray'``.
-        *packages: That it imports.
-
-    Returns:
-        The message with the line to write; None if all are there.
-    """
-    absent = [name for name in packages if find_spec(name) is None]
-    if not absent:
-        return None
-    return (
-        f"'{what}' needs {', '.join(absent)}, not installed here: write\n"
-        '  pip install "mmdet_backbones[search]"'
-    )
 
 
 @contextmanager
@@ -64,7 +45,7 @@ def connect(
     Raises:
         UserError: If Ray is not installed, or no cluster answers.
     """
-    problem = missing_packages('--ray', 'ray')
+    problem = missing_extra('--ray', 'search', 'ray')
     if problem is not None:
         raise UserError(problem)
     # Ray reads them when it is imported.
@@ -81,7 +62,7 @@ def connect(
     quiet: dict[str, Any] = dict(
         log_to_driver=shows_output, logging_level=logging.ERROR
     )
-    with _environment(_for_workers()):
+    with variables(_for_workers()):
         if address is None:
             ray.init(
                 address='local',
@@ -127,17 +108,3 @@ def _for_workers() -> dict[str, str]:
     path = _ROOT if given is None else f'{_ROOT}{os.pathsep}{given}'
     # Ray's processes give way to all others, unless told not to.
     return dict(PYTHONPATH=path, RAY_worker_niceness='0')
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

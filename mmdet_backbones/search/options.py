@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
+from ..environment import missing_extra
 from ..errors import CheckpointError, UserError
 from ..files import ABSENT, FOLDER, what_is
 from ..swap.options import SMALLEST_SIDE
 from ..weights import locate_checkpoint
-from .cluster import missing_packages
 from .mirror import storage_problem
 
 DEVICES = ('cpu', 'cuda')
@@ -97,7 +97,7 @@ def require_sound_options(options: SearchOptions) -> None:
 
 
 def _problems(options: SearchOptions) -> Iterator[str]:
-    missing = missing_packages('search', 'ray', 'optuna')
+    missing = missing_extra('search', 'search', 'ray', 'optuna')
     if missing:
         yield missing
     yield from _wrong_numbers(options)
@@ -118,13 +118,12 @@ def _wrong_engine(options: SearchOptions) -> Iterator[str]:
         yield f'--latency-of must be {known}, got {options.latency_of!r}'
     elif options.latency_of != 'torch':
         # Its importing takes seconds.
-        from ..deploy.formats import missing_packages as missing_for
+        from ..deploy.formats import packages_of
 
-        if missing := missing_for(options.latency_of, 'fp32'):
-            yield (
-                f'--latency-of {options.latency_of} needs {", ".join(missing)}, not '
-                'installed here: write\n  pip install "mmdet_backbones[deploy]"'
-            )
+        needed = packages_of(options.latency_of, 'fp32')
+        what = f'--latency-of {options.latency_of}'
+        if missing := missing_extra(what, 'deploy', *needed):
+            yield missing
         if options.device != 'cpu':
             yield (
                 f'--latency-of {options.latency_of} is measured on the CPU: write '

@@ -9,6 +9,7 @@ import pytest
 from squares import draw_squares
 
 from mmdet_backbones.cli.main import main
+from mmdet_backbones.environment import missing_extra
 from mmdet_backbones.errors import UserError
 from mmdet_backbones.search import cluster
 from mmdet_backbones.search.options import (
@@ -50,11 +51,11 @@ def test_every_mistake_is_told_at_once(options, tmp_path):
 
 
 def test_a_missing_extra_is_one_line_to_write():
-    told = cluster.missing_packages('search', 'ray', 'no_such_package')
+    told = missing_extra('search', 'search', 'ray', 'no_such_package')
     assert told is not None
-    assert "'search' needs no_such_package" in told
+    assert 'search needs no_such_package, not installed' in told
     assert 'pip install "mmdet_backbones[search]"' in told
-    assert cluster.missing_packages('search', 'ray', 'optuna') is None
+    assert missing_extra('search', 'search', 'ray', 'optuna') is None
 
 
 def test_a_cluster_that_does_not_answer():
