@@ -212,7 +212,12 @@ class _Tells(Hook):
     def after_train_epoch(self, runner: Runner) -> None:
         """End it here, if no epoch follows."""
         self.done.parts[-1]['to'] = runner.iter
-        self._write()
+        self._write(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        """Copy what could not be copied before, or fail."""
+        if self.mirror is not None:
+            self.mirror.push()
 
     def after_val_epoch(
         self, runner: Runner, metrics: dict[str, float] | None = None
@@ -226,13 +231,20 @@ class _Tells(Hook):
         name = usual_metric(metrics or {})
         ap = max(float(metrics[name]), 0.0) if metrics and name else 0.0
         self.done.validations[epoch] = ap
-        self._write()
+        self._write(runner)
         self.report(dict(epoch=epoch, ap=ap))
 
-    def _write(self) -> None:
+    def _write(self, runner: Runner) -> None:
         self.done.write(self.folder)
-        if self.mirror is not None:
+        if self.mirror is None:
+            return
+        try:
             self.mirror.push()
+        except Exception as error:  # each kind of storage has its own
+            # The copy of the next epoch has this one in it.
+            runner.logger.warning(
+                f'--storage: not copied ({type(error).__name__}: {explain(error)})'
+            )
 
 
 def iterations_of(folder: Path) -> list[tuple[int, int]]:

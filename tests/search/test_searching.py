@@ -10,6 +10,7 @@ from pathlib import Path
 import fsspec
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
 from searches import (
     NETS,
     assert_trained_once,
@@ -31,7 +32,7 @@ from mmdet_backbones.search.training import (
 )
 from mmdet_backbones.search.trial_config import TrialSpec
 
-SPEC = TrialSpec(NETS[0], (64, 64))
+SPEC, SECOND = (TrialSpec(name, (64, 64)) for name in NETS)
 
 
 class KilledError(Exception):
@@ -80,7 +81,15 @@ def test_a_trial_goes_on_where_it_was_and_tells_all_again(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_trial_goes_on_where_nothing_of_it_is_on_the_disk(tmp_path):
+def test_a_trial_goes_on_where_nothing_of_it_is_on_the_disk(tmp_path, monkeypatch):
+    copying = MemoryFileSystem.put_file
+    failures = [OSError('no route to host')]
+
+    def fails_at_first(*arguments, **named):
+        if failures:
+            raise failures.pop()
+        return copying(*arguments, **named)
+
     options = small_search(tmp_path, storage='memory://bucket')
     orders = [
         replace(trial_order(options, 'abc'), folder=str(tmp_path / machine))
@@ -105,6 +114,13 @@ def test_a_trial_goes_on_where_nothing_of_it_is_on_the_disk(tmp_path):
         train_trial(order, SPEC, again.append)
         assert again == told
         assert iterations_of(Path(order.folder) / SPEC.name) == [(0, 2), (2, 4)]
+    # An epoch that cannot be copied is copied with the next one.
+    monkeypatch.setattr(MemoryFileSystem, 'put_file', fails_at_first)
+    late = replace(orders[0], folder=str(tmp_path / 'late'), seed=1)
+    train_trial(late, SECOND, told.append)
+    assert 'error' not in told[-1]
+    copy = fsspec.filesystem('memory').cat_file(f'/bucket/{SECOND.name}/trained.json')
+    assert json.loads(copy)['parts'][-1]['to'] == 4
     # One checkpoint at a time, as on the disk.
     kept = fsspec.filesystem('memory').glob(f'/bucket/{SPEC.name}/*.pth')
     assert kept == [f'/bucket/{SPEC.name}/epoch_2.pth']

@@ -64,6 +64,9 @@ BACKBONES = (
     'mmdet/ResNet-18',
     'mmdet/PVTv2-b0',
     'res2net50_26w_4s',
+    'transformers/microsoft/resnet-18',
+    'transformers/facebook/convnextv2-atto-1k-224',
+    'transformers/facebook/dinov3-vits16-pretrain-lvd1689m',
 )
 _DIED = 'the process died'
 Cell = tuple[str, str]
