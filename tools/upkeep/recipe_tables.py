@@ -57,8 +57,13 @@ def page(rows: Sequence[Row]) -> str:
         lines += _section(setting, chosen)
     lines += _unhelpful(done)
     failed = [row for row in rows if 'failed' in row]
-    lines += [f'- {_name(row)}: failed: {row["failed"]}' for row in failed]
+    lines += [f'- {_name(row)}: failed: {_first(row["failed"])}' for row in failed]
     return '\n'.join(lines).rstrip() + '\n'
+
+
+def _first(text: str) -> str:
+    """The first sentence of a message."""
+    return text.splitlines()[0].partition('. ')[0]
 
 
 def _name(row: Row) -> str:
@@ -76,7 +81,9 @@ def _section(setting: tuple[str, int, int], rows: list[Row]) -> Iterator[str]:
     yield f'| factor | value | {" | ".join(detectors)} |'
     yield f'|---|---|{"---|" * len(detectors)}'
     cells = _cells(rows)
-    for factor, value in dict.fromkeys((r['factor'], r['value']) for r in rows):
+    factors = list(dict.fromkeys(row['factor'] for row in rows))
+    kinds = dict.fromkeys((row['factor'], row['value']) for row in rows)
+    for factor, value in sorted(kinds, key=lambda kind: factors.index(kind[0])):
         found = [_told(cells.get((factor, value, d))) for d in detectors]
         yield f'| {factor} | {value} | {" | ".join(found)} |'
     yield ''
