@@ -40,12 +40,14 @@ class Mirror:
         if there is None or _iterations(there) <= _iterations(self._own_done()):
             return
         fetched = self.folder.with_name(f'.{self.folder.name}.fetched')
-        for old in (fetched, self.folder):
-            shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(fetched, ignore_errors=True)
         for name in self._names():
+            if '..' in Path(name).parts:
+                raise UserError(f"--storage holds '{name}', which leads out of it")
             target = fetched / name
             target.parent.mkdir(parents=True, exist_ok=True)
             self._system.get_file(f'{self._root}/{name}', str(target))
+        shutil.rmtree(self.folder, ignore_errors=True)
         fetched.rename(self.folder)
 
     def push(self) -> None:
