@@ -343,6 +343,7 @@ def test_adapters_of_low_rank_train_alone():
     assert any(p.grad is not None for p in net.parameters())
 
 
+@pytest.mark.slow
 def test_a_new_process_reads_nets_that_it_never_built(run_python, tmp_path):
     image = torch.rand(1, 3, 64, 64)
     nets = {kind: small(kind).eval() for kind in SMALL}
