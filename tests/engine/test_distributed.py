@@ -59,7 +59,7 @@ def parameter_difference(first, second):
     ('detector', 'steps'),
     [
         pytest.param('yolox', 10, marks=pytest.mark.slow),
-        pytest.param('cascade_in_float64', 4, marks=pytest.mark.slow, id='cascade-4'),
+        pytest.param('cascade_in_float64', 10, marks=pytest.mark.slow, id='cascade-10'),
     ],
 )
 def test_two_processes_train_as_one(detector, steps, squares, record):
