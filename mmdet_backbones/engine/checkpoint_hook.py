@@ -104,6 +104,8 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
         """Save the best checkpoint, and note that this one was validated."""
+        if self.file_backend is None:
+            return  # Runner.val() alone: nothing was trained, so nothing is new
         runner.message_hub.update_info(_VALIDATED, runner.iter)
         super().after_val_epoch(runner, metrics)
 

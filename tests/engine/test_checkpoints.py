@@ -430,6 +430,16 @@ def test_a_metric_that_is_not_there_is_told(tmp_path):
         train(tmp_path, 1, **options)
 
 
+@pytest.mark.parametrize('options', [{}, BEST], ids=['as_it_comes', 'save_best'])
+def test_a_validation_alone_saves_nothing(options, trained, tmp_path):
+    weights = trained / 'epoch_3.pth'
+    runner = tiny_runs.build(
+        tiny_runs.config(tmp_path / 'work', load_from=str(weights), **options)
+    )
+    assert runner.val().keys() == {'tiny/acc', 'tiny/acc2'}
+    assert not list((tmp_path / 'work').rglob('*.pth'))
+
+
 def test_mmengine_s_hook_is_replaced_wherever_it_stands():
     cfg = Config(dict(custom_hooks=[dict(type=CheckpointHook, interval=2)]))
     use_safe_checkpoints(cfg)
