@@ -87,6 +87,10 @@ def _backbone(**arguments: Any) -> Edit:
     return lambda cfg: cfg.model.backbone.update(arguments)
 
 
+def _no_freezing(cfg: Any) -> None:
+    del cfg.model.backbone['frozen_stages']
+
+
 def _closing(epochs: int) -> Edit:
     def edit(cfg: Any) -> None:
         for hook in cfg.custom_hooks:
@@ -144,7 +148,7 @@ VARIANTS: tuple[Variant, ...] = (
     ('mosaic and mixup', 'none', {}, _no_mosaic),
     ('drop path', '0.1', {}, _backbone(drop_path_rate=0.1)),
     ('freezing', 'up to stride 4', {}, _backbone(frozen_stages=2)),
-    ('freezing', 'none', {}, _backbone(frozen_stages=-1)),
+    ('freezing', 'none', {}, _no_freezing),
     ('norm_eval', 'True', {}, _backbone(norm_eval=True)),
     ('norm_eval', 'False', {}, _backbone(norm_eval=False)),
     ('norm momentum', '0.1', {}, _norm_momentum(0.1)),
