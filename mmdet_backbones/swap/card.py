@@ -12,9 +12,11 @@ from ..runs.costs import Costs, measure_costs
 # Forward, and backward to the maps and to the weights.
 _PASSES = 3
 # Operations a second: of one core in docs/speed.md (EfficientNet-Lite0 40, ResNets 63
-# GFLOP/s), and of an H100 in Faster R-CNN's step on 2 x 800 x 1088 pixels (75 ms, in
-# TF32), whose 2,000 launches take 60 ms of whatever size the images are.
-_CORE, _CORES = 45e9, 2
+# GFLOP/s) beside 0.15 s of optimiser and small operations (0.2 s a step of YOLOX-tiny
+# at 128 pixels in docs/recipes.md, of which 0.07 s are operations), and of an H100 in
+# Faster R-CNN's step on 2 x 800 x 1088 pixels (75 ms, in TF32), whose 2,000 launches
+# take 60 ms of whatever size the images are.
+_CORE, _CORES, _CPU_STEP = 45e9, 2, 0.15
 _GPU, _GPU_STEP = 28e12, 0.06
 
 
@@ -32,7 +34,7 @@ def needs(config: Config, images: int, iterations: int) -> str:
     if not costs.flops or not batch:
         return f'{said}.'
     step = _PASSES * batch * (costs.flops + _second_stage(config.model, costs))
-    cpu = iterations * step / (_CORE * _CORES)
+    cpu = iterations * (step / (_CORE * _CORES) + _CPU_STEP)
     gpu = iterations * max(step / _GPU, _GPU_STEP)
     return (
         f'{said}, about {_span(cpu)} on two CPU cores and {_span(gpu)} on an H100, '
