@@ -202,7 +202,7 @@ def swin(squares, clip):
         **shipped['model']['backbone'],
         **dict(init_cfg=None, drop_path_rate=0.0, frozen_stages=1),
     }
-    config['model']['neck'] = shipped['model']['neck']
+    config['model']['neck']['in_channels'] = shipped['model']['neck']['in_channels']
     config['optim_wrapper'] = shipped['optim_wrapper']
     config['optim_wrapper']['clip_grad'] = clip
     # AdamW makes whole steps of differences in the last digit.

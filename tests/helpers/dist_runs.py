@@ -122,8 +122,12 @@ def cascade(data: Path, batch: int) -> dict[str, Any]:
     """
     config = on_squares(read_shipped(CASCADE), data, batch)
     model = config['model']
+    narrow = 64
+    model['neck']['out_channels'] = narrow
+    model['rpn_head'].update(in_channels=narrow, feat_channels=narrow)
+    model['roi_head']['bbox_roi_extractor']['out_channels'] = narrow
     for head in model['roi_head']['bbox_head']:
-        head.update(num_classes=1, fc_out_channels=128)
+        head.update(num_classes=1, in_channels=narrow, fc_out_channels=128)
     rpn = model['train_cfg']['rpn']
     rpn['assigner'].update(pos_iou_thr=0.5, neg_iou_thr=0.5)
     rpn['sampler'].update(num=100_000, pos_fraction=1.0)
