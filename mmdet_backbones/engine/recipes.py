@@ -72,8 +72,6 @@ class Recipe:
             between fall evenly. 1 for no layer-wise decay.
         warm_up: Iterations of linear warm-up.
         clip_norm: Largest norm of the gradient, or None for no clipping.
-        share: Of the heads' rate that a pretrained backbone learns with in short
-            trainings.
         delicate: Whether it never learns faster than by ``lr``, however short the
             training is.
     """
@@ -86,7 +84,6 @@ class Recipe:
     stem_share: float = 1.0
     warm_up: int = 1000
     clip_norm: float | None = None
-    share: float = 1.0
     delicate: bool = False
 
     def usual_rate(self, batch: int) -> float:

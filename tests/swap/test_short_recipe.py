@@ -101,7 +101,7 @@ def test_a_short_training_can_learn(base, name, images, epochs, swapped):
     ('base', 'rate'),
     [
         (YOLOX, 1e-3),
-        (RTMDET, 1e-3),
+        (RTMDET, 3e-3),
         (FASTER, 3e-4),
         (DINO, 2e-4),
         (RETINANET, 3e-4),
@@ -110,7 +110,7 @@ def test_a_short_training_can_learn(base, name, images, epochs, swapped):
         ('mmdet::atss/atss_r50_fpn_1x_coco.py', 1e-3),
     ],
 )
-def test_heads_without_normalisation_take_lower_rates(base, rate):
+def test_every_kind_of_head_has_a_rate_of_its_own(base, rate):
     path, _ = Config._get_cfg_path(base, '')
     assert kind_of(Config.fromfile(path).model).rate == rate
 
@@ -135,15 +135,35 @@ def test_a_recipe_that_is_not_there(tmp_path):
         save(options)
 
 
-def test_delicate_weights_never_learn_faster_than_published(swapped):
+@pytest.mark.parametrize(
+    ('base', 'rate'),
+    [
+        (FASTER, 3e-4),
+        (RTMDET, 3e-3),
+        pytest.param(YOLOX, 1e-3, marks=pytest.mark.slow),
+        pytest.param(DINO, 2e-4, marks=pytest.mark.slow),
+    ],
+)
+def test_delicate_weights_never_learn_faster_than_published(base, rate, swapped):
     """The heads get what they need, the top of a ConvNeXt its 1e-4 for 16 images."""
-    config, told = swapped(FASTER, CONVNEXT, 40, epochs=3)
-    rate = config.optim_wrapper.optimizer.lr
+    config, told = swapped(base, CONVNEXT, 40, epochs=3)
+    assert config.optim_wrapper.optimizer.lr == rate
     share = config.optim_wrapper.paramwise_cfg.backbone_lr_mult
-    assert rate == 3e-4
     batch = config.train_dataloader.batch_size
     assert rate * share == pytest.approx(1e-4 * (batch / 16) ** 0.5, rel=0.05)
     assert 'backbone:' in told
+
+
+def test_weights_learn_slower_where_the_heads_learn_fastest(swapped):
+    config, told = swapped(RTMDET, LITE, 161, epochs=6)
+    assert config.optim_wrapper.optimizer.lr == 3e-3
+    assert config.optim_wrapper.paramwise_cfg.backbone_lr_mult == 0.3
+    assert 'backbone: 0.3 of the rate of the heads (docs/recipes.md, rate)' in told
+    config, told = swapped(RTMDET, LITE, 161, epochs=6, no_weights=True)
+    assert 'backbone_lr_mult' not in config.optim_wrapper.paramwise_cfg
+    config, told = swapped(RTMDET, CONVNEXT, 161, epochs=6)
+    assert config.optim_wrapper.paramwise_cfg.backbone_lr_mult < 0.1
+    assert 'of the rate of the heads (docs' not in told
 
 
 def test_fewer_images_an_iteration_only_where_they_make_too_few(swapped):

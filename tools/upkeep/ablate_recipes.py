@@ -83,6 +83,12 @@ def _share(value: float) -> Edit:
     return edit
 
 
+def _same_rate(cfg: Any) -> None:
+    paramwise = cfg.optim_wrapper.paramwise_cfg
+    if paramwise['backbone_lr_mult'] != 1.0:
+        paramwise.backbone_lr_mult = 1.0
+
+
 def _backbone(**arguments: Any) -> Edit:
     return lambda cfg: cfg.model.backbone.update(arguments)
 
@@ -115,6 +121,11 @@ def _norm_momentum(value: float) -> Edit:
     return edit
 
 
+def _group_norm(cfg: Any) -> None:
+    for part in (cfg.model.neck, cfg.model.bbox_head):
+        part.norm_cfg = dict(type='GN', num_groups=4)  # the narrowest layer has 20
+
+
 def _flat(cfg: Any) -> None:
     """Cosine from the start, as in most schedules."""
     cosine = cfg.param_scheduler[1]
@@ -141,6 +152,7 @@ VARIANTS: tuple[Variant, ...] = (
     ('average', 'half as long', {}, _window(0.5)),
     ('average', 'twice as long', {}, _window(2.0)),
     ('average', "mmdet's (ExpMomentumEMA, 1e-4)", {}, _base_average),
+    ('backbone to heads', '1 : 1', {}, _same_rate),
     ('backbone to heads', '1 : 3', {}, _share(0.3)),
     ('backbone to heads', '1 : 10', {}, _share(0.1)),
     ('schedule', 'cosine from the start', {}, _flat),
@@ -152,6 +164,7 @@ VARIANTS: tuple[Variant, ...] = (
     ('norm_eval', 'True', {}, _backbone(norm_eval=True)),
     ('norm_eval', 'False', {}, _backbone(norm_eval=False)),
     ('norm momentum', '0.1', {}, _norm_momentum(0.1)),
+    ('norms of neck and head', 'GN', {}, _group_norm),
     ('size', '96', dict(size=(96, 96)), None),
     ('size', '192', dict(size=(192, 192)), None),
     ('regions', '512 of an image', {}, _regions(512)),
