@@ -217,7 +217,7 @@ def test_trials_move_from_a_machine_that_dies(tmp_path, monkeypatch):
     try:
         other = cluster.add_node(**cores)
         dying = other.node_id[:8]
-        options = small_search(tmp_path, ray=cluster.address, epochs=4, trials=2)
+        options = small_search(tmp_path, ray=cluster.address, epochs=4, trials=3)
         removed: list[str] = []
 
         def kill(state, happened):
