@@ -84,9 +84,8 @@ def _share(value: float) -> Edit:
 
 
 def _same_rate(cfg: Any) -> None:
-    paramwise = cfg.optim_wrapper.paramwise_cfg
-    if paramwise['backbone_lr_mult'] != 1.0:
-        paramwise.backbone_lr_mult = 1.0
+    """Where the recipe has another for the backbone; elsewhere it is the recipe."""
+    del cfg.optim_wrapper.paramwise_cfg['backbone_lr_mult']
 
 
 def _backbone(**arguments: Any) -> Edit:
